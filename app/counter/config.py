@@ -1,0 +1,207 @@
+"""The application's configuration: one frozen object read once from the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A variable of the environment breaks a rule; the text names value, rule and an example."""
+
+
+class Topology(StrEnum):
+    """How the Redis nodes behind the counter are arranged."""
+
+    STANDALONE = "standalone"
+    INDEPENDENT = "independent"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+    EXTERNAL = "external"
+
+
+class WriteConcern(StrEnum):
+    """How many nodes must hold an increment before it is acknowledged."""
+
+    NONE = "none"
+    MAJORITY = "majority"
+    ALL = "all"
+
+
+class Edge(StrEnum):
+    """What stands between the client and the replicas."""
+
+    PROXY = "proxy"
+    MESH = "mesh"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A TCP endpoint; ``str()`` gives ``host:port``."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return ``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, default_port: int) -> Address:
+        """Read ``host`` or ``host:port``."""
+        host, separator, port = text.strip().rpartition(":")
+        if not separator:
+            return cls(text.strip(), default_port)
+        return cls(host, int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the process is told from outside. Durations are in seconds."""
+
+    topology: Topology = Topology.STANDALONE
+    redis_nodes: tuple[Address, ...] = (Address("127.0.0.1", 6379),)
+    sentinel_nodes: tuple[Address, ...] = ()
+    redis_url: str | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    primary_name: str = "counter"
+    write_concern: WriteConcern = WriteConcern.NONE
+    replicas_per_primary: int = 0
+    edge: Edge = Edge.NONE
+    replica: str = "1"
+    node: str = "localhost"
+    version: str = "dev"
+    threads: int = 32
+    workers: int = 1
+    deadline: float = 5.0
+    drain: float = 3.0
+    history_log: bool = False
+
+    @property
+    def required_acks(self) -> int:
+        """Replicas (the primary not counted) that must confirm an increment before it is acknowledged."""
+        match self.write_concern:
+            case WriteConcern.NONE:
+                return 0
+            case WriteConcern.MAJORITY:
+                return (self.replicas_per_primary + 1) // 2
+            case WriteConcern.ALL:
+                return self.replicas_per_primary
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Read ``COUNTER_*``; every variable has a default.
+
+        Raises:
+            ConfigError: a value is not allowed.
+
+        """
+        env = _Environment(environ)
+        topology = env.choice("TOPOLOGY", Topology, Topology.STANDALONE)
+        redis_nodes = env.addresses("REDIS_NODES", "127.0.0.1:6379", 6379)
+        sentinel_nodes = env.addresses("SENTINEL_NODES", "", 26379)
+        redis_url = env.text("REDIS_URL", "") or None
+        password = env.secret("REDIS_PASSWORD_FILE")
+        if topology is Topology.SENTINEL and not sentinel_nodes:
+            env.refuse("SENTINEL_NODES", "", "topology sentinel needs it", "sentinel-1:26379,sentinel-2:26379")
+        if topology is Topology.EXTERNAL and not (redis_url or "").startswith(("redis://", "rediss://")):
+            env.refuse("REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379")
+        hostname = socket.gethostname()
+        return cls(
+            topology=topology,
+            redis_nodes=redis_nodes,
+            sentinel_nodes=sentinel_nodes,
+            redis_url=redis_url,
+            username=env.text("REDIS_USERNAME", "counter") if password else None,
+            password=password,
+            ca_file=env.text("REDIS_CA_FILE", "") or None,
+            primary_name=env.text("REDIS_PRIMARY_NAME", "counter"),
+            write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
+            replicas_per_primary=env.integer("REDIS_REPLICAS", _default_replicas(topology, redis_nodes), 0, 1000),
+            edge=env.choice("EDGE", Edge, Edge.NONE),
+            replica=env.text("REPLICA", hostname),
+            node=env.text("NODE", hostname),
+            version=env.text("VERSION", "dev"),
+            threads=env.integer("THREADS", 32, 2, 1000),
+            workers=env.integer("WORKERS", 1, 1, 64),
+            deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
+            drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
+            history_log=env.flag("HISTORY_LOG"),
+        )
+
+
+def _default_replicas(topology: Topology, nodes: tuple[Address, ...]) -> int:
+    match topology:
+        case Topology.SENTINEL:
+            return max(len(nodes) - 1, 2)
+        case Topology.CLUSTER:
+            return 1
+        case _:
+            return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Environment:
+    """Typed access to ``COUNTER_*`` with errors that say what would be right."""
+
+    variables: Mapping[str, str]
+
+    def refuse(self, name: str, value: str, rule: str, example: str) -> None:
+        msg = f"COUNTER_{name}={value!r}: {rule}; for example COUNTER_{name}={example}"
+        raise ConfigError(msg)
+
+    def text(self, name: str, default: str) -> str:
+        return self.variables.get(f"COUNTER_{name}", "").strip() or default
+
+    def choice[E: StrEnum](self, name: str, kind: type[E], default: E) -> E:
+        value = self.text(name, default)
+        if value not in {member.value for member in kind}:
+            self.refuse(name, value, "must be one of " + ", ".join(kind), default)
+        return kind(value)
+
+    def integer(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+            self.refuse(name, value, f"must be a whole number from {least} to {most}", str(default))
+        return int(value)
+
+    def seconds(self, name: str, default: float, least: float, most: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not least <= number <= most:
+            self.refuse(name, value, f"must be seconds from {least:g} to {most:g}", f"{default:g}")
+        return number
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "false").lower()
+        if value not in {"0", "1", "false", "true", "no", "yes"}:
+            self.refuse(name, value, "must be true or false", "true")
+        return value in {"1", "true", "yes"}
+
+    def addresses(self, name: str, default: str, default_port: int) -> tuple[Address, ...]:
+        value = self.text(name, default)
+        try:
+            return tuple(Address.parse(item, default_port) for item in value.split(",") if item.strip())
+        except ValueError:
+            self.refuse(name, value, "must be host:port,host:port", f"redis-1:{default_port},redis-2:{default_port}")
+            raise
+
+    def secret(self, name: str) -> str | None:
+        path = self.text(name, "")
+        if not path:
+            return None
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            self.refuse(name, path, f"must be a readable file ({error.strerror})", "/run/secrets/redis_password")
+            raise

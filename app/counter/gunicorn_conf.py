@@ -1,0 +1,82 @@
+"""gunicorn's settings: ``gunicorn -c python:counter.gunicorn_conf counter.wsgi:app``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from counter import lifecycle
+from counter.config import Config
+from counter.logs import LOGGING
+
+_config = Config.from_env()
+
+bind = os.environ.get("COUNTER_BIND", "0.0.0.0:8000")
+worker_class = "gthread"
+workers = _config.workers
+threads = _config.threads
+preload_app = True  # the workers share the imported modules' memory; connections are made after the fork
+timeout = 30
+graceful_timeout = max(10, int(_config.deadline) + 2)
+# Longer than the edge keeps an idle connection, so that the edge is the side that closes: otherwise a request
+# can meet a connection that is just being closed.
+keepalive = 75
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # memory: a heartbeat must not wait for a disk
+control_socket_disable = True
+accesslog = None
+logconfig_dict = LOGGING
+
+if workers > 1:
+    # Read by prometheus_client at import, so set before the application is.
+    _metrics_dir = Path(tempfile.gettempdir()) / f"counter-metrics-{os.getpid()}"
+    shutil.rmtree(_metrics_dir, ignore_errors=True)
+    _metrics_dir.mkdir(mode=0o700)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+
+
+def when_ready(server: Any) -> None:
+    """Put the drain in front of gunicorn's own handling of SIGTERM (see ``counter.lifecycle``)."""
+
+    def stop(_signal: int, frame: FrameType | None) -> None:
+        server.signal(signal.SIGTERM, frame)
+
+    def drain(_signal: int, frame: FrameType | None) -> None:
+        if os.getpid() != server.pid:
+            raise SystemExit(0)  # a worker that has not installed its own handlers yet
+        if lifecycle.draining() or _config.drain == 0:  # a second SIGTERM does not wait
+            lifecycle.start_draining()
+            stop(signal.SIGTERM, frame)
+            return
+        lifecycle.start_draining()
+        signal.setitimer(signal.ITIMER_REAL, _config.drain)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGTERM, drain)
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Answer ``Connection: close`` while draining, so that kept-alive connections move to other replicas."""
+    del worker
+    if lifecycle.draining():
+        request.force_close()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Drop the gauges of a worker that is gone."""
+    del server
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess  # noqa: PLC0415  # only after the variable is set
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """Remove the metrics' directory."""
+    del server
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

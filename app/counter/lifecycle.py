@@ -1,0 +1,26 @@
+"""The drain flag: one byte that all processes of a replica share.
+
+gunicorn closes its listening socket, and drops the connections waiting in it, as soon as it handles SIGTERM
+(gunicorn issue 3397). So the replica drains first: it reports "not ready" while it goes on serving, until the edge
+has stopped sending, and only then lets gunicorn stop. The master sets the flag, its workers read it.
+"""
+
+import mmap
+
+# Anonymous memory is inherited by the workers that the master forks after importing this module.
+_flag = mmap.mmap(-1, 1)
+
+
+def start_draining() -> None:
+    """Make every process of this replica report that it is not ready."""
+    _flag[0] = 1
+
+
+def draining() -> bool:
+    """Tell whether this replica is about to stop."""
+    return _flag[0] == 1
+
+
+def _reset() -> None:
+    """Undo ``start_draining`` (tests share one process)."""
+    _flag[0] = 0

@@ -1,0 +1,37 @@
+"""Prometheus metrics: a handful that an operator of a counter looks at."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+REQUESTS = Counter("counter_http_requests", "HTTP requests answered.", ["route", "status"])
+INCREMENTS = Counter("counter_increments", "Increments by outcome.", ["outcome"])
+INCREMENT_SECONDS = Histogram(
+    "counter_increment_seconds",
+    "Time from an increment's request to its acknowledgement.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.", multiprocess_mode="max")
+INFO = Gauge("counter_info", "Always 1; what runs.", ["version", "topology", "replica"], multiprocess_mode="max")
+
+
+def exposition() -> bytes:
+    """Return all metrics in the text format, summed over the workers where there are several."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
