@@ -1,0 +1,24 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from counter import metrics, views
+from counter.config import Config, Edge
+from counter.store import open_store
+from counter.store.types import Store
+
+
+def create_app(config: Config | None = None, store: Store | None = None) -> Flask:
+    """Build the WSGI application; both arguments default to what the environment says."""
+    config = config or Config.from_env()
+    app = Flask(__name__)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    views.register(app, config, store or open_store(config))
+    metrics.INFO.labels(config.version, config.topology.value, config.replica).set(1)
+    if config.edge is Edge.PROXY:
+        # One hop, the edge, sets X-Forwarded-For; without it the header would be the client's own claim.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,162 @@
+"""The page in headless Chromium (Debian's ``chromium`` and ``chromium-driver``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import Gunicorn, RedisServer, running
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+Open = Callable[..., WebDriver]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Open]:
+    """Open Chromium with a size, a colour scheme, and JavaScript on or off."""
+    opened: list[WebDriver] = []
+
+    def start(*, size: tuple[int, int] = DESKTOP, scheme: str = "light", javascript: bool = True) -> WebDriver:
+        options = webdriver.ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for switch in (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / f'profile-{len(opened)}'}",
+        ):
+            options.add_argument(switch)
+        if not javascript:
+            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+        opened.append(driver)
+        driver.set_page_load_timeout(20)
+        width, height = size
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+        )
+        driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        return driver
+
+    yield start
+    for driver in opened:
+        driver.quit()
+
+
+def text(driver: WebDriver, element: str) -> str:
+    return driver.find_element(By.ID, element).text
+
+
+def wait_for(driver: WebDriver, what: str, condition: Callable[[], bool]) -> None:
+    WebDriverWait(driver, 15).until(lambda _: condition(), what)
+
+
+def picture(driver: WebDriver, name: str) -> None:
+    """Keep a screenshot where ``COUNTER_SCREENSHOTS`` names a directory."""
+    if directory := os.environ.get("COUNTER_SCREENSHOTS"):
+        driver.save_screenshot(str(Path(directory) / f"{name}.png"))
+
+
+def background(driver: WebDriver) -> str:
+    return driver.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+
+
+def test_a_click_counts_without_a_reload(browser: Open, gunicorn: Gunicorn, redis_server: RedisServer) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    assert text(driver, "value") == "1"
+    driver.execute_script("window.sameDocument = true")
+    for expected in ("2", "3"):
+        driver.find_element(By.ID, "button").click()
+        wait_for(driver, f"the value {expected}", lambda wanted=expected: text(driver, "value") == wanted)
+        wait_for(driver, "the button", lambda: driver.find_element(By.ID, "button").is_enabled())
+    assert driver.execute_script("return window.sameDocument")
+    assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#trail li")] == ["1 → 3", "1 → 2"]
+    assert redis_server.client().get("{visits}:value") == "3"
+    assert driver.title.startswith("3 ")
+    assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    picture(driver, "desktop-light")
+
+
+def test_somebody_elses_visit_shows_by_itself(browser: Open, gunicorn: Gunicorn, redis_server: RedisServer) -> None:
+    driver = browser(scheme="dark")
+    driver.get(gunicorn.url)
+    redis_server.client().incrby("{visits}:value", 1233)
+    wait_for(driver, "the others' visits", lambda: text(driver, "value") == "1,234")
+    picture(driver, "desktop-dark")
+
+
+def test_dark_and_light_differ(browser: Open, gunicorn: Gunicorn) -> None:
+    seen = set()
+    for scheme in ("light", "dark"):
+        driver = browser(scheme=scheme)
+        driver.get(gunicorn.url)
+        seen.add(background(driver))
+    assert len(seen) == 2
+
+
+def test_it_works_without_javascript(browser: Open, gunicorn: Gunicorn) -> None:
+    driver = browser(javascript=False)
+    driver.get(gunicorn.url)
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the second visit", lambda: text(driver, "value") == "2")
+    assert not driver.find_element(By.ID, "trail").is_displayed()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_everything_without_scrolling_sideways(
+    browser: Open, tmp_path: Path, three_servers: list[RedisServer], scheme: str
+) -> None:
+    server = Gunicorn(
+        tmp_path,
+        TOPOLOGY="independent",
+        REDIS_NODES=",".join(server.address for server in three_servers),
+        NODE="a-node-with-quite-a-long-name-1.example.org",
+    )
+    for number, redis in enumerate(three_servers):
+        redis.client().set("{visits}:value", 10**number * 12345)
+    with running(server):
+        driver = browser(size=PHONE, scheme=scheme)
+        driver.get(server.up().url)
+        for _ in range(6):
+            driver.find_element(By.ID, "button").click()
+            wait_for(driver, "the button", lambda: driver.find_element(By.ID, "button").is_enabled())
+        assert driver.find_element(By.ID, "warning").is_displayed()
+        assert text(driver, "source") in {server.address for server in three_servers}
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+        button = driver.find_element(By.ID, "button").rect
+        assert button["height"] >= 44
+        picture(driver, f"phone-independent-{scheme}")
+
+
+def test_a_lost_store_is_said_and_recovery_is_shown(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
+) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    redis_server.kill()
+    wait_for(driver, "the alert", lambda: driver.find_element(By.ID, "problem").is_displayed())
+    picture(driver, "store-lost")
+    driver.get(gunicorn.url)
+    assert driver.find_element(By.ID, "problem").is_displayed()
+    assert text(driver, "value") == "–"
+    redis_server.up()
+    wait_for(driver, "the end of the alert", lambda: not driver.find_element(By.ID, "problem").is_displayed())
+    assert int(text(driver, "value")) >= 1

@@ -1,0 +1,95 @@
+"""The application as deployed: drain at SIGTERM, logs, several workers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import threading
+import urllib.request
+from pathlib import Path
+
+from processes import Gunicorn, RedisServer, running, wait_until
+
+
+def get(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_sigterm_drains_before_it_stops_and_loses_nothing(gunicorn: Gunicorn, redis_server: RedisServer) -> None:
+    stop = threading.Event()
+    counted: list[int] = []
+    failed: list[object] = []
+
+    def closed_loop() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=5)
+        while not stop.is_set():
+            try:
+                connection.request("POST", "/api/counters/a/increment")
+                answer = connection.getresponse()
+                counted.append(json.load(answer)["value"])
+            except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
+                failed.append(error)
+                connection.close()
+
+    clients = [threading.Thread(target=closed_loop) for _ in range(8)]
+    for client in clients:
+        client.start()
+    wait_until("some load", lambda: len(counted) > 50)
+    gunicorn.signal(signal.SIGTERM)
+    wait_until("readiness to go", lambda: get(f"{gunicorn.url}/readyz") == 503)
+    assert get(f"{gunicorn.url}/healthz") == 200
+    before = len(counted)
+    wait_until("increments while draining", lambda: len(counted) > before + 50)
+    # An edge has noticed by now and sends no more; every client moves away before the listener closes.
+    stop.set()
+    for client in clients:
+        client.join(10)
+    assert not failed
+    assert gunicorn.wait(20) == 0
+    assert sorted(counted) == list(range(1, len(counted) + 1))
+    assert redis_server.client().get("{a}:value") == str(len(counted))
+
+
+def test_a_kept_alive_connection_is_told_to_close_while_draining(gunicorn: Gunicorn) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=5)
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.headers["Connection"] == "keep-alive"
+    gunicorn.signal(signal.SIGTERM)
+    wait_until("readiness to go", lambda: get(f"{gunicorn.url}/readyz") == 503)
+    connection.request("POST", "/api/counters/a/increment")
+    answer = connection.getresponse()
+    answer.read()
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+
+
+def test_logs_are_one_json_object_per_line_and_requests_are_not_logged(gunicorn: Gunicorn) -> None:
+    get(f"{gunicorn.url}/api/counters/a")
+    gunicorn.signal(signal.SIGTERM)
+    gunicorn.wait(20)
+    events = [json.loads(line) for line in gunicorn.log.read_text().splitlines()]
+    assert any("Listening at" in event["event"] for event in events)
+    assert all({"time", "level", "event"} <= set(event) for event in events)
+    assert not any("/api/counters" in event["event"] for event in events)
+
+
+def test_several_workers_share_counter_metrics_and_drain(tmp_path: Path, redis_server: RedisServer) -> None:
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, WORKERS="2", DRAIN_SECONDS="2")
+    with running(server):
+        server.up()
+        for _ in range(20):
+            request = urllib.request.Request(f"{server.url}/api/counters/a/increment", method="POST")
+            urllib.request.urlopen(request, timeout=5).close()
+        with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert 'counter_increments_total{outcome="acknowledged"} 20.0' in text
+        server.signal(signal.SIGTERM)
+        for _ in range(10):
+            wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
+        assert server.wait(20) == 0

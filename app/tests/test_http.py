@@ -1,0 +1,183 @@
+"""The HTTP interface against a real redis-server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask.testing import FlaskClient
+from processes import RedisServer, free_port
+
+from counter import lifecycle
+
+Build = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def client(client_of: Build, redis_server: RedisServer) -> FlaskClient:
+    return client_of(REDIS_NODES=redis_server.address, REPLICA="3", NODE="node-1")
+
+
+@pytest.fixture
+def lonely(client_of: Build) -> FlaskClient:
+    """A client of an application whose Redis does not exist."""
+    return client_of(REDIS_NODES=f"127.0.0.1:{free_port()}", DEADLINE_SECONDS="0.5")
+
+
+def test_an_increment_answers_with_the_new_value(client: FlaskClient, redis_server: RedisServer) -> None:
+    for expected in (1, 2, 3):
+        answer = client.post("/api/counters/a.b-c_d/increment")
+        assert answer.status_code == 200
+        assert answer.json == {
+            "name": "a.b-c_d",
+            "value": expected,
+            "replica": "3",
+            "source": {"node": redis_server.address, "role": "primary"},
+        }
+        assert answer.headers["X-Counter-Replica"] == "3"
+    assert redis_server.client().get("{a.b-c_d}:value") == "3"
+    assert redis_server.client().smembers("counters") == {"a.b-c_d"}
+
+
+def test_a_read_does_not_count(client: FlaskClient) -> None:
+    client.post("/api/counters/a/increment")
+    assert [client.get("/api/counters/a").json["value"] for _ in range(3)] == [1, 1, 1]
+    assert client.get("/api/counters/never").json["value"] == 0
+
+
+def test_concurrent_increments_are_all_counted_with_different_values(client_of: Build, redis_server: RedisServer) -> None:
+    app = client_of(REDIS_NODES=redis_server.address).application
+
+    def one(_: int) -> int:
+        return int(app.test_client().post("/api/counters/c/increment").json["value"])
+
+    with ThreadPoolExecutor(16) as pool:
+        values = list(pool.map(one, range(400)))
+    assert sorted(values) == list(range(1, 401))
+
+
+@pytest.mark.parametrize("name", ["A", "-a", "a b", "a" * 65, "{a}", "ä", "a%0A"])
+def test_a_bad_name_is_refused_before_the_store(lonely: FlaskClient, name: str) -> None:
+    for answer in (lonely.post(f"/api/counters/{name}/increment"), lonely.get(f"/api/counters/{name}")):
+        assert answer.status_code == 400
+        assert answer.mimetype == "application/problem+json"
+        assert answer.json["code"] == "invalid-name"
+        assert "[a-z0-9][a-z0-9._-]{0,63}" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nowhere", 404, "not-found"), ("GET", "/api/counters/a/increment", 405, "method-not-allowed")],
+)
+def test_every_error_is_a_problem_document(client: FlaskClient, method: str, path: str, status: int, code: str) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == status
+    assert answer.mimetype == "application/problem+json"
+    assert (answer.json["code"], answer.json["status"]) == (code, status)
+    assert answer.json["type"] == f"urn:counter:problem:{code}"
+    assert answer.headers["X-Counter-Replica"] == "3"
+
+
+def test_the_page_counts_a_visit_and_says_who_answered(client: FlaskClient, redis_server: RedisServer) -> None:
+    assert ">1</output>" in client.get("/").text
+    page = client.get("/")
+    assert page.status_code == 200
+    for shown in (">2</output>", ">3</b>", "node-1", redis_server.address, "standalone", "majority"):
+        assert shown in page.text
+    assert "http://" not in page.text.replace("http://www.w3.org/2000/svg", "")  # no asset from elsewhere
+    assert client.head("/").status_code == 200
+    assert client.get("/api/counters/visits").json["value"] == 2
+
+
+def test_without_redis_every_request_ends_and_only_health_is_green(lonely: FlaskClient) -> None:
+    assert lonely.get("/healthz").status_code == 200
+    for answer in (
+        lonely.get("/readyz"),
+        lonely.get("/api/counters/a"),
+        lonely.post("/api/counters/a/increment"),
+    ):
+        assert answer.status_code == 503
+        assert answer.mimetype == "application/problem+json"
+        assert answer.json["code"] in {"store-unavailable", "store-indeterminate"}
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert len(lonely.post("/api/counters/a/increment").json["operation_id"]) == 32
+    page = lonely.get("/")
+    assert page.status_code == 503
+    assert 'role="alert" id="problem" >' in page.text
+    store = lonely.get("/api/store")
+    assert store.status_code == 200
+    assert [node["reachable"] for node in store.json["nodes"]] == [False]
+    assert store.json["nodes"][0]["error"]
+
+
+def test_redis_may_come_later_and_go_and_come_back(client: FlaskClient, redis_server: RedisServer) -> None:
+    assert client.post("/api/counters/a/increment").json["value"] == 1
+    redis_server.kill()
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    redis_server.up()
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/api/counters/a/increment").json["value"] == 2
+
+
+def test_draining_turns_readiness_off_and_goes_on_serving(client: FlaskClient) -> None:
+    assert client.get("/readyz").status_code == 200
+    lifecycle.start_draining()
+    assert client.get("/readyz").json["code"] == "draining"
+    assert client.get("/healthz").status_code == 200
+    assert client.post("/api/counters/a/increment").status_code == 200
+
+
+def test_the_store_is_described(client: FlaskClient, redis_server: RedisServer) -> None:
+    client.post("/api/counters/a/increment")
+    store = client.get("/api/store").json
+    assert store["topology"] == "standalone"
+    assert store["nodes"] == [
+        {"name": redis_server.address, "role": "primary", "reachable": True, "version": store["nodes"][0]["version"]}
+    ]
+    assert store["counters"] == {"a": 1}
+
+
+def test_metrics_count_outcomes(client: FlaskClient) -> None:
+    def acknowledged() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith('counter_increments_total{outcome="ack'))
+
+    before = acknowledged()
+    client.post("/api/counters/a/increment")
+    assert acknowledged() == before + 1
+
+
+def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(client_of: Build, redis_server: RedisServer) -> None:
+    for edge, expected in (("proxy", "203.0.113.7"), ("none", "127.0.0.1")):
+        client = client_of(REDIS_NODES=redis_server.address, EDGE=edge)
+        with client:
+            client.get("/healthz", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
+            from flask import request  # noqa: PLC0415
+
+            assert request.remote_addr == expected
+
+
+def test_independent_nodes_diverge_visibly(client_of: Build, three_servers: list[RedisServer]) -> None:
+    addresses = {server.address for server in three_servers}
+    client = client_of(TOPOLOGY="independent", REDIS_NODES=",".join(sorted(addresses)))
+    answers = [client.post("/api/counters/a/increment").json for _ in range(60)]
+    assert {answer["source"]["node"] for answer in answers} == addresses
+    assert max(answer["value"] for answer in answers) < 60
+    store = client.get("/api/store").json
+    assert store["counters"] is None
+    assert sum(node["counters"]["a"] for node in store["nodes"]) == 60
+    page = client.get("/").text
+    assert 'id="warning"' in page
+    assert "lost" in page
+
+
+def test_external_uses_the_urls_credentials(client_of: Build, redis_server: RedisServer) -> None:
+    redis_server.client().acl_setuser("app", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["*"])
+    redis_server.client().acl_setuser("default", enabled=False)
+    good = client_of(TOPOLOGY="external", REDIS_URL=f"redis://app:pw@{redis_server.address}")
+    assert good.post("/api/counters/a/increment").json["value"] == 1
+    assert "pw" not in good.get("/api/store").text
+    bad = client_of(TOPOLOGY="external", REDIS_URL=f"redis://app:wrong@{redis_server.address}")
+    assert bad.get("/readyz").status_code == 503
