@@ -82,6 +82,8 @@ class Config:
     workers: int = 1
     deadline: float = 5.0
     drain: float = 3.0
+    key_seconds: float = 600.0
+    queue_limit: int = 1024
     history_log: bool = False
 
     @property
@@ -112,7 +114,9 @@ class Config:
         if topology is Topology.SENTINEL and not sentinel_nodes:
             env.refuse("SENTINEL_NODES", "", "topology sentinel needs it", "sentinel-1:26379,sentinel-2:26379")
         if topology is Topology.EXTERNAL and not (redis_url or "").startswith(("redis://", "rediss://")):
-            env.refuse("REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379")
+            env.refuse(
+                "REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379"
+            )
         hostname = socket.gethostname()
         return cls(
             topology=topology,
@@ -133,6 +137,8 @@ class Config:
             workers=env.integer("WORKERS", 1, 1, 64),
             deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
             drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
+            key_seconds=env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0),
+            queue_limit=env.integer("QUEUE_LIMIT", 1024, 1, 100_000),
             history_log=env.flag("HISTORY_LOG"),
         )
 

@@ -24,6 +24,8 @@ INCREMENT_SECONDS = Histogram(
     "Time from an increment's request to its acknowledgement.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+ROUND_TRIPS = Counter("counter_store_round_trips", "Rounds of the group commit, each one round trip to Redis.")
+ROUND_OPERATIONS = Counter("counter_store_operations", "Operations that these rounds carried.")
 DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.", multiprocess_mode="max")
 INFO = Gauge("counter_info", "Always 1; what runs.", ["version", "topology", "replica"], multiprocess_mode="max")
 

@@ -1,4 +1,4 @@
-"""Names of counters."""
+"""Names of counters, and keys of operations."""
 
 import re
 
@@ -12,3 +12,19 @@ _NAME = re.compile(NAME_RULE)
 def is_counter_name(text: str) -> bool:
     """Tell whether ``text`` may name a counter: it becomes part of a Redis key, so braces and blanks are out."""
     return _NAME.fullmatch(text) is not None
+
+
+KEY_RULE = "1 to 128 printable ASCII characters without blanks"
+_KEY = re.compile(r"[!-~]{1,128}")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+
+
+def idempotency_key(header: str) -> str | None:
+    """Return the key of an ``Idempotency-Key`` header, None where it breaks ``KEY_RULE``.
+
+    The IETF draft makes it a structured-field string (``"abc"``); the bare form that most clients send is the same key.
+    """
+    text = header.strip()
+    if quoted := _QUOTED.fullmatch(text):
+        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    return text if _KEY.fullmatch(text) else None

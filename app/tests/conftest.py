@@ -36,7 +36,9 @@ def client_of() -> Iterator[Callable[..., FlaskClient]]:
     """Build an application from ``COUNTER_*`` (without the prefix) and return its test client."""
 
     def build(**environ: Any) -> FlaskClient:
-        return create_app(Config.from_env({f"COUNTER_{key}": str(value) for key, value in environ.items()})).test_client()
+        return create_app(
+            Config.from_env({f"COUNTER_{key}": str(value) for key, value in environ.items()})
+        ).test_client()
 
     yield build
     lifecycle._reset()  # noqa: SLF001

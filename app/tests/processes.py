@@ -106,7 +106,9 @@ class RedisServer(Process):
         self.directory = directory / str(self.port)
         self.directory.mkdir()
         config = self.directory / "redis.conf"
-        config.write_text(f"bind 127.0.0.1\nport {self.port}\ndir {self.directory}\n" + "".join(f"{o}\n" for o in options))
+        config.write_text(
+            f"bind 127.0.0.1\nport {self.port}\ndir {self.directory}\n" + "".join(f"{o}\n" for o in options)
+        )
         command = ["redis-server", str(config)] + (["--sentinel"] if sentinel else [])
         super().__init__(command, directory / f"redis-{self.port}.log")
 

@@ -46,7 +46,9 @@ def test_a_read_does_not_count(client: FlaskClient) -> None:
     assert client.get("/api/counters/never").json["value"] == 0
 
 
-def test_concurrent_increments_are_all_counted_with_different_values(client_of: Build, redis_server: RedisServer) -> None:
+def test_concurrent_increments_are_all_counted_with_different_values(
+    client_of: Build, redis_server: RedisServer
+) -> None:
     app = client_of(REDIS_NODES=redis_server.address).application
 
     def one(_: int) -> int:
@@ -142,14 +144,18 @@ def test_the_store_is_described(client: FlaskClient, redis_server: RedisServer) 
 def test_metrics_count_outcomes(client: FlaskClient) -> None:
     def acknowledged() -> float:
         lines = client.get("/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith('counter_increments_total{outcome="ack'))
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith('counter_increments_total{outcome="ack')
+        )
 
     before = acknowledged()
     client.post("/api/counters/a/increment")
     assert acknowledged() == before + 1
 
 
-def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(client_of: Build, redis_server: RedisServer) -> None:
+def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(
+    client_of: Build, redis_server: RedisServer
+) -> None:
     for edge, expected in (("proxy", "203.0.113.7"), ("none", "127.0.0.1")):
         client = client_of(REDIS_NODES=redis_server.address, EDGE=edge)
         with client:

@@ -1,22 +1,27 @@
-"""Where the counters live: one small interface, one implementation per topology."""
+"""Where the counters live: one small interface, one route per topology."""
 
 from __future__ import annotations
 
-from counter.config import Config, ConfigError, Topology
-from counter.store.independent import IndependentStore
-from counter.store.single import external, standalone
+from collections.abc import Callable
+
+from counter.config import Config, Topology
+from counter.store.cluster import ClusterRoute
+from counter.store.durable import DurableStore, Route
+from counter.store.external import ExternalRoute
+from counter.store.independent import IndependentRoute
+from counter.store.sentinel import SentinelRoute
+from counter.store.standalone import StandaloneRoute
 from counter.store.types import Store
+
+_ROUTES: dict[Topology, Callable[[Config], Route]] = {
+    Topology.STANDALONE: StandaloneRoute,
+    Topology.INDEPENDENT: IndependentRoute,
+    Topology.SENTINEL: SentinelRoute,
+    Topology.CLUSTER: ClusterRoute,
+    Topology.EXTERNAL: ExternalRoute,
+}
 
 
 def open_store(config: Config) -> Store:
     """Return the store of the configured topology. Nothing connects yet: a replica starts without Redis."""
-    match config.topology:
-        case Topology.STANDALONE:
-            return standalone(config)
-        case Topology.INDEPENDENT:
-            return IndependentStore(config)
-        case Topology.EXTERNAL:
-            return external(config)
-        case _:
-            msg = f"COUNTER_TOPOLOGY={config.topology.value!r}: not in this version"
-            raise ConfigError(msg)
+    return DurableStore(_ROUTES[config.topology](config), config)

@@ -7,69 +7,59 @@ import socket
 import time
 
 from counter.config import Address, Config
-from counter.store.client import connect, node_state
-from counter.store.single import SingleStore
-from counter.store.types import Counted, Description, StoreError, UnavailableError
+from counter.store.client import connection_options, node_states
+from counter.store.durable import Lane
+from counter.store.link import Link
+from counter.store.operation import Failure
+from counter.store.types import Description, UnavailableError
 
 RESOLVE_SECONDS = 5.0
 
 
-class IndependentStore:
+class IndependentRoute:
     """Each operation goes to a node chosen at random, as a virtual IP would spread connections."""
 
-    promise = "None: every node counts for itself, so the total is spread over nodes that disagree."
-    warning = "Independent Redis nodes: they share nothing, values jump back and forth and increments get lost."
+    promise = "None: every Redis node counts for itself, so the total is spread over nodes that disagree."
+    warning: str | None = (
+        "The Redis nodes are independent: they share nothing, values jump back and forth, increments get lost."
+    )
 
     def __init__(self, config: Config) -> None:
         """Take the configured names; one name may have several addresses."""
         self._config = config
-        self._nodes: dict[Address, SingleStore] = {}
+        self._options = connection_options(config)
+        self._lanes: dict[Address, Lane] = {}
         self._resolved: list[Address] = []
         self._resolve_again = 0.0
+
+    def lane(self, key: str) -> Lane:
+        """Return the lane to any node."""
+        del key
+        addresses = self._addresses()
+        if not addresses:
+            names = ", ".join(map(str, self._config.redis_nodes))
+            raise UnavailableError(f"no Redis node has an address: {names}")
+        address = random.choice(addresses)  # noqa: S311  # spreading load, not a secret
+        if address not in self._lanes:
+            link = Link(lambda _: address, self._options, acks=0, log=self._config.history_log)
+            self._lanes.setdefault(address, Lane(link, self._config.queue_limit))
+        return self._lanes[address]
+
+    def failed(self, failure: Failure) -> None:
+        """Resolve again before the next attempt."""
+        del failure
+        self._resolve_again = 0.0
+
+    def describe(self) -> Description:
+        """Return every node with its own counters; see ``Store.describe``."""
+        return Description(tuple(node_states(sorted(self._addresses()), self._options, counters=True)))
 
     def _addresses(self) -> list[Address]:
         now = time.monotonic()
         if now >= self._resolve_again:
-            self._resolved = [found for name in self._config.redis_nodes for found in _resolve(name)] or self._resolved
+            self._resolved = [found for name in self._config.redis_nodes for found in _resolve(name)]
             self._resolve_again = now + RESOLVE_SECONDS
         return self._resolved
-
-    def _node(self, address: Address) -> SingleStore:
-        return self._nodes.setdefault(address, SingleStore(str(address), connect(self._config, address)))
-
-    def _any(self) -> SingleStore:
-        addresses = self._addresses()
-        if not addresses:
-            msg = "no Redis node has an address: " + ", ".join(map(str, self._config.redis_nodes))
-            raise UnavailableError(msg)
-        return self._node(random.choice(addresses))  # noqa: S311  # spreading load, not a secret
-
-    def increment(self, name: str, operation_id: str) -> Counted:
-        """Add one on some node; see ``Store.increment``."""
-        return self._any().increment(name, operation_id)
-
-    def read(self, name: str) -> Counted:
-        """Return what some node says; see ``Store.read``."""
-        return self._any().read(name)
-
-    def describe(self) -> Description:
-        """Return every node with its own counters; see ``Store.describe``."""
-        return Description(
-            tuple(
-                node_state(str(address), connect(self._config, address), counters=True)
-                for address in sorted(self._addresses())
-            )
-        )
-
-    def ready(self) -> None:
-        """Check that one node answers; see ``Store.ready``."""
-        failures = []
-        for address in self._addresses():
-            try:
-                return self._node(address).ready()
-            except StoreError as error:
-                failures.append(str(error))
-        raise UnavailableError("; ".join(failures) or "no Redis node has an address")
 
 
 def _resolve(name: Address) -> list[Address]:

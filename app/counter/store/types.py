@@ -8,11 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A counter's value and the Redis node that said so."""
+    """A counter's value and the Redis node that said so (always its primary)."""
 
     value: int
     node: str
-    role: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,19 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the store consists of; ``counters`` is None where the nodes may diverge (see each node's)."""
+    """What the store consists of; ``counters`` is None where the nodes may diverge (see each node's) or are gone."""
 
     nodes: tuple[NodeState, ...]
     counters: dict[str, int] | None = field(default=None)
-    notes: tuple[str, ...] = ()
 
 
 class StoreError(Exception):
-    """The store could not answer in time."""
+    """The store could not answer in time; ``operation_id`` names the increment, where it was one."""
+
+    def __init__(self, reason: str, operation_id: str = "") -> None:
+        """Take a reason for the log."""
+        super().__init__(reason)
+        self.operation_id = operation_id
 
 
 class UnavailableError(StoreError):
@@ -45,7 +48,11 @@ class UnavailableError(StoreError):
 
 
 class IndeterminateError(StoreError):
-    """The increment may or may not have happened; repeating its operation id settles it."""
+    """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it."""
+
+
+class ReusedKeyError(StoreError):
+    """The client's Idempotency-Key belongs to another counter, which the text names."""
 
 
 class Store(Protocol):
@@ -59,12 +66,15 @@ class Store(Protocol):
     def warning(self) -> str | None:
         """A sentence shown with emphasis where the arrangement is not safe."""
 
-    def increment(self, name: str, operation_id: str) -> Counted:
+    def increment(self, name: str, key: str | None = None) -> Counted:
         """Add one to ``name`` and return the new value once it is as durable as promised.
+
+        The same ``key`` (the client's Idempotency-Key) counts once and always gets the same answer.
 
         Raises:
             UnavailableError: not counted.
-            IndeterminateError: counted or not; the caller may repeat the same ``operation_id``.
+            IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key``.
+            ReusedKeyError: ``key`` was used for another counter.
 
         """
 
@@ -72,7 +82,7 @@ class Store(Protocol):
         """Return the value of ``name`` (0 for a counter never counted).
 
         Raises:
-            UnavailableError: no node answered.
+            UnavailableError: no primary answered, or not enough replicas confirmed that it still is one.
 
         """
 

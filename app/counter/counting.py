@@ -1,0 +1,99 @@
+"""What a request for a counter does: checks, the store, the answer. Independent of the web framework."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from http import HTTPStatus
+
+from counter import metrics
+from counter.config import Config
+from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
+from counter.problems import Problem
+from counter.store.types import Counted, IndeterminateError, ReusedKeyError, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Counting:
+    """The counters as this replica serves them; raises ``Problem`` for everything that a client is to be told."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        """Take the configuration and the store of its topology."""
+        self.config = config
+        self.store = store
+        self.retry_after = max(1, math.ceil(config.deadline / 5))
+        """Seconds for ``Retry-After``."""
+        self.headers = {
+            "X-Counter-Replica": config.replica,
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
+        """For every response."""
+        # JSON by hand below: names, replicas and nodes need quoting once, not per request.
+        self._replica = json.dumps(config.replica)
+
+    def increment(self, name: str, key_header: str | None) -> bytes:
+        """Count one and return the JSON document."""
+        _check_name(name)
+        key = None
+        if key_header is not None:
+            key = idempotency_key(key_header)
+            if key is None:
+                detail = f"{key_header[:80]!r} is no Idempotency-Key: the rule is {KEY_RULE}, for example a UUID."
+                raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", detail)
+        return self._document(name, self.count(name, key))
+
+    def read(self, name: str) -> bytes:
+        """Return the value as a JSON document."""
+        _check_name(name)
+        try:
+            return self._document(name, self.store.read(name))
+        except StoreError as error:
+            raise self._unavailable("store-unavailable", f"The counter cannot be read: {error}.") from error
+
+    def count(self, name: str, key: str | None = None) -> Counted:
+        """Count one and return the store's answer."""
+        started = time.perf_counter()
+        try:
+            counted = self.store.increment(name, key)
+        except ReusedKeyError as error:
+            metrics.INCREMENTS.labels("refused").inc()
+            detail = f"This Idempotency-Key was used for counter {str(error)!r}; use a new key for {name!r}."
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail) from error
+        except IndeterminateError as error:
+            metrics.INCREMENTS.labels("indeterminate").inc()
+            log.warning(
+                "increment indeterminate",
+                extra={"counter": name, "operation_id": error.operation_id, "reason": str(error)},
+            )
+            detail = (
+                "It is not known whether the increment was counted. "
+                "Repeat it with this operation_id as Idempotency-Key: it counts once in any case."
+            )
+            raise self._unavailable("store-indeterminate", detail, operation_id=error.operation_id) from error
+        except StoreError as error:
+            metrics.INCREMENTS.labels("unavailable").inc()
+            log.warning("increment not taken", extra={"counter": name, "reason": str(error)})
+            detail = "The store did not take the increment: it was not counted."
+            raise self._unavailable("store-unavailable", detail, operation_id=error.operation_id) from error
+        metrics.INCREMENTS.labels("acknowledged").inc()
+        metrics.INCREMENT_SECONDS.observe(time.perf_counter() - started)
+        return counted
+
+    def _document(self, name: str, counted: Counted) -> bytes:
+        return (
+            f'{{"name":"{name}","value":{counted.value},"replica":{self._replica},'
+            f'"source":{{"node":"{counted.node}","role":"primary"}}}}\n'
+        ).encode()
+
+    def _unavailable(self, code: str, detail: str, **members: str) -> Problem:
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, retry_after=self.retry_after, **members)
+
+
+def _check_name(name: str) -> None:
+    if not is_counter_name(name):
+        detail = f"{name[:80]!r} does not name a counter: the rule is {NAME_RULE}, for example {VISITS!r}."
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-name", detail)

@@ -1,0 +1,116 @@
+"""Topology ``cluster``: many primaries, each serving a part of the slots; a counter lives in one slot."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from counter.config import Address, Config
+from counter.store.client import client, connection_options, node_states
+from counter.store.durable import Lane
+from counter.store.link import Link
+from counter.store.operation import COUNTERS, Failure, value_key
+from counter.store.sentinel import replicated_promise, replicated_warning
+from counter.store.types import Description, UnavailableError
+
+ASK_SECONDS = 0.5
+
+
+class ClusterRoute:
+    """Each key goes to the primary of its slot, on a lane of its own: a group commit per node."""
+
+    def __init__(self, config: Config) -> None:
+        """Take some nodes' addresses; the cluster names the others."""
+        self._config = config
+        self._options = connection_options(config)
+        self._ask_options = self._options | {"socket_connect_timeout": ASK_SECONDS, "socket_timeout": ASK_SECONDS}
+        self._refreshing = threading.Lock()
+        self._stale = True
+        self._slots: list[tuple[int, int, Address]] = []
+        self._lanes: dict[Address, Lane] = {}
+
+    @property
+    def promise(self) -> str:
+        """See ``Store.promise``."""
+        return replicated_promise(self._config)
+
+    @property
+    def warning(self) -> str | None:
+        """See ``Store.warning``."""
+        return replicated_warning(self._config)
+
+    def lane(self, key: str) -> Lane:
+        """Return the lane to the primary of the key's slot."""
+        if self._stale:
+            self._refresh()
+        slot = key_slot(key.encode())
+        for first, last, address in self._slots:
+            if first <= slot <= last:
+                return self._lane(address)
+        self._stale = True
+        raise UnavailableError(f"no primary serves slot {slot}")
+
+    def failed(self, failure: Failure) -> None:
+        """Ask for the slots again, unless the failure has nothing to do with them."""
+        self._stale = self._stale or not failure.permanent
+
+    def describe(self) -> Description:
+        """See ``Store.describe``: all counters of all primaries."""
+        states = node_states(self._nodes(), self._options)
+        try:
+            names = self._ask(COUNTERS, ("SMEMBERS", COUNTERS))
+            values = {name: int(self._ask(value_key(name), ("GET", value_key(name))) or 0) for name in sorted(names)}
+        except (RedisError, OSError, UnavailableError):
+            return Description(tuple(states))
+        return Description(tuple(states), values)
+
+    def _ask(self, key: str, command: tuple[str, str]) -> Any:
+        self.lane(key)
+        slot = key_slot(key.encode())
+        address = next(address for first, last, address in self._slots if first <= slot <= last)
+        with client(address, self._ask_options) as node:
+            return node.execute_command(*command)
+
+    def _lane(self, address: Address) -> Lane:
+        lane = self._lanes.get(address)
+        if lane is None:
+            link = Link(lambda _: address, self._options, acks=self._config.required_acks, log=self._config.history_log)
+            lane = self._lanes.setdefault(address, Lane(link, self._config.queue_limit))
+        return lane
+
+    def _nodes(self) -> list[Address]:
+        return sorted({*self._config.redis_nodes, *(address for _, _, address in self._slots)})
+
+    def _refresh(self) -> None:
+        """Ask nodes in random order until one knows the slots. One thread asks, the others go on with what is known."""
+        if not self._refreshing.acquire(blocking=not self._slots, timeout=-1 if self._slots else ASK_SECONDS):
+            return
+        try:
+            if not self._stale:
+                return
+            deadline = time.monotonic() + 2 * ASK_SECONDS
+            for address in random.sample(self._nodes(), len(self._nodes())):
+                try:
+                    with client(address, self._ask_options) as node:
+                        reply: Any = node.execute_command("CLUSTER", "SLOTS")
+                    self._slots = _slots(reply, address)
+                    self._stale = False
+                    return
+                except (RedisError, OSError):
+                    if time.monotonic() > deadline:
+                        return
+        finally:
+            self._refreshing.release()
+
+
+def _slots(reply: Any, asked: Address) -> list[tuple[int, int, Address]]:
+    """Read CLUSTER SLOTS: ranges with their primaries. A node that does not know its own name says so by none."""
+    return [
+        (int(first), int(last), Address(str(primary[0] or asked.host), int(primary[1])))
+        for first, last, primary, *_ in reply
+    ]

@@ -1,0 +1,159 @@
+"""The store that all topologies share: attempts until a deadline, through a group commit, with one operation id."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import time
+from typing import Protocol
+
+from counter.config import Config
+from counter.store.group_commit import GroupCommit
+from counter.store.link import Link
+from counter.store.operation import COUNTERS, Failure, Kind, Operation, claim_key, value_key
+from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+GENERATED_KEY_SECONDS = 60
+"""How long an operation is remembered whose id the client did not choose: well beyond any deadline."""
+PROBE_SECONDS = 1.0
+BACKOFF_SECONDS = (0.02, 0.15)
+_LISTED_LIMIT = 10_000
+
+
+class Lane:
+    """The way to one primary: a queue and the link behind it."""
+
+    def __init__(self, link: Link, limit: int) -> None:
+        """Take the link, and how many operations may wait for it."""
+        self.link = link
+        self.group = GroupCommit(link.commit, limit)
+
+
+class Route(Protocol):
+    """What a topology has to say: which primary serves a key, what there is, and what it promises."""
+
+    @property
+    def promise(self) -> str:
+        """See ``Store.promise``."""
+
+    @property
+    def warning(self) -> str | None:
+        """See ``Store.warning``."""
+
+    def lane(self, key: str) -> Lane:
+        """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
+
+    def failed(self, failure: Failure) -> None:
+        """Learn that an attempt failed; what is known about primaries may be out of date."""
+
+    def describe(self) -> Description:
+        """See ``Store.describe``."""
+
+
+class DurableStore:
+    """Implements ``Store`` over a ``Route``."""
+
+    def __init__(self, route: Route, config: Config) -> None:
+        """Nothing connects before the first operation."""
+        self._route = route
+        self._deadline = config.deadline
+        self._key_ttl = int(config.key_seconds * 1000)
+        self._generated_ttl = min(self._key_ttl, GENERATED_KEY_SECONDS * 1000)
+        # While Redis is in trouble, at most half of the threads wait for it to come back; the other half goes on
+        # answering health checks, and errors at once.
+        self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
+        self._listed: set[str] = set()
+
+    @property
+    def promise(self) -> str:
+        """See ``Store.promise``."""
+        return self._route.promise
+
+    @property
+    def warning(self) -> str | None:
+        """See ``Store.warning``."""
+        return self._route.warning
+
+    def increment(self, name: str, key: str | None = None) -> Counted:
+        """Count once per key; see ``Store.increment``."""
+        deadline = time.monotonic() + self._deadline
+        if key is None:
+            done = self._perform(Kind.INCREMENT, name, secrets.token_hex(16), self._generated_ttl, deadline)
+        else:
+            owner = self._perform(Kind.CLAIM, name, key, self._key_ttl, deadline).value
+            if owner != name:
+                raise ReusedKeyError(owner)
+            done = self._perform(Kind.INCREMENT, name, key, self._key_ttl, deadline)
+        if name not in self._listed or done.value == 1:
+            self._list(name, deadline)
+        return Counted(done.value, done.node)
+
+    def read(self, name: str) -> Counted:
+        """Read from the primary; see ``Store.read``."""
+        done = self._perform(Kind.READ, name, "", 0, time.monotonic() + self._deadline)
+        return Counted(done.value, done.node)
+
+    def describe(self) -> Description:
+        """See ``Store.describe``."""
+        return self._route.describe()
+
+    def ready(self) -> None:
+        """Do a round without a write; see ``Store.ready``."""
+        probe = Operation(Kind.PROBE, "", "", 0, time.monotonic() + min(PROBE_SECONDS, self._deadline))
+        self._route.lane(COUNTERS).group.submit(probe)
+        if probe.failure:
+            self._route.failed(probe.failure)
+            raise UnavailableError(probe.failure.reason)
+
+    def _perform(self, kind: Kind, name: str, identifier: str, ttl: int, deadline: float) -> Operation:
+        """Attempt one operation until it is settled for good or its deadline is reached."""
+        match kind:
+            case Kind.CLAIM:
+                key = claim_key(identifier)
+            case Kind.LIST:
+                key = COUNTERS
+            case _:
+                key = value_key(name)
+        uncertain, patient = False, False
+        try:
+            while True:
+                operation = Operation(kind, name, identifier, ttl, deadline)
+                try:
+                    lane = self._route.lane(key)
+                    patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
+                    if lane.link.troubled and not patient:
+                        raise UnavailableError("the store is in trouble and enough requests are waiting for it")
+                    lane.group.submit(operation)
+                except UnavailableError as error:
+                    operation.failure = Failure(str(error))
+                if operation.failure is None:
+                    return operation
+                failure = operation.failure
+                self._route.failed(failure)
+                uncertain = uncertain or failure.uncertain
+                patient = patient or self._patience.acquire(blocking=False)
+                pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
+                if failure.permanent or not patient or time.monotonic() + pause >= deadline:
+                    break
+                time.sleep(pause)
+        finally:
+            if patient:
+                self._patience.release()
+        if uncertain and kind is Kind.INCREMENT:
+            raise IndeterminateError(failure.reason, identifier)
+        raise UnavailableError(failure.reason, identifier)
+
+    def _list(self, name: str, deadline: float) -> None:
+        """Add the counter to the set of names. The increment is done already: a failure only costs another try."""
+        try:
+            self._perform(Kind.LIST, name, "", 0, min(deadline, time.monotonic() + PROBE_SECONDS))
+        except UnavailableError as error:
+            log.warning("counter not listed", extra={"counter": name, "reason": str(error)})
+            return
+        if len(self._listed) >= _LISTED_LIMIT:
+            self._listed.clear()
+        self._listed.add(name)

@@ -1,0 +1,130 @@
+"""Topology ``external``: somebody else's Redis. What it offers is found out, and the promise says no more than that."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from redis import ConnectionPool, Redis, SSLConnection
+from redis.exceptions import RedisError
+
+from counter.config import Address, Config
+from counter.store.client import connection_options, counter_values
+from counter.store.durable import Lane
+from counter.store.link import Link
+from counter.store.operation import Failure
+from counter.store.types import Description, NodeState
+
+PROBE_AGAIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the external Redis was seen to offer."""
+
+    version: str
+    tls: bool
+    wait: bool
+    replicas: int
+
+
+class ExternalRoute:
+    """Everything goes to the one endpoint of ``COUNTER_REDIS_URL``."""
+
+    def __init__(self, config: Config) -> None:
+        """Read the URL; the password file, where given, overrides the URL's password."""
+        self._options = _url_options(config)
+        self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
+        self._acks = config.required_acks
+        link = Link(lambda _: self._address, self._options, acks=self._acks, log=config.history_log)
+        self._lane = Lane(link, limit=config.queue_limit)
+        self._offer: Offer | None = None
+        self._probe_again = 0.0
+
+    @property
+    def promise(self) -> str:
+        """See ``Store.promise``."""
+        offer = self._probe()
+        if offer is None:
+            return "Unknown: the external Redis has not answered yet."
+        wait = f"WAIT with {offer.replicas} replicas" if offer.wait else "no WAIT"
+        seen = f"External Redis {offer.version} {'over TLS' if offer.tls else 'without TLS'}, {wait}."
+        if self._acks:
+            return f"{seen} An acknowledged increment has reached {self._acks} of its replicas, perhaps in memory only."
+        return f"{seen} An acknowledged increment is as durable as its operator keeps it; a failover may lose it."
+
+    @property
+    def warning(self) -> str | None:
+        """See ``Store.warning``."""
+        offer = self._probe()
+        if offer and self._acks > offer.replicas:
+            return (
+                f"The external Redis has {offer.replicas} replicas, but every increment has to reach {self._acks}: "
+                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REDIS_REPLICAS to what it has."
+            )
+        return None
+
+    def lane(self, key: str) -> Lane:
+        """Return the only lane."""
+        del key
+        return self._lane
+
+    def failed(self, failure: Failure) -> None:
+        """Do nothing: there is nothing to find out."""
+
+    def describe(self) -> Description:
+        """See ``Store.describe``."""
+        try:
+            with self._client() as redis:
+                facts: dict[str, Any] = redis.info()
+                values = counter_values(redis)
+        except (RedisError, OSError) as error:
+            return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
+        role = "primary" if facts.get("role") == "master" else "replica"
+        state = NodeState(str(self._address), role, reachable=True, version=str(facts.get("redis_version", "")))
+        return Description((state,), values)
+
+    def _client(self) -> Redis:
+        return Redis(host=self._address.host, port=self._address.port, **self._options)
+
+    def _probe(self) -> Offer | None:
+        """Find out what there is, at most every ``PROBE_AGAIN_SECONDS``."""
+        now = time.monotonic()
+        if now >= self._probe_again:
+            self._probe_again = now + PROBE_AGAIN_SECONDS
+            try:
+                with self._client() as redis:
+                    facts: dict[str, Any] = redis.info()
+                    try:
+                        redis.execute_command("WAIT", 0, 1)
+                        wait = True
+                    except RedisError:
+                        wait = False
+            except (RedisError, OSError):
+                return self._offer
+            self._offer = Offer(
+                str(facts.get("redis_version", "of unknown version")),
+                bool(self._options.get("ssl")),
+                wait,
+                int(facts.get("connected_slaves", 0)),
+            )
+        return self._offer
+
+
+def _url_options(config: Config) -> dict[str, Any]:
+    """Return the connection's options, host and port included, from the URL and our own."""
+    pool = ConnectionPool.from_url(config.redis_url or "")
+    found = dict(pool.connection_kwargs)
+    options = connection_options(config)
+    options.pop("ssl", None)
+    if config.password is None:
+        options.pop("username")
+        options.pop("password")
+    else:
+        options["username"] = found.get("username") or None
+    if issubclass(pool.connection_class, SSLConnection):
+        options["ssl"] = True
+    else:
+        options.pop("ssl_ca_certs", None)
+    return {key: found[key] for key in ("host", "port", "db", "username", "password") if key in found} | options

@@ -1,0 +1,120 @@
+"""The connection to one primary, and a round on it: write, wait for the replicas, verify the role."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from redis.connection import Connection, SSLConnection
+from redis.exceptions import RedisError, ResponseError
+
+from counter import metrics
+from counter.config import Address
+from counter.store.operation import Failure, Operation, commands_for, failure_of, settle
+
+type Locate = Callable[[float], Address]
+"""Return the primary's address until the given monotonic time; raises OSError or RedisError."""
+
+
+class Link:
+    """At most one connection, made when needed, closed on the first doubt. Used by one thread at a time."""
+
+    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int, log: bool = False) -> None:
+        """Take how to find the primary, the connection's options and how many replicas must confirm a round."""
+        self._locate = locate
+        self._options = dict(options)
+        self._acks = acks
+        self._log = log
+        self._connection: Any = None
+        self.node = ""
+        self.troubled = False
+
+    def commit(self, batch: Sequence[Operation], until: float) -> None:
+        """Settle ``batch`` in one round trip, as ``GroupCommit`` wants it."""
+        metrics.ROUND_TRIPS.inc()
+        metrics.ROUND_OPERATIONS.inc(len(batch))
+        try:
+            self._connect(until)
+        except (RedisError, OSError) as error:
+            self._give_up(batch, Failure(f"no connection: {error}"))
+            return
+        try:
+            self._round(batch, until)
+        except (RedisError, OSError) as error:
+            self._give_up(batch, Failure(f"{self.node}: {error}", uncertain=True))
+
+    def close(self) -> None:
+        """Drop the connection; the next round makes another."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def _give_up(self, batch: Sequence[Operation], failure: Failure) -> None:
+        self.close()
+        self.troubled = True
+        for operation in batch:
+            operation.value, operation.failure = None, failure
+
+    def _connect(self, until: float) -> None:
+        if self._connection is not None:
+            return
+        address = self._locate(until)
+        self.node = str(address)
+        options = dict(self._options)
+        kind = SSLConnection if options.pop("ssl", False) else Connection
+        left = max(0.001, until - time.monotonic())
+        options["socket_connect_timeout"] = min(left, options["socket_connect_timeout"])
+        options["socket_timeout"] = min(left, options["socket_timeout"])
+        connection = kind(host=address.host, port=address.port, **options)
+        connection.connect()  # type: ignore[no-untyped-call]
+        self._connection = connection
+
+    def _round(self, batch: Sequence[Operation], until: float) -> None:
+        """Write, WAIT, ROLE in one pipeline; acknowledge only what enough replicas hold and a primary says.
+
+        Without enough replicas, or from a node that is no primary any more, what was written may vanish.
+        """
+        commands = commands_for(batch, confirmed=self._acks > 0, log=self._log)
+        pipeline = [command for command, _ in commands]
+        if self._acks:
+            # A fifth of the time is left for the replies: a slow replica shall not cost the connection.
+            pipeline.append(("WAIT", self._acks, max(1, int((until - time.monotonic()) * 800))))
+        pipeline.append(("ROLE",))
+        self._connection.send_packed_command(self._connection.pack_commands(pipeline))
+        replies = [self._reply(until) for _ in commands]
+        waited = self._reply(until) if self._acks else 0
+        role = self._reply(until)
+        doubt = self._doubt(waited, role)
+        trouble = doubt is not None
+        for (_, operations), reply in zip(commands, replies, strict=True):
+            failure = doubt
+            if isinstance(reply, ResponseError):
+                failure = failure_of(reply)
+                trouble = trouble or not failure.permanent
+            for operation in operations:
+                operation.node = self.node
+                operation.failure = failure
+            if failure is None:
+                settle(operations, reply)
+        self.troubled = trouble
+        if trouble:
+            self.close()
+
+    def _doubt(self, waited: Any, role: Any) -> Failure | None:
+        """Return why the writes of a round are not to be trusted, if they are not."""
+        for reply in (waited, role):
+            if isinstance(reply, ResponseError):
+                return Failure(f"{self.node}: {reply}", uncertain=True)
+        if role[0] != "master":
+            return Failure(f"{self.node} is no primary any more", uncertain=True)
+        if waited < self._acks:
+            return Failure(f"{waited} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
+        return None
+
+    def _reply(self, until: float) -> Any:
+        """Return one reply; an error reply is returned, a broken connection raised."""
+        try:
+            return self._connection.read_response(timeout=max(0.001, until - time.monotonic()))
+        except ResponseError as error:
+            return error

@@ -1,0 +1,58 @@
+"""Topology ``standalone``: one Redis node."""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from counter.config import Address, Config
+from counter.store.client import client, connection_options, counter_values, node_states
+from counter.store.durable import Lane
+from counter.store.link import Link
+from counter.store.operation import Failure
+from counter.store.types import Description
+
+
+class StandaloneRoute:
+    """Everything goes to the one node."""
+
+    promise = (
+        "An acknowledged increment is on the disk of the one Redis node: "
+        "it survives a crash of the process or the host, not the loss of the disk."
+    )
+    warning: str | None = None
+
+    def __init__(self, config: Config) -> None:
+        """Take the first configured node."""
+        self._address = config.redis_nodes[0]
+        self._options = connection_options(config)
+        link = Link(self._locate, self._options, acks=config.required_acks, log=config.history_log)
+        self._lane = Lane(link, limit=config.queue_limit)
+
+    def _locate(self, until: float) -> Address:
+        del until
+        return self._address
+
+    def lane(self, key: str) -> Lane:
+        """Return the only lane."""
+        del key
+        return self._lane
+
+    def failed(self, failure: Failure) -> None:
+        """Do nothing: there is nothing to find out."""
+
+    def describe(self) -> Description:
+        """See ``Store.describe``."""
+        return describe_primary([self._address], self._options)
+
+
+def describe_primary(addresses: list[Address], options: dict[str, object]) -> Description:
+    """Describe nodes of which one primary holds all counters."""
+    states = node_states(addresses, options)
+    for address, state in zip(addresses, states, strict=True):
+        if state.role == "primary":
+            try:
+                with client(address, options) as primary:
+                    return Description(tuple(states), counter_values(primary))
+            except (RedisError, OSError):
+                continue
+    return Description(tuple(states))
