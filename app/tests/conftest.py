@@ -46,7 +46,7 @@ def client_of() -> Iterator[Callable[..., FlaskClient]]:
 
 @pytest.fixture
 def gunicorn(tmp_path: Path, redis_server: RedisServer) -> Iterator[Gunicorn]:
-    """The application under gunicorn, in front of ``redis_server``."""
+    """Start the application under gunicorn, in front of ``redis_server``."""
     server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, DRAIN_SECONDS="1")
     with running(server):
         yield server.up()

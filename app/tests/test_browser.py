@@ -156,7 +156,7 @@ def test_a_lost_store_is_said_and_recovery_is_shown(
     picture(driver, "store-lost")
     driver.get(gunicorn.url)
     assert driver.find_element(By.ID, "problem").is_displayed()
-    assert text(driver, "value") == "–"
+    assert text(driver, "value") == "\N{EN DASH}"
     redis_server.up()
     wait_for(driver, "the end of the alert", lambda: not driver.find_element(By.ID, "problem").is_displayed())
     assert int(text(driver, "value")) >= 1

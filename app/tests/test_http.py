@@ -21,7 +21,7 @@ def client(client_of: Build, redis_server: RedisServer) -> FlaskClient:
 
 @pytest.fixture
 def lonely(client_of: Build) -> FlaskClient:
-    """A client of an application whose Redis does not exist."""
+    """Return a client of an application whose Redis does not exist."""
     return client_of(REDIS_NODES=f"127.0.0.1:{free_port()}", DEADLINE_SECONDS="0.5")
 
 
@@ -160,7 +160,7 @@ def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(
         client = client_of(REDIS_NODES=redis_server.address, EDGE=edge)
         with client:
             client.get("/healthz", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
-            from flask import request  # noqa: PLC0415
+            from flask import request
 
             assert request.remote_addr == expected
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,27 +45,30 @@ def client(address: Address, options: dict[str, Any]) -> Redis:
     return Redis(host=address.host, port=address.port, **options)
 
 
-def node_states(addresses: Iterable[Address], options: dict[str, Any], *, counters: bool = False) -> list[NodeState]:
-    """Ask all nodes at once who they are; with ``counters`` also which values they hold."""
+def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[NodeState]:
+    """Ask all nodes at once who they are."""
 
     def ask(address: Address) -> NodeState:
         name = str(address)
         try:
             with client(address, options) as node:
                 facts: dict[str, Any] = node.info("server", "replication")
-                values = counter_values(node) if counters else None
         except (RedisError, OSError) as error:
             return NodeState(name, error=str(error) or type(error).__name__)
         role = "primary" if facts["role"] == "master" else "replica"
-        return NodeState(name, role, reachable=True, version=str(facts["redis_version"]), counters=values)
+        return NodeState(name, role, reachable=True, version=str(facts["redis_version"]))
 
-    nodes = list(addresses)
-    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-        return list(pool.map(ask, nodes))
+    with ThreadPoolExecutor(max(1, len(addresses))) as pool:
+        return list(pool.map(ask, addresses))
 
 
-def counter_values(node: Redis) -> dict[str, int]:
-    """Return name -> value of all counters that one node holds."""
-    names = sorted(str(name) for name in node.smembers(COUNTERS))
+def counter_names(node: Redis) -> set[str]:
+    """Return the names that one node knows."""
+    return {str(name) for name in node.smembers(COUNTERS)}
+
+
+def counter_values(node: Redis, names: Iterable[str]) -> dict[str, int]:
+    """Return name -> value as one node has it."""
+    names = sorted(names)
     values = node.mget([value_key(name) for name in names]) if names else []
     return {name: int(value or 0) for name, value in zip(names, values, strict=True)}

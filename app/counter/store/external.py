@@ -10,7 +10,7 @@ from redis import ConnectionPool, Redis, SSLConnection
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import connection_options, counter_values
+from counter.store.client import connection_options, counter_names, counter_values
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -78,7 +78,7 @@ class ExternalRoute:
         try:
             with self._client() as redis:
                 facts: dict[str, Any] = redis.info()
-                values = counter_values(redis)
+                values = counter_values(redis, counter_names(redis))
         except (RedisError, OSError) as error:
             return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
         role = "primary" if facts.get("role") == "master" else "replica"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 import socket
 import time
+from contextlib import suppress
+from dataclasses import replace
+
+from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import connection_options, node_states
+from counter.store.client import client, connection_options, counter_names, counter_values, node_states
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -52,7 +56,18 @@ class IndependentRoute:
 
     def describe(self) -> Description:
         """Return every node with its own counters; see ``Store.describe``."""
-        return Description(tuple(node_states(sorted(self._addresses()), self._options, counters=True)))
+        addresses = sorted(self._addresses())
+        states = dict(zip(addresses, node_states(addresses, self._options), strict=True))
+        reachable = [address for address in addresses if states[address].reachable]
+        # A counter is listed on the node that happened to take the listing: ask all for names, then all for values.
+        names: set[str] = set()
+        for address in reachable:
+            with suppress(RedisError, OSError), client(address, self._options) as node:
+                names |= counter_names(node)
+        for address in reachable:
+            with suppress(RedisError, OSError), client(address, self._options) as node:
+                states[address] = replace(states[address], counters=counter_values(node, names))
+        return Description(tuple(states.values()))
 
     def _addresses(self) -> list[Address]:
         now = time.monotonic()

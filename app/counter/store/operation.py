@@ -145,7 +145,7 @@ def commands_for(batch: Sequence[Operation], *, confirmed: bool, log: bool) -> l
     for name, operations in increments.items():
         keys = [operation_key(name, operation.identifier) for operation in operations]
         times = [operation.ttl for operation in operations]
-        evaluate = ("EVAL", INCREMENT, len(keys) + 2, value_key(name), log_key(name), *keys, int(log), *times)
+        evaluate: Command = ("EVAL", INCREMENT, len(keys) + 2, value_key(name), log_key(name), *keys, int(log), *times)
         commands.append((evaluate, operations))
     for name, operations in reads.items():
         key = value_key(name)

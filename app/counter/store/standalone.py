@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import client, connection_options, counter_values, node_states
+from counter.store.client import client, connection_options, counter_names, counter_values, node_states
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -52,7 +52,7 @@ def describe_primary(addresses: list[Address], options: dict[str, object]) -> De
         if state.role == "primary":
             try:
                 with client(address, options) as primary:
-                    return Description(tuple(states), counter_values(primary))
+                    return Description(tuple(states), counter_values(primary, counter_names(primary)))
             except (RedisError, OSError):
                 continue
     return Description(tuple(states))
