@@ -1,0 +1,63 @@
+# The images of the project, one target each: app, redis, edge. All stand on one Debian base, so that a node keeps it once.
+# BASE is a Debian image from a registry, or one that roles/images made from Debian's packages.
+ARG BASE=debian:trixie-slim
+
+FROM ${BASE} AS python
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+
+FROM python AS app-packages
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-venv
+COPY app/requirements.txt /tmp/requirements.txt
+# ca: the certificates of a site that inspects TLS; used during the build only.
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && python3 -m venv --without-pip /opt/counter \
+    && python3 -m venv /tmp/pip \
+    && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
+       install --require-hashes -r /tmp/requirements.txt
+COPY app/counter /opt/counter/lib/app/counter
+RUN python3 -m compileall -q /opt/counter/lib
+
+FROM python AS app
+COPY --from=app-packages /opt/counter /opt/counter
+ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib/app PYTHONUNBUFFERED=1
+USER 10001:10001
+EXPOSE 8000
+# Exec form: gunicorn is process 1 and gets SIGTERM itself, which starts its drain.
+CMD ["gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
+
+FROM python AS redis
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends redis-server \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
+    && install -d -o 10002 -g 10002 -m 0700 /data
+USER 10002:10002
+WORKDIR /data
+VOLUME /data
+EXPOSE 6379
+CMD ["redis-server", "/etc/redis.conf"]
+
+FROM ${BASE} AS edge
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends haproxy \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 10003:10003
+EXPOSE 8080
+# HAProxy ends its open requests after SIGUSR1; SIGTERM would cut them.
+STOPSIGNAL SIGUSR1
+CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy.cfg"]
+
+FROM ${BASE} AS registry
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends docker-registry \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
+    && install -d -o docker-registry -g docker-registry /var/lib/docker-registry \
+    && printf '%s\n' 'version: 0.1' 'storage: {filesystem: {rootdirectory: /var/lib/docker-registry}}' 'http: {addr: ":5000"}' \
+       > /etc/docker/registry/config.yml
+USER docker-registry
+VOLUME /var/lib/docker-registry
+EXPOSE 5000
+CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
