@@ -77,7 +77,7 @@ class Counting:
         except StoreError as error:
             metrics.INCREMENTS.labels("unavailable").inc()
             log.warning("increment not taken", extra={"counter": name, "reason": str(error)})
-            detail = "The store did not take the increment: it was not counted."
+            detail = "The store did not take this request: it counted nothing."
             raise self._unavailable("store-unavailable", detail, operation_id=error.operation_id) from error
         metrics.INCREMENTS.labels("acknowledged").inc()
         metrics.INCREMENT_SECONDS.observe(time.perf_counter() - started)

@@ -12,7 +12,7 @@ from typing import Protocol
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
 from counter.store.link import Link
-from counter.store.operation import COUNTERS, Failure, Kind, Operation, claim_key, value_key
+from counter.store.operation import COUNTERS, PROBE_KEY, Failure, Kind, Operation, claim_key, value_key
 from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -102,9 +102,9 @@ class DurableStore:
         return self._route.describe()
 
     def ready(self) -> None:
-        """Do a round without a write; see ``Store.ready``."""
+        """Write something that expires; see ``Store.ready``."""
         probe = Operation(Kind.PROBE, "", "", 0, time.monotonic() + min(PROBE_SECONDS, self._deadline))
-        self._route.lane(COUNTERS).group.submit(probe)
+        self._route.lane(PROBE_KEY).group.submit(probe)
         if probe.failure:
             self._route.failed(probe.failure)
             raise UnavailableError(probe.failure.reason)

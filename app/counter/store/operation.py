@@ -13,6 +13,9 @@ from redis.exceptions import ResponseError
 COUNTERS = "counters"
 """The set of all counters' names."""
 
+PROBE_KEY = "{.ready}:value"
+"""Written to find out whether writes are taken; no counter's name begins with a dot."""
+
 type Command = tuple[str | int, ...]
 
 
@@ -141,7 +144,7 @@ def commands_for(batch: Sequence[Operation], *, confirmed: bool, log: bool) -> l
             case Kind.LIST:
                 commands.append((("SADD", COUNTERS, operation.name), [operation]))
             case Kind.PROBE:
-                commands.append((("PING",), [operation]))
+                commands.append((("SET", PROBE_KEY, 1, "PX", 60_000), [operation]))
     for name, operations in increments.items():
         keys = [operation_key(name, operation.identifier) for operation in operations]
         times = [operation.ttl for operation in operations]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -78,10 +77,17 @@ class SentinelRoute:
         return max(answers)[1]
 
     def _ask(self, sentinel: Address) -> tuple[int, Address]:
+        """Return the epoch and the address that one Sentinel believes in.
+
+        Both are asked for: in the middle of a failover MASTER shows the new epoch with the old address still.
+        """
+        name = self._config.primary_name
         with client(sentinel, self._sentinel_options) as connection:
-            reply: Any = connection.execute_command("SENTINEL", "MASTER", self._config.primary_name)
-        facts = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-        return int(facts["config-epoch"]), Address(str(facts["ip"]), int(facts["port"]))
+            pipeline = connection.pipeline(transaction=False)
+            pipeline.execute_command("SENTINEL", "MASTER", name)
+            pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+            facts, (host, port) = pipeline.execute()
+        return int(facts[facts.index("config-epoch") + 1]), Address(host, int(port))
 
 
 def replicated_promise(config: Config) -> str:

@@ -1,0 +1,76 @@
+"""Concurrent increments against a store, and whether its promises were kept."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from processes import RedisServer, wait_until
+
+from counter.store.types import IndeterminateError, Store, UnavailableError
+
+
+def is_ready(store: Store) -> bool:
+    """Tell whether the store takes increments."""
+    try:
+        store.ready()
+    except UnavailableError:
+        return False
+    return True
+
+
+class Load:
+    """Concurrent increments of one counter, each with a key of its own; remembers what was promised."""
+
+    def __init__(self, store: Store, name: str, threads: int = 8) -> None:
+        self.store, self.name = store, name
+        self.acknowledged: dict[str, int] = {}
+        self.unknown: set[str] = set()
+        self.refused = 0
+        self.longest_gap = 0.0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=[number]) for number in range(threads)]
+
+    def __enter__(self) -> Load:
+        self._last = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive(), "a thread is stuck"
+
+    def _run(self, number: int) -> None:
+        count = 0
+        while not self._stop.is_set():
+            count += 1
+            key = f"{self.name}-{number}-{count}"
+            try:
+                self.acknowledged[key] = self.store.increment(self.name, key).value
+                now = time.monotonic()
+                self.longest_gap = max(self.longest_gap, now - self._last)
+                self._last = now
+            except IndeterminateError:
+                self.unknown.add(key)
+            except UnavailableError:
+                self.refused += 1
+
+    def more(self, count: int = 100) -> None:
+        """Wait for so many more acknowledgements."""
+        wanted = len(self.acknowledged) + count
+        wait_until(f"{count} more increments", lambda: len(self.acknowledged) >= wanted, 30)
+
+    def check(self, primary: RedisServer) -> None:
+        """No acknowledged increment is lost or counted twice; those in doubt count once at most."""
+        final = int(primary.client().get(f"{{{self.name}}}:value") or 0)
+        counted = primary.client().smembers(f"{{{self.name}}}:log")
+        values = list(self.acknowledged.values())
+        assert len(set(values)) == len(values)
+        assert set(self.acknowledged) <= counted <= set(self.acknowledged) | self.unknown
+        assert len(counted) == final
+        for key in random.sample(sorted(self.acknowledged), 20):
+            assert self.store.increment(self.name, key).value == self.acknowledged[key]

@@ -1,0 +1,174 @@
+"""The queue and its leader: everybody gets the own result, nobody is stuck, nobody overtakes for long."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from counter.store.group_commit import GroupCommit
+from counter.store.operation import Kind, Operation
+
+
+def operation(identifier: str = "", seconds: float = 10.0) -> Operation:
+    return Operation(Kind.INCREMENT, "a", identifier, 1000, time.monotonic() + seconds)
+
+
+class Log:
+    """Commits by numbering; remembers the batches, and can be told to hold a round or to fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.held = False
+        self.passes = threading.Semaphore(0)
+        self.entered = threading.Event()
+        self.error: BaseException | None = None
+        self.active = 0
+
+    def let_go(self) -> None:
+        """Hold no round any more."""
+        self.held = False
+        self.passes.release(1000)
+
+    def commit(self, batch: Sequence[Operation], until: float) -> None:
+        del until
+        self.active += 1
+        assert self.active == 1, "two rounds at once"
+        self.entered.set()
+        self.batches.append([one.identifier for one in batch])
+        if self.held:
+            self.passes.acquire(timeout=20)
+        self.active -= 1
+        if self.error:
+            raise self.error
+        time.sleep(0.001)  # a round trip, so that the others queue up
+        for one in batch:
+            one.value = one.identifier
+
+
+def test_everybody_gets_the_own_result_and_rounds_are_shared() -> None:
+    log = Log()
+    group = GroupCommit(log.commit, 1000)
+
+    def one(number: int) -> tuple[str, object]:
+        mine = operation(str(number))
+        group.submit(mine)
+        return mine.identifier, mine.value
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(one, range(2000)))
+    assert all(identifier == value for identifier, value in results)
+    assert sorted(int(number) for batch in log.batches for number in batch) == list(range(2000))
+    assert len(log.batches) < 1000
+
+
+def test_nobody_waits_longer_than_the_round_under_way_and_the_next() -> None:
+    log = Log()
+    group = GroupCommit(log.commit, 1000)
+    late: list[int] = []
+
+    def one(number: int) -> None:
+        started = len(log.batches)
+        group.submit(operation(str(number)))
+        position = next(i for i, batch in enumerate(log.batches) if str(number) in batch)
+        late.append(position - started)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, range(1000)))
+    assert max(late) <= 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(1)])
+def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
+    log = Log()
+    group = GroupCommit(log.commit, 1000)
+    log.error = error
+    log.held = True
+    operations = [operation(str(number), 5) for number in range(8)]
+
+    def submit(mine: Operation) -> None:
+        with contextlib.suppress(SystemExit):
+            group.submit(mine)
+
+    threads = [threading.Thread(target=submit, args=[mine]) for mine in operations]
+    for thread in threads:
+        thread.start()
+    log.entered.wait(5)
+    log.let_go()
+    for thread in threads:
+        thread.join(4)  # before any deadline
+        assert not thread.is_alive()
+    assert all(mine.failure and mine.failure.uncertain for mine in operations)
+    log.error = None
+    afterwards = operation("afterwards")
+    group.submit(afterwards)
+    assert afterwards.value == "afterwards"
+
+
+def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
+    log = Log()
+    group = GroupCommit(log.commit, 1000)
+    log.held = True
+    leader = threading.Thread(target=group.submit, args=[operation("leader")])
+    leader.start()
+    log.entered.wait(5)
+    queued = operation("queued", 0.1)
+    group.submit(queued)
+    assert queued.failure
+    assert not queued.failure.uncertain  # it was never sent
+    patient = operation("patient", 10)
+    successor = threading.Thread(target=group.submit, args=[patient])
+    successor.start()
+    log.let_go()
+    leader.join(5)
+    successor.join(5)
+    assert patient.value == "patient"
+    assert ["queued"] not in log.batches
+
+    log = Log()
+    group = GroupCommit(log.commit, 1000)
+    log.held = True
+    leader = threading.Thread(target=group.submit, args=[operation("leader")])
+    leader.start()
+    log.entered.wait(5)
+    log.entered.clear()
+    taken, second = operation("taken", 1.0), operation("second leader", 10)
+    threads = [threading.Thread(target=group.submit, args=[one]) for one in (taken, second)]
+    for thread in threads:
+        thread.start()
+    while len(group._queue) < 2:  # noqa: SLF001
+        time.sleep(0.001)
+    log.passes.release()
+    leader.join(5)
+    assert log.entered.wait(5)
+    threads[0].join(5)
+    assert taken.failure
+    assert taken.failure.uncertain  # it is under way
+    log.let_go()
+    threads[1].join(5)
+    assert second.value == "second leader"
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    log = Log()
+    group = GroupCommit(log.commit, 2)
+    log.held = True
+    threads = [threading.Thread(target=group.submit, args=[operation(str(number))]) for number in range(3)]
+    threads[0].start()
+    log.entered.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    while len(group._queue) < 2:  # noqa: SLF001
+        time.sleep(0.001)
+    refused = operation("one too many")
+    group.submit(refused)
+    assert refused.failure
+    assert "waiting" in refused.failure.reason
+    log.let_go()
+    for thread in threads:
+        thread.join(5)
+    assert not any("one too many" in batch for batch in log.batches)

@@ -1,0 +1,112 @@
+"""``Idempotency-Key`` over HTTP: same key, same answer; another counter, 422; and errors that say what to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask.testing import FlaskClient
+from processes import RedisServer, free_port
+
+Build = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def client(client_of: Build, redis_server: RedisServer) -> FlaskClient:
+    return client_of(REDIS_NODES=redis_server.address)
+
+
+def increment(client: FlaskClient, name: str, key: str) -> tuple[int, dict[str, object]]:
+    answer = client.post(f"/api/counters/{name}/increment", headers={"Idempotency-Key": key})
+    return answer.status_code, answer.get_json(force=True)
+
+
+def test_the_same_key_gets_the_same_answer_and_counts_once(client: FlaskClient, redis_server: RedisServer) -> None:
+    first = increment(client, "a", "8e03978e-40d5-43dd-bc93-6894a57f9324")
+    client.post("/api/counters/a/increment")
+    again = increment(client, "a", "8e03978e-40d5-43dd-bc93-6894a57f9324")
+    quoted = increment(client, "a", '"8e03978e-40d5-43dd-bc93-6894a57f9324"')
+    assert first == again == quoted
+    assert redis_server.client().get("{a}:value") == "2"
+
+
+def test_the_same_key_at_the_same_time_counts_once(client: FlaskClient, redis_server: RedisServer) -> None:
+    app = client.application
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: increment(app.test_client(), "a", "k")[1]["value"], range(64)))
+    assert set(answers) == {1}
+    assert redis_server.client().get("{a}:value") == "1"
+
+
+def test_a_key_of_another_counter_is_refused(client: FlaskClient) -> None:
+    increment(client, "a", "k")
+    status, problem = increment(client, "b", "k")
+    assert (status, problem["code"]) == (422, "idempotency-key-reused")
+    assert "'a'" in str(problem["detail"])
+    assert client.get("/api/counters/b").json["value"] == 0
+
+
+@pytest.mark.parametrize("key", ["", "   ", '""', "x" * 129, "a b", "ä", '"un"quoted"'[:5] + " "])
+def test_a_bad_key_is_refused_before_it_counts(client: FlaskClient, key: str) -> None:
+    status, problem = increment(client, "a", key)
+    assert (status, problem["code"]) == (400, "invalid-idempotency-key")
+    assert "1 to 128 printable ASCII" in str(problem["detail"])
+    assert client.get("/api/counters/a").json["value"] == 0
+
+
+@pytest.mark.parametrize("key", ["x" * 128, "{b}:value", "a'b\\c}", "probe", "}"])
+def test_any_printable_key_is_taken(client: FlaskClient, key: str) -> None:
+    assert increment(client, "a", key)[1]["value"] == 1
+    assert increment(client, "a", key)[1]["value"] == 1
+
+
+def test_an_expired_key_counts_again(client: FlaskClient, redis_server: RedisServer) -> None:
+    increment(client, "a", "k")
+    for key in ("{a}:op:k", "key:k"):
+        assert 0 < redis_server.client().pttl(key) <= 600_000
+        redis_server.client().pexpire(key, 0)
+    assert increment(client, "a", "k")[1]["value"] == 2
+
+
+def test_without_redis_the_answer_names_the_operation(client_of: Build) -> None:
+    client = client_of(REDIS_NODES=f"127.0.0.1:{free_port()}", DEADLINE_SECONDS="0.3")
+    status, problem = increment(client, "a", "k")
+    assert (status, problem["code"], problem["operation_id"]) == (503, "store-unavailable", "k")
+
+
+def test_a_reply_that_never_comes_is_indeterminate_and_the_repeat_settles_it(
+    client_of: Build, redis_server: RedisServer
+) -> None:
+    client = client_of(REDIS_NODES=redis_server.address, DEADLINE_SECONDS="0.5")
+    client.post("/api/counters/a/increment")
+    # Hold the replies back, but not the execution: every command is delayed until the client has given up.
+    redis_server.client().client_pause(1500, all=True)
+    answer = client.post("/api/counters/a/increment")
+    assert answer.status_code == 503
+    assert answer.json["code"] == "store-indeterminate"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert redis_server.client().ping()
+    for _ in range(2):
+        status, repeated = increment(client, "a", answer.json["operation_id"])
+        assert (status, repeated["value"]) == (200, 2)
+
+
+def test_a_counter_whose_key_holds_something_else_does_not_disturb_the_others(
+    client: FlaskClient, redis_server: RedisServer
+) -> None:
+    redis_server.client().lpush("{bad}:value", 1)
+    assert client.post("/api/counters/bad/increment").status_code == 503
+    assert client.post("/api/counters/good/increment").json["value"] == 1
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_full_redis_refuses_and_counts_nothing(client: FlaskClient, redis_server: RedisServer) -> None:
+    client.post("/api/counters/a/increment")
+    redis_server.client().config_set("maxmemory", 1)
+    answer = client_problem = client.post("/api/counters/a/increment")
+    assert answer.status_code == 503
+    assert client_problem.json["code"] == "store-unavailable"
+    assert client.get("/readyz").status_code == 503
+    redis_server.client().config_set("maxmemory", 0)
+    assert client.post("/api/counters/a/increment").json["value"] == 2

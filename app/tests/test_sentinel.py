@@ -1,0 +1,220 @@
+"""The store against three redis-servers and three Sentinels, with real failures."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from load import Load, is_ready
+from processes import RedisServer, running, wait_until
+from topologies import PASSWORD, SentinelSet
+
+from counter.config import Address, Config
+from counter.store import open_store
+from counter.store.durable import DurableStore
+from counter.store.operation import Kind
+from counter.store.sentinel import SentinelRoute
+from counter.store.types import IndeterminateError, ReusedKeyError, Store, UnavailableError
+
+
+@pytest.fixture
+def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
+    found = SentinelSet(tmp_path)
+    with running(*found.processes):
+        yield found.up()
+
+
+@pytest.fixture
+def config(redis_set: SentinelSet, tmp_path: Path) -> Config:
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD)
+    environ = redis_set.environ() | {"REDIS_PASSWORD_FILE": str(secret), "HISTORY_LOG": "1"}
+    return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
+
+
+Break = Callable[[RedisServer], None]
+
+
+def kill_and_restart_late(primary: RedisServer) -> None:
+    primary.kill()
+    time.sleep(4)
+    primary.start()
+
+
+def kill_and_restart_at_once(primary: RedisServer) -> None:
+    primary.kill()
+    primary.start()
+
+
+def pause_and_resume(primary: RedisServer) -> None:
+    primary.signal(signal.SIGSTOP)
+    time.sleep(6)
+    primary.signal(signal.SIGCONT)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("fault", "concern"),
+    [
+        (kill_and_restart_late, "majority"),
+        (kill_and_restart_at_once, "majority"),
+        (pause_and_resume, "majority"),
+        (pause_and_resume, "all"),
+    ],
+)
+def test_a_broken_primary_loses_nothing_acknowledged(
+    redis_set: SentinelSet, config: Config, fault: Break, concern: str
+) -> None:
+    store = open_store(Config.from_env(_environ(config, redis_set, concern)))
+    with Load(store, "a") as load:
+        load.more()
+        broken = redis_set.primary()
+        fault(broken)
+        if concern == "all":
+            redis_set.healed()  # all three are needed, so it goes on only then
+        load.more()
+    primary = redis_set.healed()
+    if fault is not kill_and_restart_at_once:
+        assert primary is not broken, "the fault did not happen: no other primary was chosen"
+    load.check(primary)
+    assert store.read("a").value == int(primary.client().get("{a}:value") or 0)
+
+
+def _environ(config: Config, redis_set: SentinelSet, concern: str) -> dict[str, str]:
+    secret = redis_set.nodes[0].directory.parent / "password"
+    environ = redis_set.environ() | {
+        "REDIS_PASSWORD_FILE": str(secret),
+        "HISTORY_LOG": "1",
+        "WRITE_CONCERN": concern,
+        "DEADLINE_SECONDS": str(config.deadline),
+    }
+    return {f"COUNTER_{key}": value for key, value in environ.items()}
+
+
+def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    first = open_store(replace(config, deadline=1.5))
+    assert first.increment("a").value == 1
+    paused = redis_set.replicas()
+    for replica in paused:
+        replica.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(IndeterminateError) as doubt:
+            first.increment("a")
+        key = doubt.value.operation_id
+        # The primary has counted it. A repeat on a new connection only finds the answer, and must not trust it either.
+        assert redis_set.nodes[0].client().get("{a}:value") == "2"
+        for _ in range(2):
+            second = DurableStore(SentinelRoute(config), config)
+            with pytest.raises(IndeterminateError):
+                second._perform(Kind.INCREMENT, "a", key, 60_000, time.monotonic() + 1.5)  # noqa: SLF001
+        with pytest.raises(UnavailableError):
+            first.increment("a", key)
+        with pytest.raises(UnavailableError):
+            first.read("a")
+        with pytest.raises(UnavailableError):
+            first.ready()
+    finally:
+        for replica in paused:
+            replica.signal(signal.SIGCONT)
+    wait_until("readiness", lambda: is_ready(first))
+    assert first.increment("a", key).value == 2
+    assert first.read("a").value == 2
+
+
+def test_write_concern_none_acknowledges_what_a_failover_loses(redis_set: SentinelSet, config: Config) -> None:
+    """The negative control of the test above: the same fault, without waiting for replicas, loses increments."""
+    environ = _environ(config, redis_set, "none")
+    store = open_store(Config.from_env(environ))
+    assert store.warning
+    primary = redis_set.primary()
+    primary.client().config_set("min-replicas-to-write", 0)
+    for replica in redis_set.replicas():  # they cannot follow any more
+        replica.client().config_set("masterauth", "wrong")
+    primary.client().client_kill_filter(_type="replica")
+    acknowledged = [store.increment("a").value for _ in range(50)]
+    primary.kill()
+    wait_until("another primary", lambda: redis_set.primary() is not primary, 30)
+    value = int(wait_until("a value", lambda: str(_value(store)), 30))
+    assert value < acknowledged[-1]
+
+
+def _value(store: Store) -> int:
+    try:
+        return store.read("a").value
+    except UnavailableError as error:
+        raise OSError(str(error)) from error
+
+
+def test_a_key_belongs_to_one_counter(redis_set: SentinelSet, config: Config) -> None:
+    store = open_store(config)
+    assert store.increment("a", "k").value == 1
+    assert store.increment("a", "k").value == 1
+    with pytest.raises(ReusedKeyError, match="a"):
+        store.increment("b", "k")
+    assert store.read("b").value == 0
+    redis_set.primary().kill()
+    with pytest.raises(ReusedKeyError, match="a"):
+        _patiently(lambda: store.increment("b", "k"))
+    assert store.increment("a", "k").value == 1
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    for _ in range(5):
+        try:
+            call()
+        except UnavailableError:
+            continue
+        return
+
+
+def test_the_sentinel_with_the_highest_epoch_is_believed(
+    redis_set: SentinelSet, config: Config, tmp_path: Path
+) -> None:
+    # Sentinels that were cut off: they watch another primary under the same name and never hear of the failover.
+    other = RedisServer(tmp_path)
+    stale = [redis_set.sentinel(tmp_path, other.port) for _ in range(2)]
+    with running(other, *stale):
+        other.up()
+        for sentinel in stale:
+            sentinel.up()
+        redis_set.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", redis_set.name)
+        old = redis_set.nodes[0]
+        wait_until("a failover", lambda: redis_set.primary() is not old, 30)
+        sentinels = (*(Address("127.0.0.1", one.port) for one in stale), *config.sentinel_nodes)
+        for order in (sentinels, sentinels[::-1]):
+            route = SentinelRoute(replace(config, sentinel_nodes=order))
+            located = route._locate(time.monotonic() + 5)  # noqa: SLF001
+            assert located == Address("127.0.0.1", redis_set.primary().port)
+
+
+def test_with_two_of_three_sentinels_gone_it_still_finds_the_primary(redis_set: SentinelSet, config: Config) -> None:
+    redis_set.sentinels[0].kill()
+    redis_set.sentinels[1].signal(signal.SIGSTOP)
+    assert open_store(config).increment("a").value == 1
+    description = open_store(config).describe()
+    assert description.counters == {"a": 1}
+    assert sorted(node.role for node in description.nodes) == ["primary", "replica", "replica"]
+
+
+def test_with_everything_gone_a_request_ends_in_time_and_everything_may_come_back(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    store = open_store(replace(config, deadline=1.0, threads=4))
+    assert store.increment("a").value == 1
+    for process in redis_set.processes:
+        process.kill()
+    with Load(store, "a", threads=4) as load:
+        wait_until("refusals", lambda: load.refused + len(load.unknown) > 20, 20)
+        assert not load.acknowledged
+        for process in redis_set.processes:
+            process.up()
+        load.more(20)
+    load_values = sorted(load.acknowledged.values())
+    assert load_values[0] > 1
+    assert len(set(load_values)) == len(load_values)
