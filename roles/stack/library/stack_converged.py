@@ -1,0 +1,140 @@
+#!/usr/bin/python
+"""Ansible module: wait until a stack runs what its file asks for, or say what is in the way."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_converged
+short_description: Wait until a stack runs what its file asks for
+description:
+  - Ends when each service of the stack file runs the image, configs, secrets and number of tasks that the file names.
+  - Fails when an update was rolled back or paused, when a task fails again and again, or when the time is over; the message
+    holds the failing task's error, its last log lines and one likely cause.
+  - C(docker stack deploy --detach=false) cannot be asked, since it calls a completed rollback a success.
+options:
+  name: {type: str, required: true, description: Name of the stack.}
+  file: {type: path, description: Stack file on the host; without it the services are judged by their own specification.}
+  timeout: {type: int, default: 0, description: How long to wait in seconds; with 0 the state is returned as it is and nothing fails.}
+  ended: {type: list, elements: str, default: [], description: Ids of tasks that had ended before the deployment.}
+attributes:
+  check_mode: {support: full}
+"""
+
+RETURN = r"""
+services:
+  description: For each service name, mode, image, wanted, running, update, pending, failure, error and its tasks.
+  type: list
+  returned: always
+converged:
+  description: Whether every service runs as asked.
+  type: bool
+  returned: always
+seconds:
+  description: How long it took.
+  type: float
+  returned: always
+"""
+
+import time
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.convergence import ServiceState, compare, likely_cause, observe, wanted_services
+
+try:
+    import docker
+    import yaml
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+LOG_LINES = 15
+POLL_SECONDS = 1.0
+
+
+def look(client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str]) -> list[ServiceState]:
+    """Return the state of each service of the stack, and of each that the file names but the swarm lacks."""
+    label = f"com.docker.stack.namespace={stack}"
+    services = {service["Spec"]["Name"]: service for service in client.services(filters={"label": label})}
+    tasks = client.tasks(filters={"label": label})
+    nodes = client.nodes()
+    states = {
+        name: observe(service, [task for task in tasks if task["ServiceID"] == service["ID"]], nodes, ended)
+        for name, service in services.items()
+    }
+    if document is not None:
+        for wanted in wanted_services(stack, document):
+            if wanted.name in states:
+                compare(states[wanted.name], services[wanted.name], wanted)
+            else:
+                states[wanted.name] = ServiceState(wanted.name, "", wanted.image, wanted.replicas or 1, 0, "", failure="there is no such service")
+    return [states[name] for name in sorted(states)]
+
+
+def last_log_lines(module: AnsibleModule, task: str) -> str:
+    """Return what a task last wrote; the time is bounded, since the log of a lost node is waited for."""
+    command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), task]
+    _, out, err = module.run_command(command)
+    return (out + err).strip()
+
+
+def describe(module: AnsibleModule, state: ServiceState) -> str:
+    """Say in full what is wrong with one service."""
+    text = f"{state.name}: {state.failure or state.pending}"
+    if state.error:
+        text += f"\n  error of the task: {state.error}"
+    log = last_log_lines(module, state.failed_task) if state.failed_task else ""
+    if log:
+        text += "\n  last log lines of the task:\n" + "\n".join(f"    {line}" for line in log.splitlines()[-LOG_LINES:])
+    cause = likely_cause(f"{state.error} {state.pending} {log}")
+    if cause:
+        text += f"\n  likely cause: {cause}"
+    return text
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "file": {"type": "path"},
+            "timeout": {"type": "int", "default": 0},
+            "ended": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    if MISSING:
+        module.fail_json(msg=f"{MISSING}: install python3-docker and python3-yaml on this host")
+    stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
+    ended = frozenset(module.params["ended"])
+    document = None
+    if path:
+        with open(path, encoding="utf-8") as file:
+            document = yaml.safe_load(file)
+    client = docker.APIClient(version="auto")
+    started = time.monotonic()
+    while True:
+        states = look(client, stack, document, ended)
+        failures = [state for state in states if state.failure]
+        pending = [state for state in states if state.pending]
+        elapsed = time.monotonic() - started
+        if failures or not pending or elapsed >= timeout:
+            break
+        time.sleep(POLL_SECONDS)
+    result = {
+        "changed": False,
+        "services": [asdict(state) for state in states],
+        "converged": bool(states) and not failures and not pending,
+        "seconds": round(elapsed, 1),
+    }
+    if timeout and not result["converged"]:
+        wrong = failures or pending
+        over = "" if failures else f" within {timeout} s"
+        message = f"stack {stack} did not come to run as asked{over}:\n" + "\n".join(describe(module, state) for state in wrong)
+        module.fail_json(msg=message, **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

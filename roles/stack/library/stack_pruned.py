@@ -1,0 +1,61 @@
+#!/usr/bin/python
+"""Ansible module: remove the configs and secrets of a stack that no service uses any more."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_pruned
+short_description: Remove the configs and secrets of a stack that no service uses
+description:
+  - Configs and secrets cannot change, so each version has a name of its own; C(docker stack deploy --prune) leaves the old ones.
+options:
+  name: {type: str, required: true, description: Name of the stack.}
+attributes:
+  check_mode: {support: full}
+"""
+
+RETURN = r"""
+removed:
+  description: Names of what was removed.
+  type: list
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+try:
+    import docker
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={"name": {"type": "str", "required": True}}, supports_check_mode=True)
+    if MISSING:
+        module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
+    client = docker.APIClient(version="auto")
+    label = {"label": f"com.docker.stack.namespace={module.params['name']}"}
+    # The specification before the present one counts as used: a rollback would need it.
+    used = set()
+    for service in client.services(filters=label):
+        for spec in (service["Spec"], service.get("PreviousSpec") or {}):
+            container = spec.get("TaskTemplate", {}).get("ContainerSpec", {})
+            used.update(item["ConfigID"] for item in container.get("Configs") or [])
+            used.update(item["SecretID"] for item in container.get("Secrets") or [])
+    unused = [
+        (remove, item)
+        for items, remove in ((client.configs(filters=label), client.remove_config), (client.secrets(filters=label), client.remove_secret))
+        for item in items
+        if item["ID"] not in used
+    ]
+    if not module.check_mode:
+        for remove, item in unused:
+            remove(item["ID"])
+    module.exit_json(changed=bool(unused), removed=sorted(item["Spec"]["Name"] for _, item in unused))
+
+
+if __name__ == "__main__":
+    main()

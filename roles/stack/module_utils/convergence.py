@@ -1,0 +1,167 @@
+"""Whether a stack runs what its file asks for, judged from what the engine's API says. No input or output here.
+
+Shapes are those of the Docker Engine API: services (``GET /services``), tasks (``GET /tasks``), nodes (``GET /nodes``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+# A task that failed this often, with nothing that rolls the service back, will go on failing.
+CRASH_LOOP = 3
+
+_ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
+
+_LIKELY_CAUSES = (
+    (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
+    (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
+    (r"port .*already in use|address already in use", "another program holds the port: stop it, or deploy with -e http_port=8080"),
+    (r"no such image|not found: manifest|pull access denied", "the image is missing on that node: run ./counter deploy again, which loads it"),
+    (r"unhealthy", "the process runs but its health check fails: its own log says why"),
+    (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
+    (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
+    (r"network .*not found|could not find.*network", "the network is gone: run ./counter destroy, then ./counter deploy"),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the stack file asks of one service; ``replicas`` is None for a service with one task on every node."""
+
+    name: str
+    image: str
+    replicas: int | None
+    files: frozenset[str] = frozenset()
+
+
+@dataclass
+class ServiceState:
+    """What one service asks for and what runs; ``failure`` or ``pending`` says what is wrong, else it has converged."""
+
+    name: str
+    mode: str
+    image: str
+    wanted: int
+    running: int
+    update: str
+    pending: str = ""
+    failure: str = ""
+    error: str = ""
+    failed_task: str = ""
+    tasks: list[dict] = field(default_factory=list)
+
+
+def wanted_services(stack: str, document: dict) -> list[Wanted]:
+    """Read a stack file (parsed YAML) as what it asks for; configs and secrets by their names in the swarm."""
+    names = {
+        (kind, key): (value or {}).get("name", f"{stack}_{key}")
+        for kind in ("configs", "secrets")
+        for key, value in (document.get(kind) or {}).items()
+    }
+    found = []
+    for key, service in document["services"].items():
+        deploy = service.get("deploy") or {}
+        used = {
+            names[kind, item if isinstance(item, str) else item["source"]]
+            for kind in ("configs", "secrets")
+            for item in service.get(kind) or []
+        }
+        replicas = None if deploy.get("mode") == "global" else int(deploy.get("replicas", 1))
+        found.append(Wanted(f"{stack}_{key}", service["image"], replicas, frozenset(used)))
+    return found
+
+
+def likely_cause(error: str) -> str:
+    """Return one likely cause of a task's error text, or an empty string."""
+    return next((cause for pattern, cause in _LIKELY_CAUSES if re.search(pattern, error, re.IGNORECASE)), "")
+
+
+def _files(container: dict) -> frozenset[str]:
+    return frozenset(
+        [item["ConfigName"] for item in container.get("Configs") or []]
+        + [item["SecretName"] for item in container.get("Secrets") or []]
+    )
+
+
+def _task_row(task: dict, hosts: dict[str, str]) -> dict:
+    status = task["Status"]
+    return {
+        "id": task["ID"],
+        "slot": task.get("Slot", 0),
+        "node": hosts.get(task.get("NodeID", ""), task.get("NodeID", "")),
+        "desired": task["DesiredState"],
+        "state": status["State"],
+        "error": status.get("Err", ""),
+        "since": status.get("Timestamp", ""),
+    }
+
+
+def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozenset[str] = frozenset()) -> ServiceState:
+    """Judge one service by its own specification.
+
+    ``ignored`` holds ids of tasks that had ended before the deployment that is judged: they are no failure of its.
+    """
+    spec = service["Spec"]
+    template = spec["TaskTemplate"]
+    hosts = {node["ID"]: node["Description"]["Hostname"] for node in nodes}
+    ready = {node["ID"] for node in nodes if node["Status"]["State"] == "ready"}
+    tasks = sorted(tasks, key=lambda task: task["Status"].get("Timestamp", ""), reverse=True)
+    # What a node that is down last said of its tasks is no longer known to be true.
+    alive = [task for task in tasks if task["Status"]["State"] not in _ENDED and task.get("NodeID", "") in ready | {""}]
+    kept = [task for task in alive if task["DesiredState"] in ("running", "ready")]
+    running = [task for task in kept if task["Status"]["State"] == "running"]
+    current = [task for task in running if task["Spec"]["ContainerSpec"] == template["ContainerSpec"]]
+    replicated = "Replicated" in spec["Mode"]
+    wanted = spec["Mode"]["Replicated"]["Replicas"] if replicated else max(1, len({task.get("NodeID") for task in kept}))
+    status = service.get("UpdateStatus") or {}
+    state = ServiceState(
+        name=spec["Name"],
+        mode="replicated" if replicated else "global",
+        image=template["ContainerSpec"]["Image"],
+        wanted=wanted,
+        running=len(running),
+        update=status.get("State", ""),
+        tasks=[_task_row(task, hosts) for task in tasks],
+    )
+    failed = [
+        task
+        for task in tasks
+        if task["Status"]["State"] in ("failed", "rejected") and task["ID"] not in ignored
+    ]
+    waiting = [task for task in kept if task["Status"].get("Err")]
+    if failed or waiting:
+        told = (failed or waiting)[0]
+        state.error = told["Status"].get("Err", "")
+        state.failed_task = told["ID"]
+    slots = Counter((task.get("Slot", 0), task.get("NodeID", "") if not replicated else "") for task in failed)
+    if state.update in ("paused", "rollback_paused"):
+        state.failure = f"its update stopped half-way ({state.update}: {status.get('Message', '')})"
+    elif state.update == "rollback_completed":
+        state.failure = "its update failed and was rolled back; the version before it serves"
+    elif state.update in ("updating", "rollback_started"):
+        state.pending = {"updating": "it is being updated", "rollback_started": "it is being rolled back"}[state.update]
+    elif len(current) < wanted and slots and max(slots.values()) >= CRASH_LOOP:
+        state.failure = f"its task failed {max(slots.values())} times in a row"
+    if not state.failure and not state.pending:
+        if len(current) < wanted:
+            state.pending = f"{len(current)} of {wanted} tasks run" + (f" ({state.error})" if state.error else "")
+        elif len(alive) > wanted:
+            state.pending = f"{len(alive) - wanted} tasks of the version before it are still stopping"
+    return state
+
+
+def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
+    """Judge a service by what the stack file asks for as well: a rollback changes the service's own specification."""
+    spec = service["Spec"]
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    if state.failure or state.pending:
+        return state
+    if container["Image"].partition("@")[0] != wanted.image.partition("@")[0]:
+        state.failure = f"it runs {container['Image']} instead of {wanted.image}"
+    elif _files(container) != wanted.files:
+        state.failure = f"it uses {sorted(_files(container))} instead of {sorted(wanted.files)}"
+    elif wanted.replicas is not None and state.wanted != wanted.replicas:
+        state.failure = f"it asks for {state.wanted} tasks instead of {wanted.replicas}"
+    return state
