@@ -25,6 +25,7 @@ def idempotency_key(header: str) -> str | None:
     The IETF draft makes it a structured-field string (``"abc"``); the bare form that most clients send is the same key.
     """
     text = header.strip()
-    if quoted := _QUOTED.fullmatch(text):
-        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    if text.startswith('"'):
+        quoted = _QUOTED.fullmatch(text)
+        text = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     return text if _KEY.fullmatch(text) else None

@@ -159,10 +159,22 @@ class Gunicorn(Process):
 
     def up(self) -> Gunicorn:
         self.start()
+        wait_until(f"gunicorn {self.url} (log {self.log})", self.listening, 30)
+        return self
 
-        def listening() -> bool:
+    def listening(self) -> bool:
+        try:
             with socket.create_connection(("127.0.0.1", self.port), 1):
                 return True
+        except OSError:
+            return False
 
-        wait_until(f"gunicorn {self.url} (log {self.log})", listening, 30)
-        return self
+    def kill(self) -> None:
+        """``kill -9`` of the workers too: gunicorn's own would go on without their master for a moment."""
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(OSError, IndexError):
+                master = self.pid
+                workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+                for worker in workers:
+                    os.kill(int(worker), signal.SIGKILL)
+        super().kill()

@@ -1,0 +1,172 @@
+"""Concurrent HTTP clients that count, read and repeat, and write down everything before they do it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import urlsplit
+
+from history.model import Outcome
+
+ATTEMPT_SECONDS = 10.0
+OPERATION_SECONDS = 30.0
+RETRY_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to record. ``keys=False`` makes the clients retry without Idempotency-Key (a negative control)."""
+
+    url: str
+    counter: str
+    clients: int
+    seconds: float
+    out: Path
+    keys: bool = True
+    read_share: float = 0.1
+    repeat_share: float = 0.02
+
+
+class Journal:
+    """The history's file: one event per line, handed to the operating system before the caller goes on."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Take the open file."""
+        self._file = file
+        self._mutex = threading.Lock()
+        self._count = 0
+
+    def write(self, event: str, **members: Any) -> None:
+        """Append an event, stamped with the time."""
+        with self._mutex:
+            self._file.write(json.dumps({"event": event, "time": time.monotonic(), **members}) + "\n")
+            self._file.flush()
+
+    def invoke(self, kind: str, **members: Any) -> int:
+        """Announce an operation and return its number."""
+        with self._mutex:
+            self._count += 1
+            number = self._count
+        self.write("invoke", id=number, kind=kind, **members)
+        return number
+
+
+class Client:
+    """One closed loop on one connection."""
+
+    def __init__(self, plan: Plan, journal: Journal, stop: threading.Event) -> None:
+        """Take what to do, where to write it, and what ends it."""
+        self._plan = plan
+        self._journal = journal
+        self._stop = stop
+        self._random = random.Random()  # noqa: S311  # a mix of operations, not a secret
+        where = urlsplit(plan.url)
+        self._host, self._port = where.hostname or "localhost", where.port or 80
+        self._path = f"/api/counters/{plan.counter}"
+        self._connection: http.client.HTTPConnection | None = None
+        self._acknowledged: list[str] = []
+
+    def run(self) -> None:
+        """Count, read and repeat until told to stop."""
+        while not self._stop.is_set():
+            draw = self._random.random()
+            if draw < self._plan.read_share:
+                self.read()
+            elif self._plan.keys and self._acknowledged and draw < self._plan.read_share + self._plan.repeat_share:
+                self.increment(self._random.choice(self._acknowledged))
+            else:
+                self.increment(uuid.uuid4().hex)
+
+    def increment(self, key: str) -> None:
+        """Repeat one increment with one key until it is acknowledged, refused for good, or out of time."""
+        number = self._journal.invoke("increment", key=key)
+        headers = {"Idempotency-Key": key} if self._plan.keys else {}
+        deadline = time.monotonic() + OPERATION_SECONDS
+        uncertain = False
+        while True:
+            outcome, answer = self._attempt("POST", f"{self._path}/increment", headers)
+            uncertain = uncertain or outcome is Outcome.INDETERMINATE
+            if outcome is Outcome.OK:
+                members = {"value": answer["value"], "node": answer.get("source", {}).get("node", "")}
+                self._journal.write("complete", id=number, outcome=outcome, replica=answer.get("replica"), **members)
+                self._acknowledged = [*self._acknowledged[-99:], key]
+                return
+            if time.monotonic() > deadline or self._stop.is_set():
+                outcome = Outcome.INDETERMINATE if uncertain else Outcome.FAILED
+                self._journal.write("complete", id=number, outcome=outcome)
+                return
+            time.sleep(RETRY_SECONDS)
+
+    def read(self) -> None:
+        """Read once."""
+        number = self._journal.invoke("read")
+        outcome, answer = self._attempt("GET", self._path, {})
+        members = {"value": answer["value"]} if outcome is Outcome.OK else {}
+        self._journal.write("complete", id=number, outcome=outcome, **members)
+
+    def value(self, seconds: float) -> int | None:
+        """Read until an answer comes."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            outcome, answer = self._attempt("GET", self._path, {})
+            if outcome is Outcome.OK:
+                return int(answer["value"])
+            time.sleep(RETRY_SECONDS)
+        return None
+
+    def _attempt(self, method: str, path: str, headers: dict[str, str]) -> tuple[Outcome, dict[str, Any]]:
+        """Send one request. Whatever is not certain is indeterminate."""
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=ATTEMPT_SECONDS)
+                self._connection.connect()
+        except OSError:
+            self._connection = None
+            return Outcome.FAILED, {}  # nothing was sent
+        try:
+            self._connection.request(method, path, headers=headers)
+            response = self._connection.getresponse()
+            document = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            self._connection.close()
+            self._connection = None
+            return Outcome.INDETERMINATE, {}
+        if response.status == http.client.OK:
+            return Outcome.OK, document
+        # Only the application itself can say that nothing happened; an edge's own 503 says nothing.
+        certain = document.get("code") in {"store-unavailable", "draining"}
+        return (Outcome.FAILED if certain else Outcome.INDETERMINATE), document
+
+
+def record(plan: Plan) -> None:
+    """Run the clients and write the history to ``plan.out``.
+
+    Raises:
+        OSError: the counter cannot be read before the run, or the file not be written.
+
+    """
+    stop = threading.Event()
+    with plan.out.open("w", encoding="utf-8") as file:
+        journal = Journal(file)
+        observer = Client(plan, journal, stop)
+        initial = observer.value(OPERATION_SECONDS)
+        if initial is None:
+            raise OSError(f"{plan.url}: no answer to GET /api/counters/{plan.counter}")
+        journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients)
+        threads = [threading.Thread(target=Client(plan, journal, stop).run) for _ in range(plan.clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(plan.seconds)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            journal.write("end", final=observer.value(OPERATION_SECONDS))
