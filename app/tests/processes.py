@@ -1,4 +1,4 @@
-"""Real processes for the tests: redis-server, gunicorn. All on 127.0.0.1, all bounded, all killed."""
+"""Real processes for tests and benchmarks: redis-server, gunicorn. All on 127.0.0.1, all bounded, all killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -25,7 +24,7 @@ LIFETIME_SECONDS = 600
 
 
 def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 15.0) -> T:
-    """Call ``probe`` until it returns something true; fail the test after ``seconds``."""
+    """Call ``probe`` until it returns something true; raise AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:
@@ -36,7 +35,7 @@ def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 15.0) -> T
         except (RedisError, OSError) as error:
             last = error
         time.sleep(0.05)
-    pytest.fail(f"waited {seconds} s for {what}; last seen: {last!r}")
+    raise AssertionError(f"waited {seconds} s for {what}; last seen: {last!r}")
 
 
 _handed_out: set[int] = set()

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return max(_check(path, options) for path in options.files)
     except (HistoryError, OSError) as error:
-        print(f"history: {error}", file=sys.stderr)
+        sys.stderr.write(f"history: {error}\n")
         return 64
 
 
@@ -55,7 +55,8 @@ def _check(path: Path, options: argparse.Namespace) -> int:
         found = json.loads(options.state.read_text(encoding="utf-8"))
         state = State(tuple(found["primaries"]), found.get("digests", {}), tuple(found.get("addresses", [])))
     result = check(history, state=state, max_gap=options.max_gap, expect_switch=options.expect_switch)
-    print(json.dumps({"file": str(path), **asdict(result)}) if options.json else _text(path, result))
+    text = json.dumps({"file": str(path), **asdict(result)}) if options.json else _text(path, result)
+    sys.stdout.write(text + "\n")
     return EXIT[result.verdict]
 
 

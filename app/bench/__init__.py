@@ -1,0 +1,1 @@
+"""Benchmark of the hot path: what a durable increment costs against simpler ways. Run ``python -m bench`` in ``app``."""
