@@ -1,0 +1,96 @@
+#!/usr/bin/python
+"""Ansible module: wait until a number of replicas answer at an address, and count on them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replicas_answer
+short_description: Wait until a number of app replicas answer at an address
+description:
+  - Increments one counter over new connections until each of the replicas has answered, and compares the counter with the
+    increments that were acknowledged.
+options:
+  url: {type: str, required: true, description: "Address of the counter, such as http://192.0.2.11:80."}
+  replicas: {type: int, required: true, description: How many different replicas must answer.}
+  counter: {type: str, default: smoke, description: Name of the counter that is incremented.}
+  timeout: {type: int, default: 60, description: How long to wait in seconds.}
+"""
+
+RETURN = r"""
+replicas:
+  description: Number of acknowledged increments by name of the replica.
+  type: dict
+  returned: always
+acknowledged:
+  description: How many increments were acknowledged.
+  type: int
+  returned: always
+counted:
+  description: By how much the counter grew.
+  type: int
+  returned: always
+"""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+
+from ansible.module_utils.basic import AnsibleModule
+
+REQUEST_SECONDS = 10
+
+
+def ask(url: str, method: str = "GET") -> dict:
+    """Return the JSON answer; raises OSError (urllib's errors are such) or ValueError."""
+    request = urllib.request.Request(url, method=method)  # noqa: S310  # the address is the operator's own
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
+        return json.load(response)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "replicas": {"type": "int", "required": True},
+            "counter": {"type": "str", "default": "smoke"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=False,
+    )
+    wanted = module.params["replicas"]
+    counter = f"{module.params['url'].rstrip('/')}/api/counters/{module.params['counter']}"
+    deadline = time.monotonic() + module.params["timeout"]
+    answered: Counter[str] = Counter()
+    before, error = None, ""
+    while len(answered) < wanted and time.monotonic() < deadline:
+        try:
+            if before is None:
+                before = ask(counter)["value"]
+            answered[ask(f"{counter}/increment", "POST")["replica"]] += 1
+        except (OSError, ValueError) as failure:
+            error = str(failure)
+            time.sleep(0.5)
+        else:
+            # Balanced over all replicas, as many requests as replicas would do; one by one they need not all be ready.
+            if sum(answered.values()) > 4 * wanted:
+                time.sleep(0.1)
+    result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values()), "counted": -1}
+    if len(answered) < wanted:
+        module.fail_json(
+            msg=f"{len(answered)} of {wanted} replicas answered at {module.params['url']} within {module.params['timeout']} s"
+            + (f"; last error: {error}" if error else "")
+            + ". What runs: ./counter status",
+            **result,
+        )
+    try:
+        result["counted"] = ask(counter)["value"] - before
+    except (OSError, ValueError) as failure:
+        module.fail_json(msg=f"{counter} cannot be read: {failure}", **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
