@@ -1,0 +1,138 @@
+"""The steps of a benchmark, one command each; the role ``bench`` calls them in this order.
+
+    python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json, prints the arms as JSON
+    python -m bench ceiling RUN         what Locust itself reaches, into the manifest
+    python -m bench arm RUN NAME        runs one arm
+    python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
+    python -m bench compare OUT RUN...  one page over several runs (topologies, edges)
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import ceiling, comparison, environment, report, verdict
+from bench.arm import CounterUnreadable, load_recording, run_arm
+from bench.generator import GeneratorFailed
+from bench.plan import Arm, Settings, arms
+from bench.summary import summarise
+from bench.warmup import NotAllAnswered
+
+PACKAGE = Path(__file__).parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step; errors are one line on stderr and exit code 3."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Steps of a benchmark; ./counter bench runs them all.")
+    steps = parser.add_subparsers(dest="step", required=True)
+    for name in ("plan", "ceiling", "arm", "report"):
+        step = steps.add_parser(name)
+        step.add_argument("run", type=Path, help="directory of the run")
+        if name == "arm":
+            step.add_argument("name", help="name of the arm, as printed by plan")
+        if name in ("arm", "ceiling"):
+            step.add_argument("--locustfile", type=Path, default=PACKAGE / "locustfile.py")
+        if name == "report":
+            step.add_argument("--baseline", type=Path)
+    step = steps.add_parser("compare")
+    step.add_argument("out", type=Path)
+    step.add_argument("runs", type=Path, nargs="+")
+    options = parser.parse_args(arguments)
+    try:
+        return STEPS[options.step](options)
+    except (GeneratorFailed, NotAllAnswered, CounterUnreadable, ValueError, OSError) as error:
+        print(f"bench {options.step}: {error}", file=sys.stderr)
+        return 3
+
+
+def plan_step(options: argparse.Namespace) -> int:
+    """Check the settings, note the environment, print the arms."""
+    given = json.loads((options.run / "settings.json").read_text())
+    settings = Settings.from_mapping(given["settings"])
+    manifest = {
+        "run": {"id": options.run.resolve().name, "started": _now(), "finished": None},
+        "settings": settings.as_dict(),
+        "environment": {**environment.of_generator(PACKAGE.parent), **given["environment"]},
+        "ceiling": None,
+    }
+    _write_manifest(options.run, manifest)
+    print(json.dumps([asdict(arm) for arm in arms(settings)]))
+    return 0
+
+
+def ceiling_step(options: argparse.Namespace) -> int:
+    """Measure the generator against a trivial server."""
+    manifest, settings = _read(options.run)
+    manifest["ceiling"] = ceiling.measure(settings, options.run, options.locustfile.resolve())
+    _write_manifest(options.run, manifest)
+    print(f"ceiling: {manifest['ceiling']['throughput_rps']:,.0f} requests/s")
+    return 0
+
+
+def arm_step(options: argparse.Namespace) -> int:
+    """Run one arm of the plan; phases L and C take their rate from what phase S measured."""
+    _, settings = _read(options.run)
+    arm = next((arm for arm in arms(settings) if arm.name == options.name), None)
+    if arm is None:
+        raise ValueError(f"no arm {options.name!r} in the plan: {', '.join(arm.name for arm in arms(settings))}")
+    # A counter of its own for each arm of each run: it starts at 0 and nobody else knows it.
+    counter = f"bench-{options.run.resolve().name.split('-')[0].lower()}-{arm.name.lower()}"
+    run_arm(arm, settings, options.run, counter, _rate(arm, settings, options.run), options.locustfile.resolve())
+    print(f"{arm.name}: done")
+    return 0
+
+
+def _rate(arm: Arm, settings: Settings, run: Path) -> float:
+    """Requests/s for an arm at a share of what phase S measured; 0 in phase S."""
+    if arm.load is None:
+        return 0.0
+    saturated = []
+    for other in arms(settings):
+        if other.phase == "S" and other.replicas == arm.load_of:
+            try:
+                saturated.append(load_recording(run / "arms" / other.name).throughput)
+            except (FileNotFoundError, KeyError):
+                continue
+    if not saturated:
+        raise ValueError(f"{arm.name}: needs phase S with {arm.load_of} replicas, which has no result")
+    return round(arm.load * sum(saturated) / len(saturated), 1)
+
+
+def report_step(options: argparse.Namespace) -> int:
+    """Write the report, and say the verdict."""
+    manifest, settings = _read(options.run)
+    manifest["run"]["finished"] = manifest["run"]["finished"] or _now()
+    _write_manifest(options.run, manifest)
+    summary = summarise(options.run, options.baseline)
+    report.write(summary, options.run)
+    print(summary["verdict"]["sentence"])
+    return verdict.exit_code(summary["verdict"]["result"], settings.strict)
+
+
+def compare_step(options: argparse.Namespace) -> int:
+    """One page over several runs."""
+    comparison.write([json.loads((run / "summary.json").read_text()) for run in options.runs], options.out)
+    return 0
+
+
+def _read(run: Path) -> tuple[dict[str, Any], Settings]:
+    manifest = json.loads((run / "manifest.json").read_text())
+    return manifest, Settings.from_mapping(manifest["settings"])
+
+
+def _write_manifest(run: Path, manifest: dict[str, Any]) -> None:
+    (run / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+STEPS = {"plan": plan_step, "ceiling": ceiling_step, "arm": arm_step, "report": report_step, "compare": compare_step}
+
+if __name__ == "__main__":
+    sys.exit(main())

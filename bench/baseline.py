@@ -1,0 +1,58 @@
+"""The change from an earlier run, where the two were made under the same conditions."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.environment import COMPARABLE
+
+
+def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Figures of ``summary`` beside those of the summary at ``path`` (a file, or the directory of a run).
+
+    Runs with different fingerprints are not compared: ``rows`` stays empty and ``differences`` names what differs. Raises OSError, ValueError.
+    """
+    file = path / "summary.json" if path.is_dir() else path
+    earlier = json.loads(file.read_text())
+    if earlier.get("schema") != summary["schema"]:
+        raise ValueError(f"{file}: schema {earlier.get('schema')!r}, expected {summary['schema']!r}")
+    now, then = ({**s["settings"], **s["environment"]} for s in (summary, earlier))
+    differences = [f"{fact}: {then.get(fact)} then, {now.get(fact)} now" for fact in COMPARABLE if now.get(fact) != then.get(fact)]
+    rows = []
+    if not differences:
+        columns = {(row["column"], row["replicas"]): row for row in earlier["counts"]}
+        for row in summary["counts"]:
+            other = columns.get((row["column"], row["replicas"]))
+            if other:
+                rows += _rows(row, other)
+    return {
+        "run": earlier["run"]["id"],
+        "topology": earlier["settings"]["topology"],
+        "edge": earlier["settings"]["edge"],
+        "result": earlier["verdict"]["result"],
+        "comparable": not differences,
+        "differences": differences,
+        "rows": rows,
+    }
+
+
+def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    chosen = (
+        ("requests/s, saturated", ("saturation", "throughput_rps")),
+        ("p99 in ms, fixed rate", ("latency", "corrected_ms", "p99")),
+        ("p50 in ms, fixed rate", ("latency", "corrected_ms", "p50")),
+        ("speed-up", ("speedup", "value")),
+    )
+    rows = []
+    for figure, path in chosen:
+        now, then = _at(row, path), _at(other, path)
+        if now is not None and then:
+            rows.append({"replicas": row["replicas"], "figure": figure, "then": then, "now": now, "change": round(now / then - 1, 4)})
+    return rows
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value and value[key]
+    return value

@@ -1,0 +1,66 @@
+"""The generator's own limit: the same Locust against a server that does nothing."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.arm import load_recording
+from bench.generator import GeneratorFailed, Load, run
+from bench.plan import Settings
+
+SECONDS = 4
+"""Measured after the ramp and the time to settle."""
+
+
+def measure(settings: Settings, run_directory: Path, locustfile: Path) -> dict[str, Any]:
+    """Requests/s, CPU and length of the measurement. Raises GeneratorFailed.
+
+    The server runs beside Locust on loopback and takes CPU from it on a small machine: the ceiling is rather too low than too high.
+    """
+    directory = run_directory / "ceiling"
+    directory.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    ramp = 2
+    seconds = ramp + 3 + SECONDS
+    server = subprocess.Popen([sys.executable, Path(__file__).with_name("responder.py"), str(port), str(seconds + 60)])
+    try:
+        _wait_for(port)
+        load = Load(
+            target=f"http://127.0.0.1:{port}",
+            counter="ceiling",
+            users=settings.users,
+            spawn_rate=settings.users / ramp,
+            seconds=seconds,
+            rate=0.0,
+            weights=settings.weights,
+            locustfile=locustfile,
+            workers=settings.workers,
+        )
+        run(load, directory)
+    finally:
+        server.kill()
+        server.wait()
+    for name, content in (("arm.json", {"rate": 0}), ("ledger.json", [])):
+        (directory / name).write_text(json.dumps(content))
+    recording = load_recording(directory)
+    return {"throughput_rps": round(recording.throughput, 1), "seconds": recording.seconds}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, limit: float = 10.0) -> None:
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise GeneratorFailed(f"the trivial server did not listen on 127.0.0.1:{port} within {limit:g} s")

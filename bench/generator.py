@@ -1,0 +1,81 @@
+"""Runs Locust: the command line, the bounded wait, and what to say when it dies."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STOP_TIMEOUT_SECONDS = 10
+"""How long Locust lets running requests finish: with 0 it would cut off increments that are counted all the same."""
+GRACE_SECONDS = 45
+"""Beyond the run time, before a Locust that does not end is stopped: start, waiting for workers, stop time-out, reports."""
+
+
+class GeneratorFailed(RuntimeError):
+    """Locust did not run, or did not run to its end."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One Locust run. ``rate`` in requests/s over all users, 0 for a closed loop; ``workers`` > 0 makes this process a master."""
+
+    target: str
+    counter: str
+    users: int
+    spawn_rate: float
+    seconds: int
+    rate: float
+    weights: tuple[int, int, int]
+    locustfile: Path
+    workers: int = 0
+    stop_timeout: int = STOP_TIMEOUT_SECONDS
+
+
+def command(load: Load, directory: Path) -> list[str]:
+    """Locust's command line; its own reports and the recorder's go to ``directory``."""
+    package = Path(__file__).parent
+    plugins = [package / "recorder.py", package / "pacing.py"]
+    words: list[object] = [
+        sys.executable,
+        *("-m", "locust", "--headless", "--loglevel", "WARNING", "--host", load.target),
+        *("--locustfile", ",".join(str(path) for path in (*plugins, load.locustfile))),
+        *("--users", load.users, "--spawn-rate", load.spawn_rate, "--run-time", f"{load.seconds}s"),
+        *("--stop-timeout", load.stop_timeout, "--exit-code-on-error", 0),
+        *("--csv", directory / "locust", "--csv-full-history", "--html", directory / "locust.html", "--json-file", directory / "locust"),
+        *("--logfile", directory / "locust.log", "--record", directory, "--rate", load.rate),
+    ]
+    if load.workers:
+        words += ["--master", "--expect-workers", load.workers, "--expect-workers-max-wait", 30]
+    if load.locustfile == package / "locustfile.py":
+        words += ["--counter", load.counter]
+        words += [word for action, weight in zip(("page", "increment", "read"), load.weights, strict=True) for word in (f"--weight-{action}", weight)]
+    return [str(word) for word in words]
+
+
+def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
+    """Run Locust to its end. ``wrapper`` is put before the command. Raises GeneratorFailed with the end of its log."""
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BENCH_COUNTER": load.counter}
+    limit = load.seconds + load.stop_timeout + GRACE_SECONDS
+    with (directory / "locust.out").open("w") as output:
+        process = subprocess.Popen(
+            [*wrapper, *command(load, directory)], stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise GeneratorFailed(f"Locust did not end within {limit} s; its log: {directory}/locust.log") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code:
+        raise GeneratorFailed(f"Locust ended with code {code}: {_last_lines(directory)}")
+
+
+def _last_lines(directory: Path, count: int = 5) -> str:
+    text = "".join(path.read_text(errors="replace") for path in (directory / "locust.log", directory / "locust.out") if path.exists())
+    return " | ".join(line.strip() for line in text.splitlines()[-count:]) or "no output"

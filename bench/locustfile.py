@@ -1,0 +1,53 @@
+"""The visitors of the benchmark: one user opens the page, increments a counter and reads it back.
+
+Extend it by a file of your own (``bench_locustfile``): any Locust file works, since recording and pacing are plugins
+beside it. Name a request ``increment`` when it adds one to ``--counter``, and ``page`` when it counts a visit: the
+ledger compares those two with the counters. Every other name is measured, and left out of the ledger.
+"""
+
+from typing import Any
+
+from locust import FastHttpUser, constant, events
+
+ACTIONS = ("page", "increment", "read")
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:
+    """Add the options that say which counter is used, and how often each action is chosen."""
+    parser.add_argument("--counter", default="bench", env_var="BENCH_COUNTER", help="Counter to increment and read")
+    for action, weight in zip(ACTIONS, (1, 3, 1), strict=True):
+        parser.add_argument(
+            f"--weight-{action}", type=int, default=weight, env_var=f"BENCH_WEIGHT_{action.upper()}", help=f"Relative share of '{action}'"
+        )
+
+
+@events.init.add_listener
+def apply_weights(environment: Any, **_: Any) -> None:
+    """Give each action its share of the mix; the master and the workers get the same options from Locust."""
+    options = environment.parsed_options
+    Visitor.tasks = [getattr(Visitor, action) for action in ACTIONS for _ in range(getattr(options, f"weight_{action}"))]
+
+
+class Visitor(FastHttpUser):
+    """Keeps one connection, as a browser does, and sends the next request as soon as the last is answered."""
+
+    wait_time = constant(0)
+    connection_timeout = 10.0
+    network_timeout = 10.0
+
+    def on_start(self) -> None:
+        """Build the addresses once, not for each request."""
+        self.counter = f"/api/counters/{self.environment.parsed_options.counter}"
+
+    def page(self) -> None:
+        """Open the page; it counts a visit."""
+        self.client.get("/", name="page")
+
+    def increment(self) -> None:
+        """Add one to the counter."""
+        self.client.post(f"{self.counter}/increment", name="increment")
+
+    def read(self) -> None:
+        """Read the counter."""
+        self.client.get(self.counter, name="read")

@@ -1,0 +1,49 @@
+"""Locust plugin: sends at one fixed rate, whatever the answers take (phase L).
+
+Locust's own ``constant_throughput`` measures from the moment of sending, so a server that stalls also stalls the clock
+(coordinated omission). Here each user keeps its timetable: a late answer leaves the next request overdue, it is sent at
+once, and its intended time goes along in Locust's request context for the recorder to measure from.
+"""
+
+import random
+import time
+from typing import Any
+
+from locust import events
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:
+    """Add the option that turns pacing on."""
+    parser.add_argument("--rate", type=float, default=0.0, env_var="BENCH_RATE", help="Requests per second over all users; 0 = as fast as answers come")
+
+
+@events.init.add_listener
+def pace(environment: Any, **_: Any) -> None:
+    """Put every user class on a timetable when a rate was asked for."""
+    options = environment.parsed_options
+    if not options.rate:
+        return
+    interval = options.num_users / options.rate
+    for user_class in environment.user_classes:
+        user_class.wait_time = lambda user: wait_for_turn(user, interval)
+        user_class.context = take_intended_time
+
+
+def wait_for_turn(user: Any, interval: float) -> float:
+    """Seconds until this user's next turn, one ``interval`` (s) after the last turn; 0 when that is past.
+
+    The first turn falls at random within one interval, so that the users do not move in step.
+    """
+    now = time.time()
+    turn = getattr(user, "_turn", None)
+    user._turn = now + random.random() * interval if turn is None else turn + interval
+    user._intended = user._turn
+    return float(max(0.0, user._turn - now))
+
+
+def take_intended_time(user: Any) -> dict[str, float]:
+    """Context of a request: ``{"intended": epoch seconds}`` for the first request of a turn, empty for those after it."""
+    intended = getattr(user, "_intended", None)
+    user._intended = None
+    return {} if intended is None else {"intended": intended}

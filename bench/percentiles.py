@@ -1,0 +1,90 @@
+"""Latency histograms: reading the recorder's log, cutting the ramp off, percentiles.
+
+All values in a histogram are microseconds; everything that leaves this module is in milliseconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdrh.histogram import HdrHistogram
+
+LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
+REPORTED = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
+# Percentiles of the overlaid curves: evenly spaced in "nines", where the tail is.
+CURVE = (0.0, 10.0, 25.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.5, 98.0, 99.0, 99.25, 99.5, 99.75, 99.9, 99.95, 99.99)
+
+
+def new_histogram() -> HdrHistogram:
+    """An empty histogram for 1 us to 10 min with three significant digits."""
+    return HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The requests of one kind that finished in one second (epoch)."""
+
+    second: int
+    outcome: str
+    name: str
+    histogram: HdrHistogram
+
+
+def read_hlog(path: Path) -> Iterator[Interval]:
+    """The intervals of a HdrHistogram log; a line cut short by a crash ends the reading."""
+    with path.open() as lines:
+        for line in lines:
+            if not line.startswith("Tag="):
+                continue
+            fields = line.rstrip("\n").split(",")
+            if len(fields) != 5 or not line.endswith("\n"):
+                return
+            outcome, _, name = fields[0].removeprefix("Tag=").partition(":")
+            yield Interval(int(float(fields[1])), outcome, name, HdrHistogram.decode(fields[4].encode()))
+
+
+def merged(histograms: Iterable[HdrHistogram]) -> HdrHistogram:
+    """The sum of histograms: counts add up, so percentiles of the sum are those of all samples together."""
+    total = new_histogram()
+    for histogram in histograms:
+        total.add(histogram)
+    return total
+
+
+def latency_ms(histogram: HdrHistogram) -> dict[str, float] | None:
+    """p50, p95, p99, p99_9 and max in milliseconds; None without samples."""
+    if not histogram.get_total_count():
+        return None
+    return {name: at(histogram, percentile) for name, percentile in REPORTED.items()}
+
+
+def at(histogram: HdrHistogram, percentile: float) -> float:
+    """The value in milliseconds below which ``percentile`` per cent of the samples lie."""
+    return round(histogram.get_value_at_percentile(percentile) / 1000, 3)
+
+
+def curve_ms(histogram: HdrHistogram) -> list[list[float]]:
+    """``[[percentile, milliseconds], ...]`` as far as the samples reach (at least ten of them beyond the percentile)."""
+    count = histogram.get_total_count()
+    reach = [p for p in CURVE if count * (1 - p / 100) >= 10 or p <= 50]
+    return [[p, at(histogram, p)] for p in reach] if count else []
+
+
+def per_second(intervals: Iterable[Interval], first: int, last: int) -> dict[str, list[float | None]]:
+    """Series from second ``first`` to ``last`` (exclusive): ``ok`` and ``failed`` per second, ``p50`` and ``p99`` in ms (None where nothing finished)."""
+    counts: dict[str, dict[int, int]] = {"ok": defaultdict(int), "failed": defaultdict(int)}
+    latencies: dict[int, list[HdrHistogram]] = defaultdict(list)
+    for interval in intervals:
+        if interval.outcome in counts:
+            counts[interval.outcome][interval.second] += interval.histogram.get_total_count()
+        if interval.outcome == "ok":
+            latencies[interval.second].append(interval.histogram)
+    seconds = range(first, last)
+    totals = [merged(latencies[second]) if second in latencies else None for second in seconds]
+    return {
+        "ok": [counts["ok"][second] for second in seconds],
+        "failed": [counts["failed"][second] for second in seconds],
+        "p50": [at(total, 50) if total else None for total in totals],
+        "p99": [at(total, 99) if total else None for total in totals],
+    }

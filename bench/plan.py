@@ -1,0 +1,138 @@
+"""Which arms a benchmark runs, in which order, and how long each takes.
+
+An arm is one Locust run against one replica count. Phase S saturates (a closed loop of users), phase L sends at one
+fixed rate, phase C (optional) sends at several rates against every count: the throughput-latency curve.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SETTLE_SECONDS = 2
+"""Between the end of the ramp and the start of the measured window."""
+OVERHEAD_SECONDS = 8
+"""Per arm beside the load itself: warm-up, Locust's start, the ledger."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run; ``index`` tells arms with the same phase and count apart, ``position`` pairs those of phase S.
+
+    ``load`` is the rate as a share of the capacity that phase S measured with ``load_of`` replicas; None in phase S.
+    """
+
+    name: str
+    phase: str
+    replicas: int
+    index: int
+    position: int
+    column: int
+    duration: int
+    expected: int
+    load: float | None = None
+    load_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; the role's ``bench_*`` variables under the same names."""
+
+    replicas: tuple[int, ...] = (1, 4)
+    users: int = 300
+    spawn_rate: float = 30
+    duration: int = 60
+    latency_duration: int = 45
+    repeats: int = 1
+    load: float = 0.7
+    curve_loads: tuple[float, ...] = ()
+    warmup: int = 3
+    weights: tuple[int, int, int] = (1, 3, 1)
+    workers: int = 0
+    app_cpus: float | None = None
+    quick: bool = False
+    strict: bool = False
+    max_error_ratio: float = 0.0
+    max_p99_ms: float | None = None
+    min_efficiency: float | None = None
+    capacity_rps: float | None = None
+    capacity_p99_ms: float | None = None
+    command: str = "./counter bench"
+    topology: str = "standalone"
+    edge: str = "proxy"
+    target: str = "http://127.0.0.1:8080"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from parsed JSON; raises ValueError naming an unknown or impossible value."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        settings = cls(**{**values, **tuples})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise ValueError naming the value and the rule when the settings cannot be run."""
+        if len(self.replicas) < 1 or min(self.replicas) < 1:
+            raise ValueError(f"replicas={list(self.replicas)}: needs at least one count, each 1 or more")
+        for name, value in (("users", self.users), ("spawn_rate", self.spawn_rate), ("duration", self.duration), ("repeats", self.repeats)):
+            if value <= 0:
+                raise ValueError(f"{name}={value}: must be above 0")
+        for name, seconds in (("duration", self.duration), ("latency_duration", self.latency_duration)):
+            if seconds < self.ramp_seconds + SETTLE_SECONDS + 5:
+                raise ValueError(
+                    f"{name}={seconds}: the ramp takes {self.ramp_seconds:g} s ({self.users} users at {self.spawn_rate:g} a second) and"
+                    f" {SETTLE_SECONDS} s to settle, which leaves less than 5 s to measure; use {name}={int(self.ramp_seconds) + SETTLE_SECONDS + 20}"
+                )
+        if len(self.weights) != 3 or min(self.weights) < 0 or not sum(self.weights):
+            raise ValueError(f"weights={list(self.weights)}: three numbers (page, increment, read), none negative, not all 0")
+
+    @property
+    def ramp_seconds(self) -> float:
+        """How long spawning takes."""
+        return self.users / self.spawn_rate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def arms(settings: Settings) -> list[Arm]:
+    """The arms in the order in which they run.
+
+    Phase S goes up and down again (1,4,4,1), so that a drift of the machine falls on both counts alike. Arms at the same ``position``
+    (one way up, or one way down) form the pairs of which ratios are taken. ``column`` is the place in ``replicas``, so that a
+    count can be compared with itself (an A/A run).
+    """
+    return list(_numbered(_ordered(settings), settings))
+
+
+def _ordered(settings: Settings) -> Iterator[dict[str, Any]]:
+    columns = list(enumerate(settings.replicas))
+    for way in range(2 * settings.repeats):
+        for column, replicas in columns if way % 2 == 0 else reversed(columns):
+            yield {"phase": "S", "replicas": replicas, "column": column, "position": way}
+    base = settings.replicas[0]
+    for column, replicas in columns:
+        yield {"phase": "L", "replicas": replicas, "column": column, "position": 0, "load": settings.load, "load_of": base}
+    if settings.curve_loads:
+        for column, replicas in reversed(columns):
+            for position, load in enumerate(settings.curve_loads):
+                yield {"phase": "C", "replicas": replicas, "column": column, "position": position, "load": load, "load_of": replicas}
+
+
+def _numbered(ordered: Iterator[dict[str, Any]], settings: Settings) -> Iterator[Arm]:
+    seen: Counter[tuple[str, int]] = Counter()
+    for fields in ordered:
+        key = (fields["phase"], fields["replicas"])
+        seen[key] += 1
+        duration = settings.duration if fields["phase"] == "S" else settings.latency_duration
+        yield Arm(
+            name=f"{key[0]}-r{key[1]}-{seen[key]}",
+            index=seen[key],
+            duration=duration,
+            expected=duration + settings.warmup + OVERHEAD_SECONDS - 3,
+            **fields,
+        )

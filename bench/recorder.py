@@ -1,0 +1,162 @@
+"""Locust plugin: keeps one HDR histogram per second and request name, and who answered.
+
+Locust's statistics are sums since the start, so the ramp cannot be taken out of them afterwards; these can be cut at any
+second. Two files in the directory ``--record`` (master or single process; workers send theirs along with their reports):
+
+``latency.hlog``   HdrHistogram log, version 1.2, values in microseconds. Tags: ``ok:NAME`` and ``failed:NAME`` are service times,
+                   ``corrected:NAME`` are times of successes from the intended start (see pacing).
+``events.jsonl``   one object per line: ``{"event": "spawned", "time": epoch seconds}``, ``{"replica": ..., "second": ..., "count": ...}``,
+                   ``{"error": ..., "request": ..., "second": ..., "count": ...}``, ``{"generator": worker, "time": ..., "cpu": cores, "memory": bytes, "users": n}``.
+"""
+
+import json
+import logging
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import gevent
+import psutil
+from hdrh.histogram import HdrHistogram
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from bench.percentiles import new_histogram
+
+logger = logging.getLogger(__name__)
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:
+    """Add the option that says where to record."""
+    parser.add_argument("--record", default="", env_var="BENCH_RECORD", help="Directory for latency.hlog and events.jsonl")
+
+
+@events.init.add_listener
+def start(environment: Any, **_: Any) -> None:
+    """Record this process: to files, or as a worker to the master."""
+    if environment.parsed_options.record:
+        Recorder(environment)
+
+
+class Recorder:
+    """Collects the requests of one Locust process, second by second."""
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.latencies: defaultdict[tuple[int, str], Counter[int]] = defaultdict(Counter)
+        self.replicas: Counter[tuple[int, str]] = Counter()
+        self.errors: Counter[tuple[int, str, str]] = Counter()
+        self.outbox: dict[str, list[str]] = {"latency": [], "events": []}
+        self.is_worker = isinstance(environment.runner, WorkerRunner)
+        self.process = psutil.Process()
+        self.name = f"worker {environment.runner.worker_index}" if self.is_worker else "locust"
+        hooks = environment.events
+        if self.is_worker:
+            hooks.report_to_master.add_listener(self.on_report_to_master)
+        else:
+            directory = Path(environment.parsed_options.record)
+            directory.mkdir(parents=True, exist_ok=True)
+            self.files = {"latency": (directory / "latency.hlog").open("w"), "events": (directory / "events.jsonl").open("w")}
+            self.files["latency"].write("#[Histogram log format version 1.2]\n#[StartTime: 0 (seconds since epoch)]\n")
+            hooks.worker_report.add_listener(self.on_worker_report)
+            hooks.test_start.add_listener(lambda **_: self.mark("started"))
+            hooks.spawning_complete.add_listener(lambda **_: self.mark("spawned"))
+            hooks.test_stopping.add_listener(lambda **_: self.mark("stopping"))
+            hooks.test_stop.add_listener(lambda **_: self.mark("stopped"))
+            hooks.quit.add_listener(lambda **_: self.write())
+        if not isinstance(environment.runner, MasterRunner):
+            hooks.request.add_listener(self.on_request)
+        gevent.spawn(self.every_second)
+
+    def on_request(
+        self, name: str, response_time: float, start_time: float, exception: Any, response: Any, context: dict[str, float], **_: Any
+    ) -> None:
+        """Count one finished request in the second in which it finished."""
+        finished = start_time + response_time / 1000
+        second = int(finished)
+        if exception is None:
+            self.latencies[second, f"ok:{name}"][microseconds(response_time)] += 1
+            intended = context.get("intended")
+            if intended is not None:
+                self.latencies[second, f"corrected:{name}"][microseconds((finished - intended) * 1000)] += 1
+        else:
+            self.latencies[second, f"failed:{name}"][microseconds(response_time)] += 1
+            self.errors[second, name, str(exception)[:200]] += 1
+        if response is not None and response.headers is not None:
+            replica = response.headers.get("X-Counter-Replica")
+            if replica:
+                self.replicas[second, replica] += 1
+
+    def mark(self, event: str) -> None:
+        """Note that the test reached a point."""
+        self.put("events", {"event": event, "time": time.time()})
+
+    def put(self, kind: str, record: dict[str, Any]) -> None:
+        self.outbox[kind].append(json.dumps(record))
+
+    def every_second(self) -> None:
+        """Pass on the seconds that are over, and what this process itself used."""
+        self.process.cpu_percent()
+        while True:
+            gevent.sleep(1)
+            self.put(
+                "events",
+                {
+                    "generator": self.name,
+                    "time": time.time(),
+                    "cpu": self.process.cpu_percent() / 100,
+                    "memory": self.process.memory_info().rss,
+                    "users": self.environment.runner.user_count,
+                },
+            )
+            self.collect(before=int(time.time()) - 1)
+            if not self.is_worker:
+                self.write(final=False)
+
+    def collect(self, before: float) -> None:
+        """Move the seconds before ``before`` to the outbox."""
+        for key in [key for key in self.latencies if key[0] < before]:
+            second, tag = key
+            histogram = new_histogram()
+            for value, count in self.latencies.pop(key).items():
+                histogram.record_value(value, count)
+            self.outbox["latency"].append(hlog_line(tag, second, histogram))
+        for key in [key for key in self.replicas if key[0] < before]:
+            self.put("events", {"replica": key[1], "second": key[0], "count": self.replicas.pop(key)})
+        for key in [key for key in self.errors if key[0] < before]:
+            self.put("events", {"error": key[2], "request": key[1], "second": key[0], "count": self.errors.pop(key)})
+
+    def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
+        """Send the outbox with the worker's regular report, everything with the last one."""
+        if self.environment.runner.state not in ("spawning", "running"):
+            self.collect(before=float("inf"))
+        data["recorder"], self.outbox = self.outbox, {"latency": [], "events": []}
+
+    def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+        """Take a worker's outbox."""
+        for kind, lines in data.get("recorder", {}).items():
+            self.outbox[kind].extend(lines)
+
+    def write(self, final: bool = True) -> None:
+        """Write the outbox; finally also the seconds still open."""
+        if final:
+            self.collect(before=float("inf"))
+        for kind, file in self.files.items():
+            file.writelines(line + "\n" for line in self.outbox[kind])
+            self.outbox[kind].clear()
+            file.flush()
+
+
+def microseconds(milliseconds: float) -> int:
+    """A duration as a histogram value (three significant digits, at least 1 us)."""
+    value = max(1, int(milliseconds * 1000))
+    step = 10 ** max(0, len(str(value)) - 3)
+    return value // step * step
+
+
+def hlog_line(tag: str, second: int, histogram: HdrHistogram) -> str:
+    """One interval of one second, in the HdrHistogram log format (times in s, maximum in ms)."""
+    safe_tag = tag.replace(",", "_").replace(" ", "_")
+    return f"Tag={safe_tag},{second},1.000,{histogram.get_max_value() / 1000:.3f},{histogram.encode().decode()}"

@@ -1,0 +1,87 @@
+"""Writes ``summary.json``, ``summary.md`` and ``report.html``, the same figures for a program, a pull request and a reader.
+
+The page is one file without any address in it. Each figure in it is printed by ``number(PATH, FORMAT)`` as a ``<data>``
+element that names its place in ``summary.json``, so that a test can compare all of them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bench import pictures
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "count": lambda value: f"{value:,}",
+    "rate": lambda value: f"{value:,.0f}",
+    "ms": _milliseconds,
+    "cores": lambda value: f"{value:.2f}",
+    "mib": lambda value: f"{value:,.0f}",
+    "ratio": lambda value: f"{value:.2f}",
+    "percent": lambda value: f"{value:.1%}",
+    "change": lambda value: f"{value:+.1%}",
+    "plain": lambda value: f"{value:g}" if isinstance(value, (int, float)) else str(value),
+    "small": lambda value: f"{value:.2g}",
+}
+NOTHING = "–"
+
+
+def lookup(summary: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; list items by their index. Raises KeyError, IndexError."""
+    value: Any = summary
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+        if value is None:
+            return None
+    return value
+
+
+def write(summary: Mapping[str, Any], directory: Path) -> None:
+    """Write the three files into ``directory``."""
+    (directory / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (directory / "summary.md").write_text(markdown(summary))
+    (directory / "report.html").write_text(html(summary))
+
+
+def html(summary: Mapping[str, Any]) -> str:
+    """The page."""
+
+    def number(path: str, form: str = "plain") -> Markup:
+        value = lookup(summary, path)
+        if value is None:
+            return Markup(NOTHING)
+        return Markup('<data value="{}" data-path="{}" data-format="{}">{}</data>').format(json.dumps(value), path, form, FORMATS[form](value))
+
+    def text(path: str) -> Markup:
+        return Markup('<span data-text="{}">{}</span>').format(path, lookup(summary, path))
+
+    environment = _environment(autoescape=True)
+    environment.filters["at"] = lambda path: lookup(summary, path)
+    assets = {name: Markup((TEMPLATES / f"report.{name}").read_text()) for name in ("css", "js")}
+    return environment.get_template("report.html.j2").render(s=summary, number=number, text=text, charts=pictures.charts(summary), **assets)
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """A text that fits a pull request."""
+
+    def number(path: str, form: str = "plain") -> str:
+        value = lookup(summary, path)
+        return NOTHING if value is None else FORMATS[form](value)
+
+    return _environment(autoescape=False).get_template("summary.md.j2").render(s=summary, number=number)
+
+
+def _environment(autoescape: bool) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )

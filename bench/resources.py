@@ -1,0 +1,148 @@
+"""What services, nodes and the generator used in a window, from the samplers' cumulative counters."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SATURATED = 0.9
+"""A CPU this busy has nothing left to give."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a sampler: cumulative CPU seconds, periods, throttled time; memory in bytes; limits in cores."""
+
+    time: float
+    node: str
+    service: str
+    task: str
+    cpu_s: float
+    periods: int
+    throttled: int
+    throttled_s: float
+    memory_b: int
+    limit_cores: float
+    steal_s: float | None
+
+
+def read_samples(paths: Iterable[Path]) -> list[Sample]:
+    """All samples; a row cut short at the end of a file is left out."""
+    samples = []
+    for path in paths:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if None in row.values():
+                    continue
+                samples.append(
+                    Sample(
+                        time=float(row["time"]),
+                        node=row["node"],
+                        service=row["service"],
+                        task=row["task"],
+                        cpu_s=float(row["cpu_s"]),
+                        periods=int(row["periods"]),
+                        throttled=int(row["throttled"]),
+                        throttled_s=float(row["throttled_s"]),
+                        memory_b=int(row["memory_b"]),
+                        limit_cores=float(row["limit_cores"]),
+                        steal_s=float(row["steal_s"]) if row["steal_s"] else None,
+                    )
+                )
+    return samples
+
+
+def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dict[str, Any]]:
+    """One entry per service (``node`` is the machine itself), summed over its tasks, within ``[first, last)`` epoch seconds.
+
+    ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (1 core where there is none),
+    ``throttled_ratio`` = throttled periods over all, ``throttled`` periods, ``memory_mib`` peak, ``steal_ratio`` for nodes.
+    """
+    tasks: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if first <= sample.time < last:
+            tasks[sample.service, f"{sample.node}/{sample.task}"].append(sample)
+    services: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
+    for (service, _), rows in tasks.items():
+        begin, end = rows[0], rows[-1]
+        seconds = end.time - begin.time
+        if seconds > 0:
+            cores = (end.cpu_s - begin.cpu_s) / seconds
+            services[service].append(
+                {
+                    "cores": cores,
+                    "limit": end.limit_cores,
+                    "load": cores / (end.limit_cores or 1),
+                    "periods": end.periods - begin.periods,
+                    "throttled": end.throttled - begin.throttled,
+                    "memory": max(row.memory_b for row in rows),
+                    "steal": ((end.steal_s or 0) - (begin.steal_s or 0)) / seconds / (end.limit_cores or 1),
+                }
+            )
+    return [_summed(service, services[service]) for service in sorted(services)]
+
+
+def _summed(service: str, tasks: list[dict[str, float]]) -> dict[str, Any]:
+    periods = sum(task["periods"] for task in tasks)
+    throttled = int(sum(task["throttled"] for task in tasks))
+    return {
+        "service": service,
+        "tasks": len(tasks),
+        "cpu_cores": round(sum(task["cores"] for task in tasks), 3),
+        "limit_cores": round(sum(task["limit"] for task in tasks), 3),
+        "load": round(max(task["load"] for task in tasks), 3),
+        "throttled": throttled,
+        "throttled_ratio": round(throttled / periods, 3) if periods else 0.0,
+        "memory_mib": round(sum(task["memory"] for task in tasks) / 2**20, 1),
+        "steal_ratio": round(max(task["steal"] for task in tasks), 4),
+    }
+
+
+def of_generator(records: Iterable[Mapping[str, Any]], first: float, last: float) -> dict[str, Any]:
+    """Mean CPU in cores of the generator and of its busiest process within the window, and its memory in MiB (peak, summed)."""
+    processes: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        if first <= record["time"] < last:
+            processes[record["generator"]].append(record)
+    means = [sum(record["cpu"] for record in rows) / len(rows) for rows in processes.values()]
+    memory = sum(max(record["memory"] for record in rows) for rows in processes.values())
+    return {
+        "processes": len(processes),
+        "cpu_cores": round(sum(means), 3),
+        "busiest_cores": round(max(means, default=0.0), 3),
+        "memory_mib": round(memory / 2**20, 1),
+    }
+
+
+def cpu_series(samples: Iterable[Sample], first: int, last: int) -> dict[str, list[float | None]]:
+    """CPU in cores by service for each second from ``first`` to ``last`` (exclusive); None where there is no sample."""
+    tasks: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if first - 1.5 <= sample.time < last:
+            tasks[sample.service, f"{sample.node}/{sample.task}"].append(sample)
+    series: dict[str, list[float | None]] = {}
+    for (service, _), rows in sorted(tasks.items()):
+        values = series.setdefault(service, [None] * (last - first))
+        for previous, row in zip(rows, rows[1:], strict=False):
+            second = int(row.time) - first
+            if row.time > previous.time and 0 <= second < last - first:
+                values[second] = round((values[second] or 0.0) + (row.cpu_s - previous.cpu_s) / (row.time - previous.time), 3)
+    return series
+
+
+def bottleneck(services: Iterable[Mapping[str, Any]], generator: Mapping[str, Any]) -> str:
+    """One sentence: what had nothing left to give."""
+    tasks = [service for service in services if service["service"] != "node"]
+    full = sorted((service for service in tasks if service["load"] >= SATURATED), key=lambda service: -service["load"])
+    if full:
+        worst = full[0]
+        limit = f"its CPU limit of {worst['limit_cores'] / worst['tasks']:g} cores per task" if worst["limit_cores"] else "one core"
+        return f"The bottleneck was {worst['service']}: its busiest task used {worst['load']:.0%} of {limit}."
+    if generator["busiest_cores"] >= SATURATED:
+        return f"The bottleneck was the generator: its busiest process used {generator['busiest_cores']:.2f} of one core."
+    for node in services:
+        if node["service"] == "node" and node["load"] >= SATURATED:
+            return f"The bottleneck was the machine: its CPUs were {node['load']:.0%} busy."
+    return "Nothing was saturated: the offered load was the limit."

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Samples, once a second, what every Swarm task on this node uses, and the node itself.
+
+``sampler.py FILE SECONDS``: appends to FILE (CSV) until FILE.run is removed, at most SECONDS. Standard library only,
+since it runs on the nodes; it asks the engine which containers there are and reads their cgroups (version 1 or 2).
+"""
+
+import csv
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+COLUMNS = ("time", "node", "service", "task", "cpu_s", "periods", "throttled", "throttled_s", "memory_b", "limit_cores", "steal_s")
+CGROUP = Path("/sys/fs/cgroup")
+TICK = os.sysconf("SC_CLK_TCK")
+LIST_EVERY_SECONDS = 3
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def connect(self) -> None:
+        """Connect to the socket instead of an address."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(5)
+        self.sock.connect("/var/run/docker.sock")
+
+
+def ask_engine(path: str):
+    """The engine's answer to GET ``path``, parsed; raises OSError, HTTPException."""
+    connection = EngineConnection("localhost")
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def tasks() -> dict:
+    """``{container id: (service, task, pid, limit in cores)}`` of the running Swarm tasks on this node."""
+    found = {}
+    filters = "%7B%22label%22%3A%5B%22com.docker.swarm.service.name%22%5D%7D"
+    for container in ask_engine(f"/containers/json?filters={filters}"):
+        labels = container["Labels"]
+        try:
+            details = ask_engine(f"/containers/{container['Id']}/json")
+        except (OSError, http.client.HTTPException):
+            continue  # gone meanwhile
+        pid = details.get("State", {}).get("Pid")
+        if pid:
+            limit = details["HostConfig"]["NanoCpus"] / 1e9
+            found[container["Id"]] = (labels["com.docker.swarm.service.name"], labels["com.docker.swarm.task.name"], pid, limit)
+    return found
+
+
+def cgroup_directories(pid: int) -> dict:
+    """``{controller: directory}`` of a process; the key of the unified hierarchy is ``""``."""
+    directories = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            mount = CGROUP / controller if controller else CGROUP
+            directories[controller] = mount / path.lstrip("/")
+    return directories
+
+
+def keyed(path: Path) -> dict:
+    """``{key: number}`` of a file of ``key number`` lines."""
+    return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
+
+
+def usage(pid: int) -> tuple:
+    """(CPU s, periods, throttled periods, throttled s, memory bytes without page cache) of a process's cgroup."""
+    directories = cgroup_directories(pid)
+    if "cpuacct" in directories:
+        cpu = keyed(directories["cpu"] / "cpu.stat")
+        memory = keyed(directories["memory"] / "memory.stat")
+        used = int((directories["memory"] / "memory.usage_in_bytes").read_text()) - memory.get("total_inactive_file", 0)
+        seconds = int((directories["cpuacct"] / "cpuacct.usage").read_text()) / 1e9
+        return seconds, cpu["nr_periods"], cpu["nr_throttled"], cpu["throttled_time"] / 1e9, used
+    directory = directories[""]
+    cpu = keyed(directory / "cpu.stat")
+    used = int((directory / "memory.current").read_text()) - keyed(directory / "memory.stat").get("inactive_file", 0)
+    return cpu["usage_usec"] / 1e6, cpu.get("nr_periods", 0), cpu.get("nr_throttled", 0), cpu.get("throttled_usec", 0) / 1e6, used
+
+
+def node_usage() -> tuple:
+    """(busy CPU s, stolen CPU s, used memory bytes, cores) of this node."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) / TICK for value in lines[0].split()[1:9])
+    cores = sum(line.startswith("cpu") for line in lines) - 1
+    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+    return user + nice + system + irq + softirq, steal, memory["MemTotal"] - memory["MemAvailable"], cores
+
+
+def sample(known: dict, node: str) -> list:
+    """One row for the node and one for each task."""
+    now = f"{time.time():.3f}"
+    busy, steal, memory, cores = node_usage()
+    rows = [(now, node, "node", node, f"{busy:.3f}", 0, 0, 0, memory, cores, f"{steal:.3f}")]
+    for service, task, pid, limit in known.values():
+        try:
+            cpu, periods, throttled, throttled_s, used = usage(pid)
+        except (OSError, KeyError):
+            continue  # the task ended
+        rows.append((now, node, service, task, f"{cpu:.3f}", periods, throttled, f"{throttled_s:.3f}", used, limit, ""))
+    return rows
+
+
+def main(file: Path, seconds: float) -> None:
+    """Sample until told to stop."""
+    running = file.with_name(file.name + ".run")
+    running.write_text(str(os.getpid()))
+    node = socket.gethostname()
+    deadline = time.monotonic() + seconds
+    known, listed = {}, -LIST_EVERY_SECONDS
+    with file.open("w", newline="") as output:
+        writer = csv.writer(output)
+        writer.writerow(COLUMNS)
+        while running.exists() and time.monotonic() < deadline:
+            started = time.monotonic()
+            if started - listed >= LIST_EVERY_SECONDS:
+                try:
+                    known, listed = tasks(), started
+                except (OSError, http.client.HTTPException) as error:
+                    print(f"sampler: the engine does not answer: {error}", file=sys.stderr)
+            writer.writerows(sample(known, node))
+            output.flush()
+            time.sleep(max(0.0, 1 - (time.monotonic() - started)))
+    running.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))

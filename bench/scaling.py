@@ -1,0 +1,171 @@
+"""What replicas buy: ratios of paired arms, efficiency, the Universal Scalability Law and the capacity it predicts.
+
+The law (Gunther): ``X(N) = a N / (1 + s (N - 1) + k N (N - 1))`` with ``a`` = throughput of one replica, ``s`` = contention,
+``k`` = coherence. Three parameters need at least four different counts.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import OptimizeWarning, curve_fit
+
+MINIMUM_POINTS = 4
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+EXTRAPOLATION = 2.0
+"""How far beyond the largest measured count a prediction may reach, as a factor."""
+
+
+class TooFewPoints(ValueError):
+    """The data cannot carry the answer; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The quotient of two counts' figures over the pairs: geometric mean, and an interval of the named kind."""
+
+    value: float
+    low: float
+    high: float
+    interval: str
+    pairs: tuple[float, ...]
+
+    def contains(self, value: float) -> bool:
+        """Whether ``value`` lies in the interval."""
+        return self.low <= value <= self.high
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """Ratio ``second / first`` over ``pairs`` of positive figures measured close together.
+
+    One pair has no interval, two or three give their range, four or more a bootstrap interval over the pairs (never over
+    seconds: the seconds of one run are not independent). Raises ValueError without pairs or with a figure that is not positive.
+    """
+    if not pairs or any(first <= 0 or second <= 0 for first, second in pairs):
+        raise ValueError("a ratio needs at least one pair of positive figures")
+    ratios = tuple(second / first for first, second in pairs)
+    logs = np.log(ratios)
+    value = float(np.exp(logs.mean()))
+    if len(ratios) == 1:
+        return Ratio(value, value, value, "one pair: no interval", ratios)
+    if len(ratios) < 4:
+        return Ratio(value, min(ratios), max(ratios), f"range of {len(ratios)} pairs", ratios)
+    low, high = np.exp(_bootstrap_interval(logs))
+    return Ratio(value, min(float(low), value), max(float(high), value), f"{CONFIDENCE:.0%} bootstrap over {len(ratios)} pairs", ratios)
+
+
+def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """Bootstrap-t interval of the mean: unlike the percentile interval it is not too short for a handful of pairs."""
+    mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    draws = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
+    errors = draws.std(axis=1, ddof=1) / math.sqrt(len(values))
+    usable = errors > 0
+    if error == 0 or not usable.any():
+        return float(mean), float(mean)
+    t = (draws.mean(axis=1)[usable] - mean) / errors[usable]
+    tail = (1 - CONFIDENCE) / 2
+    return float(mean - np.quantile(t, 1 - tail) * error), float(mean - np.quantile(t, tail) * error)
+
+
+def efficiency(speedup: float, base: int, replicas: int) -> float:
+    """Speed-up over what perfect scaling from ``base`` to ``replicas`` would give."""
+    return speedup / (replicas / base)
+
+
+def usl(replicas: np.ndarray | float, single: float, contention: float, coherence: float) -> np.ndarray | float:
+    """Throughput that the law predicts, in the unit of ``single``."""
+    return single * replicas / (1 + contention * (replicas - 1) + coherence * replicas * (replicas - 1))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Parameters of the law with their standard errors, and parameter sets drawn from their joint uncertainty."""
+
+    single: float
+    contention: float
+    coherence: float
+    errors: tuple[float, float, float]
+    draws: np.ndarray
+    largest: int
+
+    @property
+    def peak(self) -> float:
+        """The count beyond which more replicas give less (inf without coherence cost)."""
+        return math.sqrt((1 - self.contention) / self.coherence) if self.coherence > 1e-9 else math.inf
+
+    def interval(self, replicas: float) -> tuple[float, float]:
+        """Confidence interval of the throughput with ``replicas``."""
+        values = usl(replicas, *self.draws.T)
+        tail = (1 - CONFIDENCE) / 2
+        return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
+def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
+    """Least squares over ``points`` (replicas, throughput), with all three parameters at least 0.
+
+    Raises TooFewPoints with fewer than four different counts.
+    """
+    counts = sorted({replicas for replicas, _ in points})
+    if len(counts) < MINIMUM_POINTS:
+        raise TooFewPoints(
+            f"{len(counts)} replica count{'s' * (len(counts) != 1)} measured ({', '.join(map(str, counts))}); the scalability law has three parameters and needs {MINIMUM_POINTS}:"
+            " ./counter bench -e '{\"bench_replicas\": [1, 2, 4, 8]}'"
+        )
+    x = np.array([replicas for replicas, _ in points], dtype=float)
+    y = np.array([throughput for _, throughput in points], dtype=float)
+    scale = y.max()
+    start = (y[x == x.min()].mean() / x.min() / scale, 0.01, 0.0001)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)
+        best, covariance = curve_fit(usl, x, y / scale, p0=start, bounds=([0, 0, 0], [np.inf, 1, 1]), max_nfev=10_000)
+    draws = _draws(best, covariance, x, y / scale)
+    best[0] *= scale
+    draws[:, 0] *= scale
+    errors = np.sqrt(np.diag(covariance)) * (scale, 1, 1) if np.isfinite(covariance).all() else draws.std(axis=0)
+    return Fit(*(float(value) for value in best), errors=tuple(float(e) for e in errors), draws=draws, largest=counts[-1])
+
+
+def _draws(best: np.ndarray, covariance: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Refits to the curve plus resampled residuals: honest also where a parameter sits on its bound."""
+    generator = np.random.default_rng(0)
+    fitted = usl(x, *best)
+    # Three parameters take up residual, so the raw residuals are too small.
+    residuals = (y - fitted) / fitted * math.sqrt(len(x) / max(1, len(x) - 3))
+    draws = []
+    for _ in range(200):
+        noisy = fitted * (1 + generator.choice(residuals, len(x)) * generator.choice((-1, 1), len(x)))
+        try:
+            draws.append(curve_fit(usl, x, noisy, p0=best + 1e-6, bounds=([0, 0, 0], [np.inf, 1, 1]), max_nfev=2000)[0])
+        except RuntimeError:
+            continue
+    return np.array(draws or [best])
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Replicas needed for a rate: the best estimate, and the counts at the two ends of the interval (``high`` None = not within reach)."""
+
+    wanted_rps: float
+    replicas: int
+    low: int
+    high: int | None
+
+
+def replicas_for(fit: Fit, wanted_rps: float) -> Capacity:
+    """The smallest count that carries ``wanted_rps``. Raises TooFewPoints when that lies beyond what the data can say."""
+    reach = int(fit.largest * EXTRAPOLATION)
+    counts = range(1, reach + 1)
+    best = next((n for n in counts if usl(n, fit.single, fit.contention, fit.coherence) >= wanted_rps), None)
+    if best is None:
+        most = max(float(usl(n, fit.single, fit.contention, fit.coherence)) for n in counts)
+        raise TooFewPoints(
+            f"{wanted_rps:g} requests/s is more than the fitted curve gives with up to {reach} replicas ({most:.0f}); measured up to {fit.largest}:"
+            f" measure larger counts, e.g. -e '{{\"bench_replicas\": [1, 2, {fit.largest}, {2 * fit.largest}]}}'"
+        )
+    intervals = {n: fit.interval(n) for n in counts}
+    low = next((n for n in counts if intervals[n][1] >= wanted_rps), best)
+    high = next((n for n in counts if intervals[n][0] >= wanted_rps), None)
+    return Capacity(wanted_rps, best, min(low, best), high if high is None else max(high, best))

@@ -1,0 +1,266 @@
+"""Assembles ``summary.json``: every figure that the report shows, once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench import scaling, verdict
+from bench.arm import load_recording
+from bench.baseline import compare
+from bench.environment import fingerprint
+from bench.measure import figures
+from bench.percentiles import latency_ms, merged
+from bench.plan import Settings, arms
+from bench.resources import read_samples
+
+SCHEMA = "counter-deploy/bench-summary/1"
+
+
+def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, Any]:
+    """The summary of a run's directory; arms that did not run to their end are listed as missing.
+
+    Raises FileNotFoundError without a manifest, ValueError when no arm was measured.
+    """
+    manifest = json.loads((run_directory / "manifest.json").read_text())
+    settings = Settings.from_mapping(manifest["settings"])
+    samples = read_samples(sorted(run_directory.glob("resources/*.csv")))
+    measured, recordings, missing = [], {}, []
+    for arm in arms(settings):
+        try:
+            recording = load_recording(run_directory / "arms" / arm.name)
+        except (FileNotFoundError, KeyError):
+            missing.append(arm.name)
+            continue
+        recordings[arm.name] = recording
+        measured.append(figures(recording, samples))
+    if not measured:
+        raise ValueError(f"{run_directory}: no arm ran to its end; see arms/*/locust.log")
+    counts = _counts(settings, measured, recordings)
+    scale = _scaling(settings, measured, counts)
+    ceiling = manifest.get("ceiling")
+    environment = manifest["environment"]
+    checks = _checks(settings, measured, counts, ceiling, missing)
+    result = verdict.decide(checks)
+    headline = _headline(counts, checks)
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run": manifest["run"],
+        "verdict": {"result": result, "sentence": f"{result}: {headline}", "headline": headline, "checks": [check.as_dict() for check in checks]},
+        "settings": settings.as_dict(),
+        "environment": {**environment, "fingerprint": fingerprint(environment, settings.as_dict())},
+        "ceiling": ceiling,
+        "totals": _totals(measured),
+        "counts": counts,
+        "arms": measured,
+        "missing": missing,
+        "scaling": scale,
+        "limits": _limits(settings, measured, environment),
+        "baseline": None,
+    }
+    if baseline:
+        summary["baseline"] = compare(summary, baseline)
+    plain: dict[str, Any] = json.loads(json.dumps(summary))
+    return plain
+
+
+def _totals(measured: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Sums over all arms: requests of the windows, increments of the whole runs."""
+    entries = [entry for arm in measured for entry in arm["ledger"]]
+    return {
+        "requests": sum(arm["requests"] + arm["failed"] for arm in measured),
+        "failed": sum(arm["failed"] for arm in measured),
+        "acknowledged": sum(entry["ok"] for entry in entries),
+        "lost": sum(entry["lost"] for entry in entries),
+        "surplus": sum(entry["surplus"] for entry in entries),
+    }
+
+
+def _counts(settings: Settings, measured: Sequence[Mapping[str, Any]], recordings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per entry of ``replicas``: its phases' figures over all their arms, and the comparison with the first entry."""
+    rows = []
+    for column, replicas in enumerate(settings.replicas):
+        mine = [arm for arm in measured if arm["column"] == column]
+        row: dict[str, Any] = {"replicas": replicas, "column": column}
+        for key, phase in (("saturation", "S"), ("latency", "L")):
+            chosen = [arm for arm in mine if arm["phase"] == phase]
+            row[key] = _together(chosen, recordings) if chosen else None
+        ratio = _ratio(measured, column) if column else None
+        row["speedup"] = asdict(ratio) if ratio else None
+        row["efficiency"] = round(scaling.efficiency(ratio.value, settings.replicas[0], replicas), 4) if ratio else None
+        rows.append(row)
+    base = rows[0]["latency"]
+    for row in rows:
+        both = base and row["latency"] and row["column"]
+        row["p99_ratio"] = round(row["latency"]["corrected_ms"]["p99"] / base["corrected_ms"]["p99"], 4) if both else None
+    return rows
+
+
+def _together(chosen: Sequence[Mapping[str, Any]], recordings: Mapping[str, Any]) -> dict[str, Any]:
+    windows = [interval for arm in chosen for interval in recordings[arm["name"]].window]
+    done, failed, seconds = (sum(arm[key] for arm in chosen) for key in ("requests", "failed", "seconds"))
+    return {
+        "arms": [arm["name"] for arm in chosen],
+        "rate_rps": chosen[0]["rate_rps"],
+        "throughput_rps": round(done / seconds, 1),
+        "requests": done,
+        "failed": failed,
+        "error_ratio": round(failed / (done + failed), 6) if done + failed else 0.0,
+        "latency_ms": latency_ms(merged(i.histogram for i in windows if i.outcome == "ok")),
+        "corrected_ms": latency_ms(merged(i.histogram for i in windows if i.outcome == "corrected")),
+    }
+
+
+def _ratio(measured: Sequence[Mapping[str, Any]], column: int) -> scaling.Ratio | None:
+    throughput = {(arm["position"], arm["column"]): arm["throughput_rps"] for arm in measured if arm["phase"] == "S"}
+    pairs = [(value, throughput[position, column]) for (position, c), value in throughput.items() if c == 0 and (position, column) in throughput]
+    usable = [pair for pair in pairs if min(pair) > 0]
+    return scaling.ratio(usable) if usable else None
+
+
+def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fitted law, and the answer to "how many replicas for X requests/s at p99 < Y", or why there is none."""
+    limit = settings.capacity_p99_ms
+    result: dict[str, Any] = {"fit": None, "refused": None, "capacity": None, "capacity_p99_ms": limit, "points": []}
+    try:
+        result["points"] = [list(point) for point in _points(measured, limit)]
+        fit = scaling.fit_usl(_points(measured, limit))
+    except scaling.TooFewPoints as reason:
+        return {**result, "refused": str(reason)}
+    curve = [(n, float(scaling.usl(n, fit.single, fit.contention, fit.coherence)), *fit.interval(n)) for n in range(1, 2 * fit.largest + 1)]
+    result["fit"] = {
+        "single_rps": round(fit.single, 1),
+        "contention": round(fit.contention, 5),
+        "coherence": round(fit.coherence, 6),
+        "errors": [round(error, 6) for error in fit.errors],
+        "peak_replicas": round(fit.peak, 1) if fit.peak < 1e6 else None,
+        "curve": [[n, *(round(value, 1) for value in values)] for n, *values in curve],
+    }
+    if settings.capacity_rps:
+        try:
+            result["capacity"] = asdict(scaling.replicas_for(fit, settings.capacity_rps))
+        except scaling.TooFewPoints as reason:
+            result["refused"] = str(reason)
+    return result
+
+
+def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> list[tuple[int, float]]:
+    """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that kept within it."""
+    if p99_limit is None:
+        return [(arm["replicas"], arm["throughput_rps"]) for arm in measured if arm["phase"] == "S"]
+    kept: dict[int, float] = {}
+    for arm in measured:
+        latency = arm["corrected_ms"]
+        if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and arm["achieved_ratio"] >= verdict.ACHIEVED_SHARE:
+            kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
+    if not kept:
+        raise scaling.TooFewPoints(
+            f"no measured rate kept p99 within {p99_limit:g} ms; add the curve: ./counter bench -e '{{\"bench_curve_loads\": [0.3, 0.5, 0.7, 0.9]}}'"
+        )
+    return sorted(kept.items())
+
+
+def _checks(
+    settings: Settings,
+    measured: Sequence[Mapping[str, Any]],
+    counts: Sequence[Mapping[str, Any]],
+    ceiling: Mapping[str, Any] | None,
+    missing: Sequence[str],
+) -> list[verdict.Check]:
+    entries = [(arm["name"], entry) for arm in measured for entry in arm["ledger"]]
+    wrong = [(name, entry) for name, entry in entries if entry["state"] in ("lost", "surplus")]
+    disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
+    done, failed = (sum(arm[key] for arm in measured) for key in ("requests", "failed"))
+    errors = failed / (done + failed) if done + failed else 1.0
+    last = counts[-1]
+    paced = [arm for arm in measured if arm["phase"] == "L"]
+    fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
+    p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
+    busiest = max(arm["generator"]["busiest_cores"] for arm in measured)
+    return [
+        verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),
+        verdict.at_most("fact", "errors", round(errors, 6), settings.max_error_ratio, f"{failed:,} of {done + failed:,} measured requests failed"),
+        verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
+        verdict.at_most("guard", "undisturbed", len(disturbed), 0, f"arms in which somebody else used the page: {', '.join(disturbed) or 'none'}"),
+        verdict.at_most(
+            "guard",
+            "generator ceiling",
+            round(fastest / ceiling["throughput_rps"], 3) if ceiling and ceiling["throughput_rps"] else None,
+            verdict.CEILING_SHARE,
+            "highest throughput over what the same Locust reaches against a trivial server",
+        ),
+        verdict.at_most("guard", "generator CPU", busiest, verdict.WORKER_CPU, "cores used by Locust's busiest process, of the one that it can use"),
+        verdict.at_least(
+            "guard",
+            "offered rate",
+            min((arm["achieved_ratio"] for arm in paced), default=None),
+            verdict.ACHIEVED_SHARE,
+            "requests sent over requests due at the fixed rate, lowest arm",
+        ),
+        verdict.at_least("objective", "efficiency", last["efficiency"], settings.min_efficiency, f"speed-up of {last['replicas']} replicas over perfect scaling"),
+        verdict.at_most("objective", "p99", p99, settings.max_p99_ms, f"milliseconds from the intended start, {last['replicas']} replicas at the fixed rate"),
+    ]
+
+
+def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    if not wrong:
+        return f"{sum(entry['ok'] for _, entry in entries):,} acknowledged increments are in the counters, in all {len({name for name, _ in entries})} arms"
+    lost, surplus = (sum(entry[key] for _, entry in wrong) for key in ("lost", "surplus"))
+    return f"the counters do not add up in {', '.join(sorted({name for name, _ in wrong}))}: {lost:,} acknowledged increments lost, {surplus:,} too many"
+
+
+def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Check]) -> str:
+    """The one sentence to read: the comparison first, then what spoke against it."""
+    parts = []
+    first, last = counts[0], counts[-1]
+    if last["saturation"]:
+        parts.append(f"{_replicas(last['replicas'])} served {last['saturation']['throughput_rps']:,.0f} requests/s")
+    if last["speedup"]:
+        speed = last["speedup"]
+        interval = f"{speed['low']:.2f} to {speed['high']:.2f}, {speed['interval']}" if len(speed["pairs"]) > 1 else speed["interval"]
+        parts[-1:] = [(parts or [""])[-1] + f", {speed['value']:.2f} times what {_replicas(first['replicas'])} did ({interval}; efficiency {last['efficiency']:.0%})"]
+    if last["p99_ratio"]:
+        latency, base = last["latency"], first["latency"]
+        parts.append(
+            f"at {latency['rate_rps']:,.0f} requests/s p99 was {latency['corrected_ms']['p99']:,.0f} ms against {base['corrected_ms']['p99']:,.0f} ms"
+        )
+    failed = [check for check in checks if check.passed is False]
+    if failed:
+        parts.append("but " + "; ".join(_complaint(check) for check in failed))
+    else:
+        parts.append(next(check.text for check in checks if check.rule == "ledger"))
+    return f"{'; '.join(parts)}."
+
+
+def _complaint(check: verdict.Check) -> str:
+    if check.rule in ("ledger", "errors", "complete", "undisturbed"):
+        return check.text
+    return f"{check.rule} is {check.value:g}, limit {check.limit:g} ({check.text})"
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'s' * (count != 1)}"
+
+
+def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
+    """What a reader must not conclude from these figures."""
+    limits = []
+    if not settings.workers:
+        limits.append("Locust ran on one machine" + (", the one that also runs the application: they share its CPUs." if environment.get("shared_host") else "."))
+    if settings.app_cpus:
+        limits.append(
+            f"Each replica was limited to {settings.app_cpus:g} CPUs, so that one replica, not the machine, is the limit; absolute figures are those of that limit."
+        )
+    if settings.quick:
+        limits.append("A quick run: short arms; use it to see that everything works, and the full run for figures.")
+    if 2 * settings.repeats < 4:
+        limits.append(f"{2 * settings.repeats} pairs: the range of their ratios is no confidence interval; -e bench_repeats=2 gives one.")
+    stolen = max((s["steal_ratio"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=0.0)
+    if stolen > 0.01:
+        limits.append(f"The hypervisor took up to {stolen:.1%} of the CPU time away (steal).")
+    throttled = max((s["throttled_ratio"] for arm in measured for s in arm["services"]), default=0.0)
+    if throttled > 0.05:
+        limits.append(f"CPU limits stopped a service in up to {throttled:.0%} of the 100 ms periods; that shapes its p99.")
+    limits.append("Phase S is a closed loop: its latency is the number of users over the throughput. Judge latency by phase L.")
+    return limits

@@ -1,0 +1,57 @@
+"""PASS, FAIL or INCONCLUSIVE, and why.
+
+A ledger that does not add up and errors beyond the limit are facts whatever the generator did: FAIL. Where the generator or the
+measurement was the limit, figures say nothing about the application: INCONCLUSIVE. Only then do the objectives decide.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+CEILING_SHARE = 0.6
+WORKER_CPU = 0.8
+ACHIEVED_SHARE = 0.98
+
+Result = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Kind = Literal["fact", "guard", "objective"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule applied: ``value`` against ``limit``. ``passed`` None means that there was nothing to judge."""
+
+    kind: Kind
+    rule: str
+    value: float | None
+    limit: float | None
+    passed: bool | None
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def decide(checks: Iterable[Check]) -> Result:
+    """The verdict over all checks; see the module's first lines for the order."""
+    failed = {check.kind for check in checks if check.passed is False}
+    if "fact" in failed:
+        return "FAIL"
+    if "guard" in failed:
+        return "INCONCLUSIVE"
+    return "FAIL" if "objective" in failed else "PASS"
+
+
+def exit_code(result: Result, strict: bool) -> int:
+    """0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE when ``strict``, otherwise 0 for it."""
+    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2 if strict else 0}[result]
+
+
+def at_most(kind: Kind, rule: str, value: float | None, limit: float | None, text: str) -> Check:
+    """A check that holds when ``value <= limit``."""
+    return Check(kind, rule, value, limit, None if value is None or limit is None else value <= limit, text)
+
+
+def at_least(kind: Kind, rule: str, value: float | None, limit: float | None, text: str) -> Check:
+    """A check that holds when ``value >= limit``."""
+    return Check(kind, rule, value, limit, None if value is None or limit is None else value >= limit, text)

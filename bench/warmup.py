@@ -1,0 +1,61 @@
+"""Before an arm: wait until every replica has answered, and let each of them get warm."""
+
+import http.client
+import threading
+import time
+from collections import Counter
+from urllib.parse import urlsplit
+
+CONNECTIONS = 16
+
+
+class NotAllAnswered(RuntimeError):
+    """Fewer replicas than asked for answered within the time limit."""
+
+
+def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> dict[str, int]:
+    """Increment a counter of its own for ``seconds``, and on until ``replicas`` different replicas have answered.
+
+    Returns the number of answers by replica. Raises NotAllAnswered after ``limit`` seconds.
+    """
+    answers: Counter[str] = Counter()
+    started = time.monotonic()
+    done = threading.Event()
+
+    def visit() -> None:
+        connection = None
+        while not done.is_set():
+            try:
+                connection = connection or _connect(target)
+                connection.request("POST", "/api/counters/bench-warmup/increment")
+                response = connection.getresponse()
+                response.read()
+                if response.status < 300:
+                    answers[response.getheader("X-Counter-Replica") or "?"] += 1
+            except (OSError, http.client.HTTPException):
+                connection = None
+                time.sleep(0.2)
+
+    threads = [threading.Thread(target=visit, daemon=True) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    try:
+        while (elapsed := time.monotonic() - started) < limit:
+            if elapsed >= seconds and len(answers) == replicas:
+                return dict(answers)
+            if len(answers) > replicas:
+                # Replicas that are being stopped still answer for a moment: only those who answer from now on count.
+                answers.clear()
+            time.sleep(0.1)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(timeout=10)
+    heard = ", ".join(sorted(answers)) or "none"
+    raise NotAllAnswered(f"{len(answers)} of {replicas} replicas answered at {target} within {limit:g} s ({heard}); see: ./counter status")
+
+
+def _connect(target: str) -> http.client.HTTPConnection:
+    url = urlsplit(target)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    return kind(url.hostname or "127.0.0.1", url.port, timeout=10)
