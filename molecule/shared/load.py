@@ -1,0 +1,118 @@
+"""Closed-loop load over HTTP: each connection increments one counter as fast as the answers come, and never repeats a request.
+
+Prints one JSON object:
+  acknowledged  increments that were answered with 2xx
+  failed        increments that were not: another status, a refused or a broken connection
+  errors        how often each of these happened
+  before, after value of the counter; with nothing failed, after - before == acknowledged
+  replicas      names of the replicas that answered
+  per_second    acknowledged / seconds
+  p99_ms, longest_ms   how long an acknowledged increment took, in milliseconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_SECONDS = 10.0
+
+
+class Client:
+    """One keep-alive connection to one node."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
+
+    def request(self, method: str, path: str) -> tuple[http.client.HTTPResponse, bytes]:
+        """Return the response and its body; after OSError or HTTPException the next request opens a new connection."""
+        try:
+            self._connection.request(method, path)
+            response = self._connection.getresponse()
+            return response, response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+
+
+class Load:
+    """Counts what all connections see; each appends to lists of its own thread, so that nothing is locked."""
+
+    def __init__(self, urls: list[str], counter: str, connections: int) -> None:
+        self._path = f"/api/counters/{counter}"
+        self._urls = urls
+        self._connections = connections
+        self._stop = threading.Event()
+        self._durations: list[list[float]] = [[] for _ in range(connections)]
+        self._errors: list[Counter[str]] = [Counter() for _ in range(connections)]
+        self._replicas: list[set[str]] = [set() for _ in range(connections)]
+
+    def _value(self) -> int:
+        response, body = Client(self._urls[0]).request("GET", self._path)
+        return int(json.loads(body)["value"]) if response.status == http.client.OK else 0
+
+    def _increment_until_stopped(self, index: int) -> None:
+        client = Client(self._urls[index % len(self._urls)])
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                response, body = client.request("POST", f"{self._path}/increment")
+            except (OSError, http.client.HTTPException) as error:
+                self._errors[index][f"{type(error).__name__}: {error}"] += 1
+                time.sleep(0.1)
+                continue
+            if response.status // 100 == 2:  # noqa: PLR2004
+                self._durations[index].append(time.monotonic() - began)
+                self._replicas[index].add(response.headers["X-Counter-Replica"])
+            else:
+                self._errors[index][f"{response.status}: {body[:200].decode(errors='replace')}"] += 1
+
+    def run(self, seconds: float, until: Path | None) -> dict[str, Any]:
+        """Run for ``seconds``, or until the file ``until`` exists, and return what the module's docstring lists."""
+        before = self._value()
+        threads = [threading.Thread(target=self._increment_until_stopped, args=(index,)) for index in range(self._connections)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        while time.monotonic() - began < seconds and not (until and until.exists()):
+            time.sleep(0.1)
+        elapsed = time.monotonic() - began
+        self._stop.set()
+        for thread in threads:
+            thread.join()
+        durations = sorted(duration for each in self._durations for duration in each)
+        errors = sum(self._errors, Counter())
+        return {
+            "acknowledged": len(durations),
+            "failed": errors.total(),
+            "errors": dict(errors.most_common(10)),
+            "before": before,
+            "after": self._value(),
+            "replicas": sorted(set().union(*self._replicas)),
+            "per_second": round(len(durations) / elapsed, 1),
+            "p99_ms": round(1000 * durations[int(0.99 * len(durations))], 1) if durations else None,
+            "longest_ms": round(1000 * durations[-1], 1) if durations else None,
+        }
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("urls", nargs="+", help="where the counter is served; the connections are spread over them")
+    parser.add_argument("--counter", required=True)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, required=True, help="end after this time at the latest")
+    parser.add_argument("--until", type=Path, help="end as soon as this file exists")
+    arguments = parser.parse_args()
+    print(json.dumps(Load(arguments.urls, arguments.counter, arguments.connections).run(arguments.seconds, arguments.until)))
+
+
+if __name__ == "__main__":
+    main()
