@@ -25,6 +25,10 @@ services:
   description: For each service name, mode, image, wanted, running, update, pending, failure, error and its tasks.
   type: list
   returned: always
+nodes:
+  description: For each node of the swarm, name, role, state, availability and whether it leads.
+  type: list
+  returned: always
 converged:
   description: Whether every service runs as asked.
   type: bool
@@ -53,12 +57,11 @@ LOG_LINES = 15
 POLL_SECONDS = 1.0
 
 
-def look(client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str]) -> list[ServiceState]:
+def look(client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str], nodes: list[dict]) -> list[ServiceState]:
     """Return the state of each service of the stack, and of each that the file names but the swarm lacks."""
     label = f"com.docker.stack.namespace={stack}"
     services = {service["Spec"]["Name"]: service for service in client.services(filters={"label": label})}
     tasks = client.tasks(filters={"label": label})
-    nodes = client.nodes()
     states = {
         name: observe(service, [task for task in tasks if task["ServiceID"] == service["ID"]], nodes, ended)
         for name, service in services.items()
@@ -70,6 +73,17 @@ def look(client: docker.APIClient, stack: str, document: dict | None, ended: fro
             else:
                 states[wanted.name] = ServiceState(wanted.name, "", wanted.image, wanted.replicas or 1, 0, "", failure="there is no such service")
     return [states[name] for name in sorted(states)]
+
+
+def node_row(node: dict) -> dict:
+    """Return what the status shows of a node."""
+    return {
+        "name": node["Description"]["Hostname"],
+        "role": node["Spec"]["Role"],
+        "state": node["Status"]["State"],
+        "availability": node["Spec"]["Availability"],
+        "leader": node.get("ManagerStatus", {}).get("Leader", False),
+    }
 
 
 def last_log_lines(module: AnsibleModule, task: str) -> str:
@@ -115,7 +129,8 @@ def main() -> None:
     client = docker.APIClient(version="auto")
     started = time.monotonic()
     while True:
-        states = look(client, stack, document, ended)
+        nodes = client.nodes()
+        states = look(client, stack, document, ended, nodes)
         failures = [state for state in states if state.failure]
         pending = [state for state in states if state.pending]
         elapsed = time.monotonic() - started
@@ -124,6 +139,7 @@ def main() -> None:
         time.sleep(POLL_SECONDS)
     result = {
         "changed": False,
+        "nodes": [node_row(node) for node in nodes],
         "services": [asdict(state) for state in states],
         "converged": bool(states) and not failures and not pending,
         "seconds": round(elapsed, 1),
