@@ -74,21 +74,19 @@ def store_counts(url: str) -> tuple[float, float]:
     return found["counter_store_round_trips_total"], found["counter_store_operations_total"]
 
 
-def measure(arm: Arm, number: int, seconds: float) -> Sample:
+def measure(arm: Arm, number: int, seconds: int) -> Sample:
     """Run wrk against one arm."""
     before = store_counts(arm.metrics) if arm.metrics else (0.0, 0.0)
-    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", str(APP / "bench/report.lua")]
+    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(APP / "bench/report.lua")]
     result = subprocess.run([*wrk, arm.url], check=True, capture_output=True, text=True, timeout=seconds + 30)
     found = json.loads(result.stderr.strip().splitlines()[-1])
     after = store_counts(arm.metrics) if arm.metrics else (0.0, 0.0)
     share = (after[0] - before[0]) / (after[1] - before[1]) if arm.metrics else None
     rate = found["requests"] / found["seconds"]
-    return Sample(
-        arm.name, number, rate, found["failed"], found["p50_ms"], found["p99_ms"], found["max_ms"], share
-    )
+    return Sample(arm.name, number, rate, found["failed"], found["p50_ms"], found["p99_ms"], found["max_ms"], share)
 
 
-def run(rounds: int, seconds: float) -> tuple[list[Arm], list[Sample]]:
+def run(rounds: int, seconds: int) -> tuple[list[Arm], list[Sample]]:
     """Start everything, warm up, measure each arm once per round, each round in another order."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="counter-bench-")))
@@ -166,7 +164,7 @@ def main() -> int:
     """Return 0 when all targets are met, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     options = parser.parse_args()
     arms, samples = run(options.rounds, options.seconds)
@@ -178,7 +176,10 @@ def main() -> int:
             f"{arm.name:8} {one['rate']:7.0f} /s  p50 {one['p50_ms']:6.1f} ms  p99 {one['p99_ms']:6.1f} ms  "
             f"failed {one['failed']:.0f}  {'' if share is None else f'{share:.3f} round trips/increment'}  {arm.what}\n"
         )
-    checks = {f"{name} >= {TARGETS[tuple(name.split('/'))]}": value >= TARGETS[tuple(name.split('/'))] for name, value in found.items()}  # type: ignore[index]
+    checks = {
+        f"{name} >= {TARGETS[tuple(name.split('/'))]}": value >= TARGETS[tuple(name.split("/"))]
+        for name, value in found.items()
+    }  # type: ignore[index]
     share = figures["durable"]["round_trips_per_increment"]
     checks[f"round trips / increment <= {MOST_ROUND_TRIPS}"] = share <= MOST_ROUND_TRIPS
     checks["p99 durable <= p99 bare"] = figures["durable"]["p99_ms"] <= figures["bare"]["p99_ms"]

@@ -8,6 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from counter import metrics, views
 from counter.config import Config, Edge
 from counter.counting import Counting
+from counter.shortcut import IncrementShortcut
 from counter.store import open_store
 from counter.store.types import Store
 
@@ -17,7 +18,9 @@ def create_app(config: Config | None = None, store: Store | None = None) -> Flas
     config = config or Config.from_env()
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    views.register(app, Counting(config, store or open_store(config)))
+    counting = Counting(config, store or open_store(config))
+    views.register(app, counting)
+    app.wsgi_app = IncrementShortcut(app.wsgi_app, counting)  # type: ignore[method-assign]
     metrics.INFO.labels(config.version, config.topology.value, config.replica).set(1)
     if config.edge is Edge.PROXY:
         # One hop, the edge, sets X-Forwarded-For; without it the header would be the client's own claim.

@@ -32,6 +32,7 @@ class Counting:
             "X-Content-Type-Options": "nosniff",
         }
         """For every response."""
+        self._acknowledged = metrics.INCREMENTS.labels("acknowledged")
         # JSON by hand below: names, replicas and nodes need quoting once, not per request.
         self._replica = json.dumps(config.replica)
 
@@ -79,7 +80,7 @@ class Counting:
             log.warning("increment not taken", extra={"counter": name, "reason": str(error)})
             detail = "The store did not take this request: it counted nothing."
             raise self._unavailable("store-unavailable", detail, operation_id=error.operation_id) from error
-        metrics.INCREMENTS.labels("acknowledged").inc()
+        self._acknowledged.inc()
         metrics.INCREMENT_SECONDS.observe(time.perf_counter() - started)
         return counted
 

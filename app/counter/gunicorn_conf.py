@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 from counter import lifecycle
 from counter.config import Config
-from counter.logs import LOGGING
+from counter.logs import LOGGING, EventLogger
 
 _config = Config.from_env()
 
@@ -28,7 +29,7 @@ graceful_timeout = max(10, int(_config.deadline) + 2)
 keepalive = 75
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # memory: a heartbeat must not wait for a disk
 control_socket_disable = True
-accesslog = None
+logger_class = EventLogger
 logconfig_dict = LOGGING
 
 if workers > 1:
@@ -37,6 +38,13 @@ if workers > 1:
     shutil.rmtree(_metrics_dir, ignore_errors=True)
     _metrics_dir.mkdir(mode=0o700)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Exempt what is loaded from garbage collection: the workers keep sharing its memory, and collect faster."""
+    del server, worker
+    gc.collect()
+    gc.freeze()
 
 
 def when_ready(server: Any) -> None:

@@ -7,6 +7,8 @@ import logging
 import time
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -36,7 +38,17 @@ LOGGING: dict[str, Any] = {
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
-        "gunicorn.access": {"level": "WARNING", "handlers": ["stderr"], "propagate": False},
     },
 }
 """For ``logging.config.dictConfig``."""
+
+
+class EventLogger(Logger):  # type: ignore[misc]
+    """gunicorn's logger without the access log: requests are counted in the metrics, and the edge logs them.
+
+    With ``logconfig_dict`` gunicorn formats every request, even where nothing is written: an eighth of the time that a
+    small request takes.
+    """
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Write nothing."""

@@ -28,7 +28,9 @@ def counting() -> Counting:
 
 @routes.post("/api/counters/<name>/increment")
 def increment(name: str) -> Response:
-    """Count one; the same Idempotency-Key counts once."""
+    """Count one; the same Idempotency-Key counts once. Usually answered by ``IncrementShortcut`` already."""
+    if problem := request.environ.get("counter.problem"):
+        raise problem
     return Response(counting().increment(name, request.headers.get("Idempotency-Key")), mimetype="application/json")
 
 
