@@ -109,7 +109,7 @@ class Config:
         topology = env.choice("TOPOLOGY", Topology, Topology.STANDALONE)
         redis_nodes = env.addresses("REDIS_NODES", "127.0.0.1:6379", 6379)
         sentinel_nodes = env.addresses("SENTINEL_NODES", "", 26379)
-        redis_url = env.text("REDIS_URL", "") or None
+        redis_url = env.secret("REDIS_URL_FILE") or env.text("REDIS_URL", "") or None
         password = env.secret("REDIS_PASSWORD_FILE")
         if topology is Topology.SENTINEL and not sentinel_nodes:
             env.refuse("SENTINEL_NODES", "", "topology sentinel needs it", "sentinel-1:26379,sentinel-2:26379")
