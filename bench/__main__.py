@@ -1,14 +1,15 @@
 """The steps of a benchmark, one command each; the role ``bench`` calls them in this order.
 
-    python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json, prints the arms as JSON
-    python -m bench ceiling RUN         what Locust itself reaches, into the manifest
-    python -m bench arm RUN NAME        runs one arm
-    python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
-    python -m bench compare OUT RUN...  one page over several runs (topologies, edges)
+python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json, prints the arms as JSON
+python -m bench ceiling RUN         what Locust itself reaches, into the manifest
+python -m bench arm RUN NAME        runs one arm
+python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
+python -m bench compare DIRECTORY   one page over the runs in it (topologies, edges)
 """
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,13 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
         step.add_argument("run", type=Path, help="directory of the run")
         if name == "arm":
             step.add_argument("name", help="name of the arm, as printed by plan")
+        if name == "plan":
+            step.add_argument("--min-free-mib", type=int, default=200, help="space that must be free for the run")
         if name in ("arm", "ceiling"):
             step.add_argument("--locustfile", type=Path, default=PACKAGE / "locustfile.py")
         if name == "report":
             step.add_argument("--baseline", type=Path)
     step = steps.add_parser("compare")
-    step.add_argument("out", type=Path)
-    step.add_argument("runs", type=Path, nargs="+")
+    step.add_argument("directory", type=Path, help="directory that holds the runs")
     options = parser.parse_args(arguments)
     try:
         return STEPS[options.step](options)
@@ -53,6 +55,11 @@ def plan_step(options: argparse.Namespace) -> int:
     """Check the settings, note the environment, print the arms."""
     given = json.loads((options.run / "settings.json").read_text())
     settings = Settings.from_mapping(given["settings"])
+    free = shutil.disk_usage(options.run).free // 2**20
+    if free < options.min_free_mib:
+        raise ValueError(
+            f"{free} MiB are free at {options.run.resolve()}, but {options.min_free_mib} are needed for the reports; another place: -e bench_reports=DIRECTORY"
+        )
     manifest = {
         "run": {"id": options.run.resolve().name, "started": _now(), "finished": None},
         "settings": settings.as_dict(),
@@ -115,7 +122,7 @@ def report_step(options: argparse.Namespace) -> int:
 
 def compare_step(options: argparse.Namespace) -> int:
     """One page over several runs."""
-    comparison.write([json.loads((run / "summary.json").read_text()) for run in options.runs], options.out)
+    print(comparison.write(options.directory))
     return 0
 
 

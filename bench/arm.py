@@ -99,7 +99,8 @@ class Recording:
     @property
     def throughput(self) -> float:
         """Successes per second in the window."""
-        return sum(interval.histogram.get_total_count() for interval in self.window if interval.outcome == "ok") / self.seconds
+        done = sum(interval.histogram.get_total_count() for interval in self.window if interval.outcome == "ok")
+        return float(done / self.seconds)
 
     @property
     def window(self) -> list[Interval]:

@@ -48,7 +48,15 @@ def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, An
     for figure, path in chosen:
         now, then = _at(row, path), _at(other, path)
         if now is not None and then:
-            rows.append({"replicas": row["replicas"], "figure": figure, "then": then, "now": now, "change": round(now / then - 1, 4)})
+            rows.append(
+                {
+                    "replicas": row["replicas"],
+                    "figure": figure,
+                    "then": then,
+                    "now": now,
+                    "change": round(now / then - 1, 4),
+                }
+            )
     return rows
 
 

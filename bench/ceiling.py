@@ -10,30 +10,35 @@ from typing import Any
 
 from bench.arm import load_recording
 from bench.generator import GeneratorFailed, Load, run
-from bench.plan import Settings
+from bench.plan import SETTLE_SECONDS, Settings
 
 SECONDS = 4
 """Measured after the ramp and the time to settle."""
+RAMP_SECONDS = 2
+RESPONDER_PORT = 5579
+"""Where the trivial servers of the load generators listen, on loopback."""
 
 
 def measure(settings: Settings, run_directory: Path, locustfile: Path) -> dict[str, Any]:
     """Requests/s, CPU and length of the measurement. Raises GeneratorFailed.
 
     The server runs beside Locust on loopback and takes CPU from it on a small machine: the ceiling is rather too low than too high.
+    With workers each load generator runs its own server, on RESPONDER_PORT, which whoever starts the workers starts as well.
     """
     directory = run_directory / "ceiling"
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    ramp = 2
-    seconds = ramp + 3 + SECONDS
-    server = subprocess.Popen([sys.executable, Path(__file__).with_name("responder.py"), str(port), str(seconds + 60)])
+    port = RESPONDER_PORT if settings.workers else _free_port()
+    seconds = RAMP_SECONDS + SETTLE_SECONDS + 1 + SECONDS
+    server = None
+    if not settings.workers:
+        server = subprocess.Popen([sys.executable, Path(__file__).with_name("responder.py"), str(port), str(seconds + 60)])
     try:
         _wait_for(port)
         load = Load(
             target=f"http://127.0.0.1:{port}",
             counter="ceiling",
             users=settings.users,
-            spawn_rate=settings.users / ramp,
+            spawn_rate=settings.users / RAMP_SECONDS,
             seconds=seconds,
             rate=0.0,
             weights=settings.weights,
@@ -42,8 +47,9 @@ def measure(settings: Settings, run_directory: Path, locustfile: Path) -> dict[s
         )
         run(load, directory)
     finally:
-        server.kill()
-        server.wait()
+        if server:
+            server.kill()
+            server.wait()
     for name, content in (("arm.json", {"rate": 0}), ("ledger.json", [])):
         (directory / name).write_text(json.dumps(content))
     recording = load_recording(directory)

@@ -107,7 +107,8 @@ class Bars:
                 width = to_x(start + value) - to_x(start)
                 tip = escape(f"{label}, {segment}: {value:.3f}")
                 parts.append(
-                    f'<rect class="fill c{colour % 8}" x="{to_x(start):.1f}" y="{y}" width="{max(0.0, width):.1f}" height="{row_height - 10}" data-tip="{tip}"/>'
+                    f'<rect class="fill c{colour % 8}" x="{to_x(start):.1f}" y="{y}" width="{max(0.0, width):.1f}" height="{row_height - 10}"'
+                    f' data-tip="{tip}"/>'
                 )
                 start += value
         parts.append(f'<text class="axis" x="{(left + WIDTH - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">{escape(self.axis)}</text></svg>')
@@ -146,7 +147,7 @@ def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> tup
 
 
 def _nice_step(highest: float, wanted: int = 6) -> float:
-    magnitude = 10 ** math.floor(math.log10(highest / wanted))
+    magnitude = 10.0 ** math.floor(math.log10(highest / wanted))
     return next(step * magnitude for step in (1, 2, 5, 10) if step * magnitude * wanted >= highest)
 
 

@@ -1,1 +1,71 @@
-def write(*a): pass
+"""One page over several runs: what topologies or edges cost, and what they lose."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from bench.report import FORMATS, NOTHING, TEMPLATES, environment
+
+COLUMNS = (
+    ("requests/s", ("saturation", "throughput_rps"), "rate"),
+    ("speed-up", ("speedup", "value"), "ratio"),
+    ("p50 ms", ("latency", "corrected_ms", "p50"), "ms"),
+    ("p99 ms", ("latency", "corrected_ms", "p99"), "ms"),
+)
+
+
+def rows(summaries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per run: its variant, verdict, the figures of its last replica count, and its ledger."""
+    found = []
+    for summary in summaries:
+        last = summary["counts"][-1]
+        figures: dict[str, Any] = {}
+        for title, path, _ in COLUMNS:
+            value: Any = last
+            for key in path:
+                value = value and value[key]
+            figures[title] = value
+        found.append(
+            {
+                "run": summary["run"]["id"],
+                "topology": summary["settings"]["topology"],
+                "edge": summary["settings"]["edge"],
+                "result": summary["verdict"]["result"],
+                "replicas": last["replicas"],
+                "rate_rps": last["latency"] and last["latency"]["rate_rps"],
+                "figures": figures,
+                **{key: summary["totals"][key] for key in ("acknowledged", "lost", "surplus", "failed")},
+                "headline": summary["verdict"]["headline"],
+            }
+        )
+    return found
+
+
+def sentence(found: Sequence[dict[str, Any]]) -> str:
+    """What came out, in one line."""
+    parts = [
+        f"{row['topology']} with edge {row['edge']}: {FORMATS['rate'](row['figures']['requests/s'] or 0)} requests/s,"
+        f" {row['lost']:,} of {row['acknowledged']:,} acknowledged increments lost ({row['result']})"
+        for row in found
+    ]
+    return "; ".join(parts) + "."
+
+
+def write(directory: Path) -> str:
+    """Write report.html and comparison.json over the runs in ``directory``; the sentence. Raises ValueError without any."""
+    summaries = [json.loads(path.read_text()) for path in sorted(directory.glob("*/summary.json")) if not path.parent.is_symlink()]
+    if not summaries:
+        raise ValueError(f"{directory}: no run ended with a summary; see the output of the commands above")
+    found = rows(summaries)
+
+    def cell(value: Any, form: str = "plain") -> Markup:
+        return Markup(NOTHING) if value is None else Markup('<data value="{}">{}</data>').format(json.dumps(value), FORMATS[form](value))
+
+    css = Markup((TEMPLATES / "report.css").read_text())
+    page = environment(autoescape=True).get_template("comparison.html.j2")
+    (directory / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
+    (directory / "report.html").write_text(page.render(rows=found, columns=COLUMNS, cell=cell, css=css, sentence=sentence(found)))
+    return sentence(found)

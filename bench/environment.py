@@ -10,7 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-COMPARABLE = ("cpu", "cores", "kernel", "docker", "locust", "nodes", "app_cpus", "users", "spawn_rate", "weights", "workers")
+COMPARABLE = (
+    "cpu",
+    "cores",
+    "kernel",
+    "docker",
+    "locust",
+    "nodes",
+    "app_cpus",
+    "users",
+    "spawn_rate",
+    "weights",
+    "workers",
+)
 """What must be the same for two runs to be comparable; the topology, the edge and the images are what one compares."""
 
 

@@ -44,8 +44,23 @@ def command(load: Load, directory: Path) -> list[str]:
         *("--locustfile", ",".join(str(path) for path in (*plugins, load.locustfile))),
         *("--users", load.users, "--spawn-rate", load.spawn_rate, "--run-time", f"{load.seconds}s"),
         *("--stop-timeout", load.stop_timeout, "--exit-code-on-error", 0),
-        *("--csv", directory / "locust", "--csv-full-history", "--html", directory / "locust.html", "--json-file", directory / "locust"),
-        *("--logfile", directory / "locust.log", "--record", directory, "--rate", load.rate),
+        *(
+            "--csv",
+            directory / "locust",
+            "--csv-full-history",
+            "--html",
+            directory / "locust.html",
+            "--json-file",
+            directory / "locust",
+        ),
+        *(
+            "--logfile",
+            directory / "locust.log",
+            "--record",
+            directory,
+            "--pace",
+            load.users / load.rate if load.rate else 0,
+        ),
     ]
     if load.workers:
         words += ["--master", "--expect-workers", load.workers, "--expect-workers-max-wait", 30]
@@ -62,7 +77,11 @@ def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
     limit = load.seconds + load.stop_timeout + GRACE_SECONDS
     with (directory / "locust.out").open("w") as output:
         process = subprocess.Popen(
-            [*wrapper, *command(load, directory)], stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            [*wrapper, *command(load, directory)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
         try:
             code = process.wait(timeout=limit)

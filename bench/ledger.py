@@ -58,9 +58,7 @@ class Entry:
 def entries(before: Mapping[str, int], after: Mapping[str, int], counter: str, requests: Mapping[str, tuple[int, int]]) -> list[Entry]:
     """The ledger of one arm. ``before``/``after``: values by counter name; ``requests``: (ok, failed) by request name."""
     pairs = ((counter, "increment", False), (VISITS, "page", True))
-    return [
-        Entry(name, request, before[name], after[name], *requests.get(request, (0, 0)), shared=shared) for name, request, shared in pairs
-    ]
+    return [Entry(name, request, before[name], after[name], *requests.get(request, (0, 0)), shared=shared) for name, request, shared in pairs]
 
 
 def client_requests(statistics: Path) -> dict[str, tuple[int, int]]:

@@ -7,26 +7,30 @@ ledger compares those two with the counters. Every other name is measured, and l
 
 from typing import Any
 
-from locust import FastHttpUser, constant, events
+from locust import FastHttpUser, constant, events, task
 
-ACTIONS = ("page", "increment", "read")
+WEIGHTS = {"page": 1, "increment": 3, "read": 1}
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     """Add the options that say which counter is used, and how often each action is chosen."""
     parser.add_argument("--counter", default="bench", env_var="BENCH_COUNTER", help="Counter to increment and read")
-    for action, weight in zip(ACTIONS, (1, 3, 1), strict=True):
+    for action, weight in WEIGHTS.items():
         parser.add_argument(
-            f"--weight-{action}", type=int, default=weight, env_var=f"BENCH_WEIGHT_{action.upper()}", help=f"Relative share of '{action}'"
+            f"--weight-{action}",
+            type=int,
+            default=weight,
+            env_var=f"BENCH_WEIGHT_{action.upper()}",
+            help=f"Relative share of '{action}'",
         )
 
 
-@events.init.add_listener
+@events.test_start.add_listener
 def apply_weights(environment: Any, **_: Any) -> None:
-    """Give each action its share of the mix; the master and the workers get the same options from Locust."""
+    """Give each action its share of the mix; by now workers have the master's options."""
     options = environment.parsed_options
-    Visitor.tasks = [getattr(Visitor, action) for action in ACTIONS for _ in range(getattr(options, f"weight_{action}"))]
+    Visitor.tasks = [getattr(Visitor, action) for action in WEIGHTS for _ in range(getattr(options, f"weight_{action}"))]
 
 
 class Visitor(FastHttpUser):
@@ -40,14 +44,17 @@ class Visitor(FastHttpUser):
         """Build the addresses once, not for each request."""
         self.counter = f"/api/counters/{self.environment.parsed_options.counter}"
 
+    @task(WEIGHTS["page"])
     def page(self) -> None:
         """Open the page; it counts a visit."""
         self.client.get("/", name="page")
 
+    @task(WEIGHTS["increment"])
     def increment(self) -> None:
         """Add one to the counter."""
         self.client.post(f"{self.counter}/increment", name="increment")
 
+    @task(WEIGHTS["read"])
     def read(self) -> None:
         """Read the counter."""
         self.client.get(self.counter, name="read")

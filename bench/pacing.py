@@ -15,16 +15,21 @@ from locust import events
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     """Add the option that turns pacing on."""
-    parser.add_argument("--rate", type=float, default=0.0, env_var="BENCH_RATE", help="Requests per second over all users; 0 = as fast as answers come")
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=0.0,
+        env_var="BENCH_PACE",
+        help="Seconds between a user's requests; 0 = as fast as answers come",
+    )
 
 
-@events.init.add_listener
+@events.test_start.add_listener
 def pace(environment: Any, **_: Any) -> None:
-    """Put every user class on a timetable when a rate was asked for."""
-    options = environment.parsed_options
-    if not options.rate:
+    """Put every user class on a timetable when a pace was asked for (workers know it from now on: Locust sends them the options)."""
+    interval = environment.parsed_options.pace
+    if not interval:
         return
-    interval = options.num_users / options.rate
     for user_class in environment.user_classes:
         user_class.wait_time = lambda user: wait_for_turn(user, interval)
         user_class.context = take_intended_time
@@ -36,14 +41,14 @@ def wait_for_turn(user: Any, interval: float) -> float:
     The first turn falls at random within one interval, so that the users do not move in step.
     """
     now = time.time()
-    turn = getattr(user, "_turn", None)
-    user._turn = now + random.random() * interval if turn is None else turn + interval
-    user._intended = user._turn
-    return float(max(0.0, user._turn - now))
+    turn = getattr(user, "turn", None)
+    user.turn = now + random.random() * interval if turn is None else turn + interval
+    user.intended = user.turn
+    return float(max(0.0, user.turn - now))
 
 
 def take_intended_time(user: Any) -> dict[str, float]:
     """Context of a request: ``{"intended": epoch seconds}`` for the first request of a turn, empty for those after it."""
-    intended = getattr(user, "_intended", None)
-    user._intended = None
+    intended = getattr(user, "intended", None)
+    user.intended = None
     return {} if intended is None else {"intended": intended}

@@ -15,7 +15,7 @@ def charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
     arms = summary["arms"]
     saturated = [arm for arm in arms if arm["phase"] == "S"]
     paced = [arm for arm in arms if arm["phase"] == "L"]
-    made = {
+    made: dict[str, Chart | Bars | None] = {
         "throughput_latency": _throughput_latency(arms, summary["counts"]),
         "percentiles_saturated": _percentiles("ps", saturated, "curve", "Service time by percentile, saturated"),
         "percentiles_paced": _percentiles("pl", paced, "corrected_curve", "Time from the intended start by percentile, fixed rate"),
@@ -42,7 +42,10 @@ def _style(arm: Mapping[str, Any]) -> str:
 def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> Chart:
     lines = []
     for row in counts:
-        paced = sorted((arm for arm in arms if arm["column"] == row["column"] and arm["phase"] in "LC" and arm["corrected_ms"]), key=_rate)
+        paced = sorted(
+            (arm for arm in arms if arm["column"] == row["column"] and arm["phase"] in "LC" and arm["corrected_ms"]),
+            key=_rate,
+        )
         figures = [(arm["throughput_rps"], arm["corrected_ms"]) for arm in paced]
         if row["saturation"] and row["saturation"]["latency_ms"]:
             figures.append((row["saturation"]["throughput_rps"], row["saturation"]["latency_ms"]))
@@ -65,7 +68,14 @@ def _rate(arm: Mapping[str, Any]) -> float:
 
 def _percentiles(name: str, arms: Sequence[Mapping[str, Any]], curve: str, title: str) -> Chart:
     lines = [Line(_label(arm), [(nines(p), value) for p, value in arm[curve]], arm["column"], _style(arm)) for arm in arms]
-    return Chart(name, title, "Each further nine of the percentile has the same room.", NINES_AXIS, Axis("milliseconds", log=True), lines)
+    return Chart(
+        name,
+        title,
+        "Each further nine of the percentile has the same room.",
+        NINES_AXIS,
+        Axis("milliseconds", log=True),
+        lines,
+    )
 
 
 def _series(name: str, arms: Sequence[Mapping[str, Any]], key: str, title: str, unit: str, log: bool = False) -> Chart:
@@ -103,4 +113,11 @@ def _scaling(scaling: Mapping[str, Any]) -> Chart | None:
         Line("95% interval, high", [(n, high) for n, _, _, high in curve], 1, "dotted"),
         Line("perfect scaling", [(n, n * fit["single_rps"]) for n, *_ in curve], 7, "dashed"),
     ]
-    return Chart("usl", "Throughput by replica count", "Measured points and the fitted Universal Scalability Law.", Axis("replicas"), Axis("requests/s"), lines)
+    return Chart(
+        "usl",
+        "Throughput by replica count",
+        "Measured points and the fitted Universal Scalability Law.",
+        Axis("replicas"),
+        Axis("requests/s"),
+        lines,
+    )

@@ -77,7 +77,12 @@ class Settings:
         """Raise ValueError naming the value and the rule when the settings cannot be run."""
         if len(self.replicas) < 1 or min(self.replicas) < 1:
             raise ValueError(f"replicas={list(self.replicas)}: needs at least one count, each 1 or more")
-        for name, value in (("users", self.users), ("spawn_rate", self.spawn_rate), ("duration", self.duration), ("repeats", self.repeats)):
+        for name, value in (
+            ("users", self.users),
+            ("spawn_rate", self.spawn_rate),
+            ("duration", self.duration),
+            ("repeats", self.repeats),
+        ):
             if value <= 0:
                 raise ValueError(f"{name}={value}: must be above 0")
         for name, seconds in (("duration", self.duration), ("latency_duration", self.latency_duration)):
@@ -116,11 +121,25 @@ def _ordered(settings: Settings) -> Iterator[dict[str, Any]]:
             yield {"phase": "S", "replicas": replicas, "column": column, "position": way}
     base = settings.replicas[0]
     for column, replicas in columns:
-        yield {"phase": "L", "replicas": replicas, "column": column, "position": 0, "load": settings.load, "load_of": base}
+        yield {
+            "phase": "L",
+            "replicas": replicas,
+            "column": column,
+            "position": 0,
+            "load": settings.load,
+            "load_of": base,
+        }
     if settings.curve_loads:
         for column, replicas in reversed(columns):
             for position, load in enumerate(settings.curve_loads):
-                yield {"phase": "C", "replicas": replicas, "column": column, "position": position, "load": load, "load_of": replicas}
+                yield {
+                    "phase": "C",
+                    "replicas": replicas,
+                    "column": column,
+                    "position": position,
+                    "load": load,
+                    "load_of": replicas,
+                }
 
 
 def _numbered(ordered: Iterator[dict[str, Any]], settings: Settings) -> Iterator[Arm]:

@@ -6,7 +6,8 @@ second. Two files in the directory ``--record`` (master or single process; worke
 ``latency.hlog``   HdrHistogram log, version 1.2, values in microseconds. Tags: ``ok:NAME`` and ``failed:NAME`` are service times,
                    ``corrected:NAME`` are times of successes from the intended start (see pacing).
 ``events.jsonl``   one object per line: ``{"event": "spawned", "time": epoch seconds}``, ``{"replica": ..., "second": ..., "count": ...}``,
-                   ``{"error": ..., "request": ..., "second": ..., "count": ...}``, ``{"generator": worker, "time": ..., "cpu": cores, "memory": bytes, "users": n}``.
+                   ``{"error": ..., "request": ..., "second": ..., "count": ...}``,
+                   ``{"generator": worker, "time": ..., "cpu": cores, "memory": bytes, "users": n}``.
 """
 
 import json
@@ -30,7 +31,12 @@ logger = logging.getLogger(__name__)
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     """Add the option that says where to record."""
-    parser.add_argument("--record", default="", env_var="BENCH_RECORD", help="Directory for latency.hlog and events.jsonl")
+    parser.add_argument(
+        "--record",
+        default="",
+        env_var="BENCH_RECORD",
+        help="Directory for latency.hlog and events.jsonl; anything on a worker",
+    )
 
 
 @events.init.add_listener
@@ -51,14 +57,17 @@ class Recorder:
         self.outbox: dict[str, list[str]] = {"latency": [], "events": []}
         self.is_worker = isinstance(environment.runner, WorkerRunner)
         self.process = psutil.Process()
-        self.name = f"worker {environment.runner.worker_index}" if self.is_worker else "locust"
+        self.name = environment.runner.client_id if self.is_worker else "locust"
         hooks = environment.events
         if self.is_worker:
             hooks.report_to_master.add_listener(self.on_report_to_master)
         else:
             directory = Path(environment.parsed_options.record)
             directory.mkdir(parents=True, exist_ok=True)
-            self.files = {"latency": (directory / "latency.hlog").open("w"), "events": (directory / "events.jsonl").open("w")}
+            self.files = {
+                "latency": (directory / "latency.hlog").open("w"),
+                "events": (directory / "events.jsonl").open("w"),
+            }
             self.files["latency"].write("#[Histogram log format version 1.2]\n#[StartTime: 0 (seconds since epoch)]\n")
             hooks.worker_report.add_listener(self.on_worker_report)
             hooks.test_start.add_listener(lambda **_: self.mark("started"))
@@ -71,7 +80,14 @@ class Recorder:
         gevent.spawn(self.every_second)
 
     def on_request(
-        self, name: str, response_time: float, start_time: float, exception: Any, response: Any, context: dict[str, float], **_: Any
+        self,
+        name: str,
+        response_time: float,
+        start_time: float,
+        exception: Any,
+        response: Any,
+        context: dict[str, float],
+        **_: Any,
     ) -> None:
         """Count one finished request in the second in which it finished."""
         finished = start_time + response_time / 1000
@@ -94,6 +110,7 @@ class Recorder:
         self.put("events", {"event": event, "time": time.time()})
 
     def put(self, kind: str, record: dict[str, Any]) -> None:
+        """Add a line to the outbox."""
         self.outbox[kind].append(json.dumps(record))
 
     def every_second(self) -> None:
@@ -125,8 +142,9 @@ class Recorder:
             self.outbox["latency"].append(hlog_line(tag, second, histogram))
         for key in [key for key in self.replicas if key[0] < before]:
             self.put("events", {"replica": key[1], "second": key[0], "count": self.replicas.pop(key)})
-        for key in [key for key in self.errors if key[0] < before]:
-            self.put("events", {"error": key[2], "request": key[1], "second": key[0], "count": self.errors.pop(key)})
+        for second, name, error in [key for key in self.errors if key[0] < before]:
+            count = self.errors.pop((second, name, error))
+            self.put("events", {"error": error, "request": name, "second": second, "count": count})
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         """Send the outbox with the worker's regular report, everything with the last one."""
@@ -152,7 +170,7 @@ class Recorder:
 def microseconds(milliseconds: float) -> int:
     """A duration as a histogram value (three significant digits, at least 1 us)."""
     value = max(1, int(milliseconds * 1000))
-    step = 10 ** max(0, len(str(value)) - 3)
+    step = int(10 ** max(0, len(str(value)) - 3))
     return value // step * step
 
 

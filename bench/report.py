@@ -65,10 +65,10 @@ def html(summary: Mapping[str, Any]) -> str:
     def text(path: str) -> Markup:
         return Markup('<span data-text="{}">{}</span>').format(path, lookup(summary, path))
 
-    environment = _environment(autoescape=True)
-    environment.filters["at"] = lambda path: lookup(summary, path)
+    page = environment(autoescape=True)
+    page.filters["at"] = lambda path: lookup(summary, path)
     assets = {name: Markup((TEMPLATES / f"report.{name}").read_text()) for name in ("css", "js")}
-    return environment.get_template("report.html.j2").render(s=summary, number=number, text=text, charts=pictures.charts(summary), **assets)
+    return page.get_template("report.html.j2").render(s=summary, number=number, text=text, charts=pictures.charts(summary), **assets)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -78,10 +78,15 @@ def markdown(summary: Mapping[str, Any]) -> str:
         value = lookup(summary, path)
         return NOTHING if value is None else FORMATS[form](value)
 
-    return _environment(autoescape=False).get_template("summary.md.j2").render(s=summary, number=number)
+    return environment(autoescape=False).get_template("summary.md.j2").render(s=summary, number=number)
 
 
-def _environment(autoescape: bool) -> jinja2.Environment:
+def environment(autoescape: bool) -> jinja2.Environment:
+    """Where the templates come from; an unknown name in one is an error."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )

@@ -4,6 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def cpu_series(samples: Iterable[Sample], first: int, last: int) -> dict[str, li
     series: dict[str, list[float | None]] = {}
     for (service, _), rows in sorted(tasks.items()):
         values = series.setdefault(service, [None] * (last - first))
-        for previous, row in zip(rows, rows[1:], strict=False):
+        for previous, row in pairwise(rows):
             second = int(row.time) - first
             if row.time > previous.time and 0 <= second < last - first:
                 values[second] = round((values[second] or 0.0) + (row.cpu_s - previous.cpu_s) / (row.time - previous.time), 3)

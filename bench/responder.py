@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The trivial server against which the generator's ceiling is measured: one canned answer to every request.
 
 Standard library only, since it also runs on the load generators: ``python3 responder.py PORT SECONDS``. It listens on

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Samples, once a second, what every Swarm task on this node uses, and the node itself.
 
 ``sampler.py FILE SECONDS``: appends to FILE (CSV) until FILE.run is removed, at most SECONDS. Standard library only,
@@ -13,11 +12,33 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
-COLUMNS = ("time", "node", "service", "task", "cpu_s", "periods", "throttled", "throttled_s", "memory_b", "limit_cores", "steal_s")
+COLUMNS = (
+    "time",
+    "node",
+    "service",
+    "task",
+    "cpu_s",
+    "periods",
+    "throttled",
+    "throttled_s",
+    "memory_b",
+    "limit_cores",
+    "steal_s",
+)
 CGROUP = Path("/sys/fs/cgroup")
 TICK = os.sysconf("SC_CLK_TCK")
 LIST_EVERY_SECONDS = 3
+
+
+class Task(NamedTuple):
+    """A running container: its service, its task, its first process and its CPU limit in cores (0 = none)."""
+
+    service: str
+    name: str
+    pid: int
+    limit: float
 
 
 class EngineConnection(http.client.HTTPConnection):
@@ -30,7 +51,7 @@ class EngineConnection(http.client.HTTPConnection):
         self.sock.connect("/var/run/docker.sock")
 
 
-def ask_engine(path: str):
+def ask_engine(path: str) -> Any:
     """The engine's answer to GET ``path``, parsed; raises OSError, HTTPException."""
     connection = EngineConnection("localhost")
     try:
@@ -40,8 +61,8 @@ def ask_engine(path: str):
         connection.close()
 
 
-def tasks() -> dict:
-    """``{container id: (service, task, pid, limit in cores)}`` of the running Swarm tasks on this node."""
+def tasks() -> "dict[str, Task]":
+    """The running Swarm tasks on this node, by container id."""
     found = {}
     filters = "%7B%22label%22%3A%5B%22com.docker.swarm.service.name%22%5D%7D"
     for container in ask_engine(f"/containers/json?filters={filters}"):
@@ -53,11 +74,11 @@ def tasks() -> dict:
         pid = details.get("State", {}).get("Pid")
         if pid:
             limit = details["HostConfig"]["NanoCpus"] / 1e9
-            found[container["Id"]] = (labels["com.docker.swarm.service.name"], labels["com.docker.swarm.task.name"], pid, limit)
+            found[container["Id"]] = Task(labels["com.docker.swarm.service.name"], labels["com.docker.swarm.task.name"], pid, limit)
     return found
 
 
-def cgroup_directories(pid: int) -> dict:
+def cgroup_directories(pid: int) -> "dict[str, Path]":
     """``{controller: directory}`` of a process; the key of the unified hierarchy is ``""``."""
     directories = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
@@ -68,12 +89,12 @@ def cgroup_directories(pid: int) -> dict:
     return directories
 
 
-def keyed(path: Path) -> dict:
+def keyed(path: Path) -> "dict[str, int]":
     """``{key: number}`` of a file of ``key number`` lines."""
     return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
 
 
-def usage(pid: int) -> tuple:
+def usage(pid: int) -> "tuple[float, int, int, float, int]":
     """(CPU s, periods, throttled periods, throttled s, memory bytes without page cache) of a process's cgroup."""
     directories = cgroup_directories(pid)
     if "cpuacct" in directories:
@@ -85,10 +106,16 @@ def usage(pid: int) -> tuple:
     directory = directories[""]
     cpu = keyed(directory / "cpu.stat")
     used = int((directory / "memory.current").read_text()) - keyed(directory / "memory.stat").get("inactive_file", 0)
-    return cpu["usage_usec"] / 1e6, cpu.get("nr_periods", 0), cpu.get("nr_throttled", 0), cpu.get("throttled_usec", 0) / 1e6, used
+    return (
+        cpu["usage_usec"] / 1e6,
+        cpu.get("nr_periods", 0),
+        cpu.get("nr_throttled", 0),
+        cpu.get("throttled_usec", 0) / 1e6,
+        used,
+    )
 
 
-def node_usage() -> tuple:
+def node_usage() -> "tuple[float, float, int, int]":
     """(busy CPU s, stolen CPU s, used memory bytes, cores) of this node."""
     lines = Path("/proc/stat").read_text().splitlines()
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) / TICK for value in lines[0].split()[1:9])
@@ -97,11 +124,11 @@ def node_usage() -> tuple:
     return user + nice + system + irq + softirq, steal, memory["MemTotal"] - memory["MemAvailable"], cores
 
 
-def sample(known: dict, node: str) -> list:
+def sample(known: "dict[str, Task]", node: str) -> "list[tuple[object, ...]]":
     """One row for the node and one for each task."""
     now = f"{time.time():.3f}"
     busy, steal, memory, cores = node_usage()
-    rows = [(now, node, "node", node, f"{busy:.3f}", 0, 0, 0, memory, cores, f"{steal:.3f}")]
+    rows: list[tuple[object, ...]] = [(now, node, "node", node, f"{busy:.3f}", 0, 0, 0, memory, cores, f"{steal:.3f}")]
     for service, task, pid, limit in known.values():
         try:
             cpu, periods, throttled, throttled_s, used = usage(pid)
@@ -117,7 +144,8 @@ def main(file: Path, seconds: float) -> None:
     running.write_text(str(os.getpid()))
     node = socket.gethostname()
     deadline = time.monotonic() + seconds
-    known, listed = {}, -LIST_EVERY_SECONDS
+    known: dict[str, Task] = {}
+    listed = float(-LIST_EVERY_SECONDS)
     with file.open("w", newline="") as output:
         writer = csv.writer(output)
         writer.writerow(COLUMNS)

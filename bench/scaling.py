@@ -54,7 +54,13 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     if len(ratios) < 4:
         return Ratio(value, min(ratios), max(ratios), f"range of {len(ratios)} pairs", ratios)
     low, high = np.exp(_bootstrap_interval(logs))
-    return Ratio(value, min(float(low), value), max(float(high), value), f"{CONFIDENCE:.0%} bootstrap over {len(ratios)} pairs", ratios)
+    return Ratio(
+        value,
+        min(float(low), value),
+        max(float(high), value),
+        f"{CONFIDENCE:.0%} bootstrap over {len(ratios)} pairs",
+        ratios,
+    )
 
 
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
@@ -111,7 +117,8 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
     counts = sorted({replicas for replicas, _ in points})
     if len(counts) < MINIMUM_POINTS:
         raise TooFewPoints(
-            f"{len(counts)} replica count{'s' * (len(counts) != 1)} measured ({', '.join(map(str, counts))}); the scalability law has three parameters and needs {MINIMUM_POINTS}:"
+            f"{len(counts)} replica count{'s' * (len(counts) != 1)} measured ({', '.join(map(str, counts))});"
+            f" the scalability law has three parameters and needs {MINIMUM_POINTS}:"
             " ./counter bench -e '{\"bench_replicas\": [1, 2, 4, 8]}'"
         )
     x = np.array([replicas for replicas, _ in points], dtype=float)
@@ -121,14 +128,16 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
         best, covariance = curve_fit(usl, x, y / scale, p0=start, bounds=([0, 0, 0], [np.inf, 1, 1]), max_nfev=10_000)
-    draws = _draws(best, covariance, x, y / scale)
+    draws = _draws(best, x, y / scale)
     best[0] *= scale
     draws[:, 0] *= scale
     errors = np.sqrt(np.diag(covariance)) * (scale, 1, 1) if np.isfinite(covariance).all() else draws.std(axis=0)
-    return Fit(*(float(value) for value in best), errors=tuple(float(e) for e in errors), draws=draws, largest=counts[-1])
+    single, contention, coherence = (float(value) for value in best)
+    of_single, of_contention, of_coherence = (float(error) for error in errors)
+    return Fit(single, contention, coherence, (of_single, of_contention, of_coherence), draws, counts[-1])
 
 
-def _draws(best: np.ndarray, covariance: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _draws(best: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Refits to the curve plus resampled residuals: honest also where a parameter sits on its bound."""
     generator = np.random.default_rng(0)
     fitted = usl(x, *best)

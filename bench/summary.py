@@ -38,7 +38,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     if not measured:
         raise ValueError(f"{run_directory}: no arm ran to its end; see arms/*/locust.log")
     counts = _counts(settings, measured, recordings)
-    scale = _scaling(settings, measured, counts)
+    scale = _scaling(settings, measured)
     ceiling = manifest.get("ceiling")
     environment = manifest["environment"]
     checks = _checks(settings, measured, counts, ceiling, missing)
@@ -47,7 +47,12 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "run": manifest["run"],
-        "verdict": {"result": result, "sentence": f"{result}: {headline}", "headline": headline, "checks": [check.as_dict() for check in checks]},
+        "verdict": {
+            "result": result,
+            "sentence": f"{result}: {headline}",
+            "headline": headline,
+            "checks": [check.as_dict() for check in checks],
+        },
         "settings": settings.as_dict(),
         "environment": {**environment, "fingerprint": fingerprint(environment, settings.as_dict())},
         "ceiling": ceiling,
@@ -119,7 +124,7 @@ def _ratio(measured: Sequence[Mapping[str, Any]], column: int) -> scaling.Ratio 
     return scaling.ratio(usable) if usable else None
 
 
-def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The fitted law, and the answer to "how many replicas for X requests/s at p99 < Y", or why there is none."""
     limit = settings.capacity_p99_ms
     result: dict[str, Any] = {"fit": None, "refused": None, "capacity": None, "capacity_p99_ms": limit, "points": []}
@@ -180,9 +185,21 @@ def _checks(
     busiest = max(arm["generator"]["busiest_cores"] for arm in measured)
     return [
         verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),
-        verdict.at_most("fact", "errors", round(errors, 6), settings.max_error_ratio, f"{failed:,} of {done + failed:,} measured requests failed"),
+        verdict.at_most(
+            "fact",
+            "errors",
+            round(errors, 6),
+            settings.max_error_ratio,
+            f"{failed:,} of {done + failed:,} measured requests failed",
+        ),
         verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
-        verdict.at_most("guard", "undisturbed", len(disturbed), 0, f"arms in which somebody else used the page: {', '.join(disturbed) or 'none'}"),
+        verdict.at_most(
+            "guard",
+            "undisturbed",
+            len(disturbed),
+            0,
+            f"arms in which somebody else used the page: {', '.join(disturbed) or 'none'}",
+        ),
         verdict.at_most(
             "guard",
             "generator ceiling",
@@ -190,7 +207,13 @@ def _checks(
             verdict.CEILING_SHARE,
             "highest throughput over what the same Locust reaches against a trivial server",
         ),
-        verdict.at_most("guard", "generator CPU", busiest, verdict.WORKER_CPU, "cores used by Locust's busiest process, of the one that it can use"),
+        verdict.at_most(
+            "guard",
+            "generator CPU",
+            busiest,
+            verdict.WORKER_CPU,
+            "cores used by Locust's busiest process, of the one that it can use",
+        ),
         verdict.at_least(
             "guard",
             "offered rate",
@@ -198,8 +221,20 @@ def _checks(
             verdict.ACHIEVED_SHARE,
             "requests sent over requests due at the fixed rate, lowest arm",
         ),
-        verdict.at_least("objective", "efficiency", last["efficiency"], settings.min_efficiency, f"speed-up of {last['replicas']} replicas over perfect scaling"),
-        verdict.at_most("objective", "p99", p99, settings.max_p99_ms, f"milliseconds from the intended start, {last['replicas']} replicas at the fixed rate"),
+        verdict.at_least(
+            "objective",
+            "efficiency",
+            last["efficiency"],
+            settings.min_efficiency,
+            f"speed-up of {last['replicas']} replicas over perfect scaling",
+        ),
+        verdict.at_most(
+            "objective",
+            "p99",
+            p99,
+            settings.max_p99_ms,
+            f"milliseconds from the intended start, {last['replicas']} replicas at the fixed rate",
+        ),
     ]
 
 
@@ -219,12 +254,12 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
     if last["speedup"]:
         speed = last["speedup"]
         interval = f"{speed['low']:.2f} to {speed['high']:.2f}, {speed['interval']}" if len(speed["pairs"]) > 1 else speed["interval"]
-        parts[-1:] = [(parts or [""])[-1] + f", {speed['value']:.2f} times what {_replicas(first['replicas'])} did ({interval}; efficiency {last['efficiency']:.0%})"]
+        parts[-1:] = [
+            (parts or [""])[-1] + f", {speed['value']:.2f} times what {_replicas(first['replicas'])} did ({interval}; efficiency {last['efficiency']:.0%})"
+        ]
     if last["p99_ratio"]:
         latency, base = last["latency"], first["latency"]
-        parts.append(
-            f"at {latency['rate_rps']:,.0f} requests/s p99 was {latency['corrected_ms']['p99']:,.0f} ms against {base['corrected_ms']['p99']:,.0f} ms"
-        )
+        parts.append(f"at {latency['rate_rps']:,.0f} requests/s p99 was {latency['corrected_ms']['p99']:,.0f} ms against {base['corrected_ms']['p99']:,.0f} ms")
     failed = [check for check in checks if check.passed is False]
     if failed:
         parts.append("but " + "; ".join(_complaint(check) for check in failed))
@@ -247,10 +282,12 @@ def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environme
     """What a reader must not conclude from these figures."""
     limits = []
     if not settings.workers:
-        limits.append("Locust ran on one machine" + (", the one that also runs the application: they share its CPUs." if environment.get("shared_host") else "."))
+        limits.append(
+            "Locust ran on one machine" + (", the one that also runs the application: they share its CPUs." if environment.get("shared_host") else ".")
+        )
     if settings.app_cpus:
         limits.append(
-            f"Each replica was limited to {settings.app_cpus:g} CPUs, so that one replica, not the machine, is the limit; absolute figures are those of that limit."
+            f"Each replica was limited to {settings.app_cpus:g} CPUs, so that one replica, not the machine, is the limit; absolute figures are of that limit."
         )
     if settings.quick:
         limits.append("A quick run: short arms; use it to see that everything works, and the full run for figures.")
