@@ -1,6 +1,6 @@
 """Run all arms interleaved on this machine and print their ratios.
 
-``python -m bench [--rounds N] [--seconds S] [--out FILE]``; needs wrk and redis-server (Debian packages of these names).
+``python -m bench [--rounds N] [--seconds S] [--out FILE]`` in ``app``; needs wrk and redis-server (Debian packages).
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Sample:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    cpu_us: float | None = None
+    """Processor time of the gunicorn worker per request; hardly depends on what else the machine does."""
     round_trips_per_increment: float | None = None
 
 
@@ -55,7 +57,9 @@ class Arm:
     name: str
     url: str
     what: str
-    metrics: str | None = None
+    server: Gunicorn | None = None
+    counts: bool = False
+    """Its metrics tell rounds of the group commit."""
 
 
 def baseline(directory: Path, name: str, redis: RedisServer) -> Gunicorn:
@@ -66,24 +70,44 @@ def baseline(directory: Path, name: str, redis: RedisServer) -> Gunicorn:
     return server
 
 
-def store_counts(url: str) -> tuple[float, float]:
+def store_counts(arm: Arm) -> tuple[float, float]:
     """Return (rounds, operations) of the group commit so far."""
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own server
+    if not (arm.counts and arm.server):
+        return 0.0, 0.0
+    with urllib.request.urlopen(f"{arm.server.url}/metrics", timeout=5) as answer:  # noqa: S310  # our own server
         lines = answer.read().decode().splitlines()
     found = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("counter_store_")}
     return found["counter_store_round_trips_total"], found["counter_store_operations_total"]
 
 
+def cpu_seconds(arm: Arm) -> float:
+    """Return the processor time that the arm's gunicorn worker has used."""
+    if not arm.server:
+        return 0.0
+    master = arm.server.pid
+    worker = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()[0]
+    fields = Path(f"/proc/{worker}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(arm: Arm, number: int, seconds: int) -> Sample:
     """Run wrk against one arm."""
-    before = store_counts(arm.metrics) if arm.metrics else (0.0, 0.0)
+    before, used = store_counts(arm), cpu_seconds(arm)
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(APP / "bench/report.lua")]
     result = subprocess.run([*wrk, arm.url], check=True, capture_output=True, text=True, timeout=seconds + 30)
     found = json.loads(result.stderr.strip().splitlines()[-1])
-    after = store_counts(arm.metrics) if arm.metrics else (0.0, 0.0)
-    share = (after[0] - before[0]) / (after[1] - before[1]) if arm.metrics else None
-    rate = found["requests"] / found["seconds"]
-    return Sample(arm.name, number, rate, found["failed"], found["p50_ms"], found["p99_ms"], found["max_ms"], share)
+    after, used = store_counts(arm), cpu_seconds(arm) - used
+    return Sample(
+        arm.name,
+        number,
+        found["requests"] / found["seconds"],
+        found["failed"],
+        found["p50_ms"],
+        found["p99_ms"],
+        found["max_ms"],
+        used * 1e6 / found["requests"] if arm.server else None,
+        (after[0] - before[0]) / (after[1] - before[1]) if arm.counts else None,
+    )
 
 
 def run(rounds: int, seconds: int) -> tuple[list[Arm], list[Sample]]:
@@ -111,16 +135,11 @@ def run(rounds: int, seconds: int) -> tuple[list[Arm], list[Sample]]:
         sample.start()
         increment = "/api/counters/bench/increment"
         arms = [
-            Arm("hello", baselines["hello"].url, "Flask hello, gunicorn"),
-            Arm("bare", baselines["bare"].url, "redis-py INCR per request, gunicorn, no persistence"),
+            Arm("hello", baselines["hello"].url, "Flask hello, gunicorn", baselines["hello"]),
+            Arm("bare", baselines["bare"].url, "INCR per request, gunicorn, not persistent", baselines["bare"]),
             Arm("sample", f"http://127.0.0.1:{sample_port}", "Docker's sample: development server, INCR + GET"),
-            Arm("ours", ours.url + increment, "this project, no durability", ours.url + "/metrics"),
-            Arm(
-                "durable",
-                durable.url + increment,
-                "this project, fsync always, one replica confirmed, exactly once",
-                durable.url + "/metrics",
-            ),
+            Arm("ours", ours.url + increment, "this project without durability", ours, counts=True),
+            Arm("durable", durable.url + increment, "fsync always, replica confirmed, once", durable, counts=True),
         ]
         time.sleep(1)
         for arm in arms:
@@ -143,9 +162,9 @@ def summary(arms: list[Arm], samples: list[Sample]) -> dict[str, dict[str, float
             "p99_ms": statistics.median(sample.p99_ms for sample in mine),
             "failed": float(sum(sample.failed for sample in mine)),
         }
-        shares = [sample.round_trips_per_increment for sample in mine if sample.round_trips_per_increment is not None]
-        if shares:
-            figures["round_trips_per_increment"] = statistics.median(shares)
+        for name in ("cpu_us", "round_trips_per_increment"):
+            if values := [value for sample in mine if (value := getattr(sample, name)) is not None]:
+                figures[name] = statistics.median(values)
         result[arm.name] = figures
     return result
 
@@ -171,10 +190,11 @@ def main() -> int:
     figures, found = summary(arms, samples), ratios(samples)
     for arm in arms:
         one = figures[arm.name]
-        share = one.get("round_trips_per_increment")
+        cpu, share = one.get("cpu_us"), one.get("round_trips_per_increment")
         sys.stdout.write(
-            f"{arm.name:8} {one['rate']:7.0f} /s  p50 {one['p50_ms']:6.1f} ms  p99 {one['p99_ms']:6.1f} ms  "
-            f"failed {one['failed']:.0f}  {'' if share is None else f'{share:.3f} round trips/increment'}  {arm.what}\n"
+            f"{arm.name:8}{one['rate']:6.0f} /s   p50 {one['p50_ms']:5.1f} ms   p99 {one['p99_ms']:5.1f} ms   "
+            f"{'' if cpu is None else f'{cpu:.0f} us CPU':10}   failed {one['failed']:.0f}   {arm.what}"
+            f"{'' if share is None else f'; {share:.3f} round trips per increment'}\n"
         )
     checks = {
         f"{name} >= {TARGETS[tuple(name.split('/'))]}": value >= TARGETS[tuple(name.split("/"))]
@@ -190,6 +210,7 @@ def main() -> int:
     if options.out:
         document = {
             "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+            "load_average": os.getloadavg(),
             "settings": {"connections": CONNECTIONS, "threads": THREADS, "rounds": options.rounds},
             "figures": figures,
             "ratios": found,
