@@ -1,0 +1,28 @@
+"""Print the sentence that a run ends with below the recap, where a person looks last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: closing_sentence
+type: aggregate
+short_description: Prints the custom statistic C(counter) as the last line of a run
+description: The role summary sets it with set_stats; the default callback would print it as a nested structure.
+"""
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """Prints the custom statistic ``counter``, when a run set it."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "closing_sentence"
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Run after the recap."""
+        sentence = stats.custom.get("_run", {}).get("counter")
+        if sentence:
+            self._display.display(f"{sentence}\n")
