@@ -93,3 +93,40 @@ def test_several_workers_share_counter_metrics_and_drain(tmp_path: Path, redis_s
         for _ in range(10):
             wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
         assert server.wait(20) == 0
+
+
+def test_with_redis_hanging_health_answers_and_every_request_ends(tmp_path: Path, redis_server: RedisServer) -> None:
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, THREADS="8", DEADLINE_SECONDS="2")
+    stop = threading.Event()
+    answers: list[int] = []
+
+    def closed_loop() -> None:
+        while not stop.is_set():
+            request = urllib.request.Request(f"{server.url}/api/counters/a/increment", method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    answers.append(answer.status)
+            except urllib.error.HTTPError as error:
+                answers.append(error.code)
+
+    clients = [threading.Thread(target=closed_loop) for _ in range(32)]
+    with running(server):
+        server.up()
+        for client in clients:
+            client.start()
+        wait_until("some load", lambda: answers.count(200) > 50)
+        redis_server.signal(signal.SIGSTOP)
+        wait_until("refusals", lambda: answers.count(503) > 50)
+        # All clients of four replicas' worth of threads wait or are refused, yet:
+        assert [get(f"{server.url}/healthz") for _ in range(10)] == [200] * 10
+        assert get(f"{server.url}/readyz") == 503
+        before = answers.count(200)
+        redis_server.signal(signal.SIGCONT)
+        wait_until("recovery", lambda: answers.count(200) > before + 50)
+        stop.set()
+        for client in clients:
+            client.join(25)
+            assert not client.is_alive()
+    assert set(answers) == {200, 503}
+    value = int(redis_server.client().get("{a}:value") or 0)
+    assert answers.count(200) <= value <= len(answers)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask.testing import FlaskClient
 from processes import RedisServer, free_port
+
+from counter.store.durable import _new_id
 
 Build = Callable[..., FlaskClient]
 
@@ -110,3 +114,15 @@ def test_a_full_redis_refuses_and_counts_nothing(client: FlaskClient, redis_serv
     assert client.get("/readyz").status_code == 503
     redis_server.client().config_set("maxmemory", 0)
     assert client.post("/api/counters/a/increment").json["value"] == 2
+
+
+def test_forked_workers_do_not_generate_the_same_ids() -> None:
+    _new_id()
+    with multiprocessing.get_context("fork").Pool(4) as workers:
+        ids = workers.map(_generated, range(4), chunksize=1)
+    assert len({*ids, _new_id()}) == 5
+
+
+def _generated(_: int) -> str:
+    time.sleep(0.2)  # so that each worker gets one
+    return _new_id()

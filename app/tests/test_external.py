@@ -1,0 +1,90 @@
+"""Topology ``external``, and TLS, against real redis-servers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from processes import RedisServer, free_port, running, wait_until
+
+Build = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Make a certificate for 127.0.0.1 that is its own authority; the key lies beside it."""
+    path = tmp_path / "redis.crt"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=redis -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True, timeout=60)
+    return path
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path, certificate: Path) -> Iterator[tuple[RedisServer, int]]:
+    """Start a redis-server that also listens with TLS; return it with that port."""
+    port = free_port()
+    files = f"tls-cert-file {certificate}", f"tls-key-file {certificate.with_suffix('.key')}", "tls-auth-clients no"
+    server = RedisServer(tmp_path, f"tls-port {port}", f"tls-ca-cert-file {certificate}", *files)
+    with running(server):
+        yield server.up(), port
+
+
+def test_the_urls_credentials_are_used_and_not_shown(client_of: Build, redis_server: RedisServer) -> None:
+    redis_server.client().acl_setuser("app", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["*"])
+    redis_server.client().acl_setuser("default", enabled=False)
+    good = client_of(TOPOLOGY="external", REDIS_URL=f"redis://app:pw@{redis_server.address}")
+    assert good.post("/api/counters/a/increment").json["value"] == 1
+    assert "pw" not in good.get("/api/store").text
+    bad = client_of(TOPOLOGY="external", REDIS_URL=f"redis://app:wrong@{redis_server.address}")
+    assert bad.get("/readyz").status_code == 503
+    assert "wrong" not in bad.get("/readyz").text
+
+
+def test_the_password_file_overrides_the_urls(client_of: Build, redis_server: RedisServer, tmp_path: Path) -> None:
+    redis_server.client().config_set("requirepass", "right")
+    secret = tmp_path / "password"
+    secret.write_text("right\n")
+    url = f"redis://:old@{redis_server.address}/3"
+    client = client_of(TOPOLOGY="external", REDIS_URL=url, REDIS_PASSWORD_FILE=secret)
+    assert client.post("/api/counters/a/increment").json["value"] == 1
+    assert redis_server.client(password="right", db=3).get("{a}:value") == "1"  # noqa: S106
+
+
+def test_the_promise_says_what_was_found(client_of: Build, redis_server: RedisServer) -> None:
+    client = client_of(TOPOLOGY="external", REDIS_URL=f"redis://{redis_server.address}")
+    version = redis_server.client().info()["redis_version"]
+    for text in (client.get("/").text, client.get("/readyz").text, client.get("/api/store").text):
+        assert f"External Redis {version} without TLS, WAIT with 0 replicas" in text
+        assert "a failover may lose it" in text
+
+
+def test_replicas_of_an_external_redis_are_waited_for_and_missed(
+    client_of: Build, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "0.6"}
+    client = client_of(**environ, REDIS_REPLICAS=1)
+    assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
+    assert "has 0 replicas, but every increment has to reach 1" in client.get("/api/store").json["warning"]
+    replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
+    with running(replica):
+        replica.up()
+        wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
+        client = client_of(**environ, REDIS_REPLICAS=1)
+        assert client.post("/api/counters/a/increment").json["value"] == 2
+        assert "has reached 1 of its replicas" in client.get("/api/store").json["promise"]
+        assert replica.client().get("{a}:value") == "2"
+
+
+def test_tls_is_verified(client_of: Build, tls_server: tuple[RedisServer, int], certificate: Path) -> None:
+    _, port = tls_server
+    external = {"TOPOLOGY": "external", "REDIS_URL": f"rediss://127.0.0.1:{port}", "DEADLINE_SECONDS": "0.6"}
+    standalone = {"REDIS_NODES": f"127.0.0.1:{port}", "DEADLINE_SECONDS": "0.6"}
+    assert client_of(**external, REDIS_CA_FILE=certificate).post("/api/counters/a/increment").json["value"] == 1
+    assert "over TLS" in client_of(**external, REDIS_CA_FILE=certificate).get("/api/store").json["promise"]
+    assert client_of(**external).post("/api/counters/a/increment").status_code == 503  # an unknown authority
+    assert client_of(**standalone, REDIS_CA_FILE=certificate).post("/api/counters/a/increment").json["value"] == 2
+    assert client_of(**standalone).post("/api/counters/a/increment").status_code == 503  # no TLS at all
