@@ -1,4 +1,4 @@
-"""Closed-loop load over HTTP: each connection increments one counter as fast as the answers come, and never repeats a request.
+"""Closed-loop load over HTTP: each connection increments one counter as fast as answers come, and repeats no request.
 
 Prints one JSON object:
   acknowledged  increments that were answered with 2xx
@@ -77,7 +77,9 @@ class Load:
     def run(self, seconds: float, until: Path | None) -> dict[str, Any]:
         """Run for ``seconds``, or until the file ``until`` exists, and return what the module's docstring lists."""
         before = self._value()
-        threads = [threading.Thread(target=self._increment_until_stopped, args=(index,)) for index in range(self._connections)]
+        threads = [
+            threading.Thread(target=self._increment_until_stopped, args=(index,)) for index in range(self._connections)
+        ]
         began = time.monotonic()
         for thread in threads:
             thread.start()
@@ -111,7 +113,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="end after this time at the latest")
     parser.add_argument("--until", type=Path, help="end as soon as this file exists")
     arguments = parser.parse_args()
-    print(json.dumps(Load(arguments.urls, arguments.counter, arguments.connections).run(arguments.seconds, arguments.until)))
+    print(
+        json.dumps(
+            Load(arguments.urls, arguments.counter, arguments.connections).run(arguments.seconds, arguments.until)
+        )
+    )
 
 
 if __name__ == "__main__":

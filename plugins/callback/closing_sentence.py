@@ -14,7 +14,7 @@ description: The role summary sets it with set_stats; the default callback would
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     """Prints the custom statistic ``counter``, when a run set it."""
 
     CALLBACK_VERSION = 2.0

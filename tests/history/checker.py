@@ -75,7 +75,7 @@ def check(
         doubts.append("the final value is not known")
     if not count[Outcome.OK]:
         doubts.append("nothing was acknowledged")
-    if expect_switch and len(nodes) < 2:  # noqa: PLR2004
+    if expect_switch and len(nodes) < 2:
         doubts.append(f"no switch of the primary seen: only {', '.join(nodes) or 'nobody'} answered")
     grown = (history.final or 0) - history.initial
     verdict = Verdict.FAIL if violations else Verdict.INCONCLUSIVE if doubts else Verdict.PASS

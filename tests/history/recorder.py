@@ -66,7 +66,7 @@ class Client:
         self._plan = plan
         self._journal = journal
         self._stop = stop
-        self._random = random.Random()  # noqa: S311  # a mix of operations, not a secret
+        self._random = random.Random()  # a mix of operations, not a secret
         where = urlsplit(plan.url)
         self._host, self._port = where.hostname or "localhost", where.port or 80
         self._path = f"/api/counters/{plan.counter}"

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: replicas_answer
 short_description: Wait until a number of app replicas answer at an address
 description:
-  - Increments one counter over new connections until each of the replicas has answered, and compares the counter with the
-    increments that were acknowledged.
+  - Increments one counter over new connections until each of the replicas has answered, and compares the counter with
+    the increments that were acknowledged.
 options:
   url: {type: str, required: true, description: "Address of the counter, such as http://192.0.2.11:80."}
   replicas: {type: int, required: true, description: How many different replicas must answer.}
@@ -80,7 +80,8 @@ def main() -> None:
     result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values()), "counted": -1}
     if len(answered) < wanted:
         module.fail_json(
-            msg=f"{len(answered)} of {wanted} replicas answered at {module.params['url']} within {module.params['timeout']} s"
+            msg=f"{len(answered)} of {wanted} replicas answered at {module.params['url']}"
+            f" within {module.params['timeout']} s"
             + (f"; last error: {error}" if error else "")
             + ". What runs: ./counter status",
             **result,

@@ -8,13 +8,18 @@ module: stack_converged
 short_description: Wait until a stack runs what its file asks for
 description:
   - Ends when each service of the stack file runs the image, configs, secrets and number of tasks that the file names.
-  - Fails when an update was rolled back or paused, when a task fails again and again, or when the time is over; the message
-    holds the failing task's error, its last log lines and one likely cause.
+  - Fails when an update was rolled back or paused, when a task fails again and again, or when the time is over; the
+    message holds the failing task's error, its last log lines and one likely cause.
   - C(docker stack deploy --detach=false) cannot be asked, since it calls a completed rollback a success.
 options:
   name: {type: str, required: true, description: Name of the stack.}
-  file: {type: path, description: Stack file on the host; without it the services are judged by their own specification.}
-  timeout: {type: int, default: 0, description: How long to wait in seconds; with 0 the state is returned as it is and nothing fails.}
+  file:
+    type: path
+    description: Stack file on the host; without it the services are judged by their own specification.
+  timeout:
+    type: int
+    default: 0
+    description: How long to wait in seconds; with 0 the state is returned as it is and nothing fails.
   ended: {type: list, elements: str, default: [], description: Ids of tasks that had ended before the deployment.}
 attributes:
   check_mode: {support: full}
@@ -41,6 +46,7 @@ seconds:
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.convergence import ServiceState, compare, likely_cause, observe, wanted_services
@@ -57,7 +63,9 @@ LOG_LINES = 15
 POLL_SECONDS = 1.0
 
 
-def look(client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str], nodes: list[dict]) -> list[ServiceState]:
+def look(
+    client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str], nodes: list[dict]
+) -> list[ServiceState]:
     """Return the state of each service of the stack, and of each that the file names but the swarm lacks."""
     label = f"com.docker.stack.namespace={stack}"
     services = {service["Spec"]["Name"]: service for service in client.services(filters={"label": label})}
@@ -71,7 +79,9 @@ def look(client: docker.APIClient, stack: str, document: dict | None, ended: fro
             if wanted.name in states:
                 compare(states[wanted.name], services[wanted.name], wanted)
             else:
-                states[wanted.name] = ServiceState(wanted.name, "", wanted.image, wanted.replicas or 1, 0, "", failure="there is no such service")
+                states[wanted.name] = ServiceState(
+                    wanted.name, "", wanted.image, wanted.replicas or 1, 0, "", failure="there is no such service"
+                )
     return [states[name] for name in sorted(states)]
 
 
@@ -124,8 +134,7 @@ def main() -> None:
     ended = frozenset(module.params["ended"])
     document = None
     if path:
-        with open(path, encoding="utf-8") as file:
-            document = yaml.safe_load(file)
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     client = docker.APIClient(version="auto")
     started = time.monotonic()
     while True:
@@ -147,7 +156,9 @@ def main() -> None:
     if timeout and not result["converged"]:
         wrong = failures or pending
         over = "" if failures else f" within {timeout} s"
-        message = f"stack {stack} did not come to run as asked{over}:\n" + "\n".join(describe(module, state) for state in wrong)
+        message = f"stack {stack} did not come to run as asked{over}:\n" + "\n".join(
+            describe(module, state) for state in wrong
+        )
         module.fail_json(msg=message, **result)
     module.exit_json(**result)
 

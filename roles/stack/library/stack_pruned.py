@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: stack_pruned
 short_description: Remove the configs and secrets of a stack that no service uses
 description:
-  - Configs and secrets cannot change, so each version has a name of its own; C(docker stack deploy --prune) leaves the old ones.
+  - Configs and secrets cannot change, so each version has a name of its own; C(docker stack deploy --prune) leaves the
+    old ones.
 options:
   name: {type: str, required: true, description: Name of the stack.}
 attributes:
@@ -39,7 +40,7 @@ def main() -> None:
     client = docker.APIClient(version="auto")
     label = {"label": f"com.docker.stack.namespace={module.params['name']}"}
     # The specification before the present one counts as used: a rollback would need it.
-    used = set()
+    used: set[str] = set()
     for service in client.services(filters=label):
         for spec in (service["Spec"], service.get("PreviousSpec") or {}):
             container = spec.get("TaskTemplate", {}).get("ContainerSpec", {})
@@ -47,7 +48,10 @@ def main() -> None:
             used.update(item["SecretID"] for item in container.get("Secrets") or [])
     unused = [
         (remove, item)
-        for items, remove in ((client.configs(filters=label), client.remove_config), (client.secrets(filters=label), client.remove_secret))
+        for items, remove in (
+            (client.configs(filters=label), client.remove_config),
+            (client.secrets(filters=label), client.remove_secret),
+        )
         for item in items
         if item["ID"] not in used
     ]

@@ -17,12 +17,21 @@ _ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "r
 _LIKELY_CAUSES = (
     (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
     (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
-    (r"port .*already in use|address already in use", "another program holds the port: stop it, or deploy with -e http_port=8080"),
-    (r"no such image|not found: manifest|pull access denied", "the image is missing on that node: run ./counter deploy again, which loads it"),
+    (
+        r"port .*already in use|address already in use",
+        "another program holds the port: stop it, or deploy with -e http_port=8080",
+    ),
+    (
+        r"no such image|not found: manifest|pull access denied",
+        "the image is missing on that node: run ./counter deploy again, which loads it",
+    ),
     (r"unhealthy", "the process runs but its health check fails: its own log says why"),
     (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
     (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
-    (r"network .*not found|could not find.*network", "the network is gone: run ./counter destroy, then ./counter deploy"),
+    (
+        r"network .*not found|could not find.*network",
+        "the network is gone: run ./counter destroy, then ./counter deploy",
+    ),
 )
 
 
@@ -114,7 +123,9 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozen
     running = [task for task in kept if task["Status"]["State"] == "running"]
     current = [task for task in running if task["Spec"]["ContainerSpec"] == template["ContainerSpec"]]
     replicated = "Replicated" in spec["Mode"]
-    wanted = spec["Mode"]["Replicated"]["Replicas"] if replicated else max(1, len({task.get("NodeID") for task in kept}))
+    wanted = (
+        spec["Mode"]["Replicated"]["Replicas"] if replicated else max(1, len({task.get("NodeID") for task in kept}))
+    )
     status = service.get("UpdateStatus") or {}
     state = ServiceState(
         name=spec["Name"],
@@ -125,11 +136,7 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozen
         update=status.get("State", ""),
         tasks=[_task_row(task, hosts) for task in tasks],
     )
-    failed = [
-        task
-        for task in tasks
-        if task["Status"]["State"] in ("failed", "rejected") and task["ID"] not in ignored
-    ]
+    failed = [task for task in tasks if task["Status"]["State"] in ("failed", "rejected") and task["ID"] not in ignored]
     waiting = [task for task in kept if task["Status"].get("Err")]
     if failed or waiting:
         told = (failed or waiting)[0]
