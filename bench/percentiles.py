@@ -1,4 +1,4 @@
-"""Latency histograms: reading the recorder's log, cutting the ramp off, percentiles.
+"""Latency histograms: the log in which the recorder keeps them, sums, percentiles.
 
 All values in a histogram are microseconds; everything that leaves this module is in milliseconds.
 """
@@ -64,6 +64,19 @@ def read_hlog(path: Path) -> Iterator[Interval]:
                 return
             outcome, _, name = fields[0].removeprefix("Tag=").partition(":")
             yield Interval(int(float(fields[1])), outcome, name, HdrHistogram.decode(fields[4].encode()))
+
+
+def microseconds(milliseconds: float) -> int:
+    """A duration as a histogram value (three significant digits, at least 1 us)."""
+    value = max(1, int(milliseconds * 1000))
+    step = int(10 ** max(0, len(str(value)) - 3))
+    return value // step * step
+
+
+def hlog_line(tag: str, second: int, histogram: HdrHistogram) -> str:
+    """One interval of one second, in the HdrHistogram log format (times in s, maximum in ms)."""
+    safe_tag = tag.replace(",", "_").replace(" ", "_")
+    return f"Tag={safe_tag},{second},1.000,{histogram.get_max_value() / 1000:.3f},{histogram.encode().decode()}"
 
 
 def merged(histograms: Iterable[HdrHistogram]) -> HdrHistogram:

@@ -58,6 +58,7 @@ class Settings:
     capacity_rps: float | None = None
     capacity_p99_ms: float | None = None
     command: str = "./counter bench"
+    stack: str = "counter"
     topology: str = "standalone"
     edge: str = "proxy"
     target: str = "http://127.0.0.1:8080"

@@ -19,11 +19,10 @@ from typing import Any
 
 import gevent
 import psutil
-from hdrh.histogram import HdrHistogram
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
-from bench.percentiles import new_histogram
+from bench.percentiles import hlog_line, microseconds, new_histogram
 
 logger = logging.getLogger(__name__)
 
@@ -165,16 +164,3 @@ class Recorder:
             file.writelines(line + "\n" for line in self.outbox[kind])
             self.outbox[kind].clear()
             file.flush()
-
-
-def microseconds(milliseconds: float) -> int:
-    """A duration as a histogram value (three significant digits, at least 1 us)."""
-    value = max(1, int(milliseconds * 1000))
-    step = int(10 ** max(0, len(str(value)) - 3))
-    return value // step * step
-
-
-def hlog_line(tag: str, second: int, histogram: HdrHistogram) -> str:
-    """One interval of one second, in the HdrHistogram log format (times in s, maximum in ms)."""
-    safe_tag = tag.replace(",", "_").replace(" ", "_")
-    return f"Tag={safe_tag},{second},1.000,{histogram.get_max_value() / 1000:.3f},{histogram.encode().decode()}"

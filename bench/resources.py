@@ -3,7 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,15 @@ def read_samples(paths: Iterable[Path]) -> list[Sample]:
                     )
                 )
     return samples
+
+
+OTHERS = "other stacks"
+
+
+def of_stack(samples: Iterable[Sample], stack: str) -> list[Sample]:
+    """The samples with the services of all other stacks under one name: they disturb, and are not what is measured."""
+    mine = (f"{stack}_", f"{stack}-redis_")
+    return [sample if sample.service == "node" or sample.service.startswith(mine) else replace(sample, service=OTHERS) for sample in samples]
 
 
 def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dict[str, Any]]:
@@ -135,7 +144,7 @@ def cpu_series(samples: Iterable[Sample], first: int, last: int) -> dict[str, li
 
 def bottleneck(services: Iterable[Mapping[str, Any]], generator: Mapping[str, Any]) -> str:
     """One sentence: what had nothing left to give."""
-    tasks = [service for service in services if service["service"] != "node"]
+    tasks = [service for service in services if service["service"] not in ("node", OTHERS)]
     full = sorted((service for service in tasks if service["load"] >= SATURATED), key=lambda service: -service["load"])
     if full:
         worst = full[0]

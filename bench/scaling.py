@@ -52,7 +52,7 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     if len(ratios) == 1:
         return Ratio(value, value, value, "one pair: no interval", ratios)
     if len(ratios) < 4:
-        return Ratio(value, min(ratios), max(ratios), f"range of {len(ratios)} pairs", ratios)
+        return Ratio(value, min(*ratios, value), max(*ratios, value), f"range of {len(ratios)} pairs", ratios)
     low, high = np.exp(_bootstrap_interval(logs))
     return Ratio(
         value,
@@ -68,7 +68,8 @@ def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
     draws = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     errors = draws.std(axis=1, ddof=1) / math.sqrt(len(values))
-    usable = errors > 0
+    # A resample of nearly equal values says nothing about the scatter.
+    usable = errors > 0.1 * error
     if error == 0 or not usable.any():
         return float(mean), float(mean)
     t = (draws.mean(axis=1)[usable] - mean) / errors[usable]

@@ -13,7 +13,7 @@ from bench.environment import fingerprint
 from bench.measure import figures
 from bench.percentiles import latency_ms, merged
 from bench.plan import Settings, arms
-from bench.resources import read_samples
+from bench.resources import SATURATED, of_stack, read_samples
 
 SCHEMA = "counter-deploy/bench-summary/1"
 
@@ -25,7 +25,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     """
     manifest = json.loads((run_directory / "manifest.json").read_text())
     settings = Settings.from_mapping(manifest["settings"])
-    samples = read_samples(sorted(run_directory.glob("resources/*.csv")))
+    samples = of_stack(read_samples(sorted(run_directory.glob("resources/*.csv"))), settings.stack)
     measured, recordings, missing = [], {}, []
     for arm in arms(settings):
         try:
@@ -182,6 +182,7 @@ def _checks(
     paced = [arm for arm in measured if arm["phase"] == "L"]
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
+    machine = max((s["load"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=None)
     busiest = max(arm["generator"]["busiest_cores"] for arm in measured)
     return [
         verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),
@@ -206,6 +207,13 @@ def _checks(
             round(fastest / ceiling["throughput_rps"], 3) if ceiling and ceiling["throughput_rps"] else None,
             verdict.CEILING_SHARE,
             "highest throughput over what the same Locust reaches against a trivial server",
+        ),
+        verdict.at_most(
+            "guard",
+            "machine CPU",
+            machine,
+            SATURATED,
+            "share of its CPUs that the busiest node used; above the limit the machine is what was measured, not the replicas",
         ),
         verdict.at_most(
             "guard",

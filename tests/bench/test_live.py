@@ -1,0 +1,184 @@
+"""Real Locust against the real application: what must be exact, what must FAIL, what must be INCONCLUSIVE, and what dies.
+
+Short runs; nothing here is judged by how fast it is.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from bench.arm import run_arm
+from bench.generator import GeneratorFailed, Load, run
+from bench.ledger import client_requests
+from bench.plan import Settings, arms
+from bench.summary import summarise
+from bench.warmup import NotAllAnswered, warm_up
+
+from conftest import free_port
+from locations import ROOT
+
+pytestmark = pytest.mark.live
+
+LOCUSTFILE = ROOT / "bench/locustfile.py"
+ENVIRONMENT = {"cpu": "-", "cores": 1, "kernel": "-", "docker": "-", "locust": "-", "nodes": [], "images": []}
+
+
+def write_manifest(directory: Path, settings: Settings) -> None:
+    directory.mkdir(exist_ok=True)
+    manifest = {"run": {"id": "live", "started": "-", "finished": None}, "settings": settings.as_dict(), "environment": ENVIRONMENT, "ceiling": None}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+def settings_for(target: str, **more: object) -> Settings:
+    values = {"replicas": [1], "users": 20, "spawn_rate": 20, "duration": 8, "latency_duration": 8, "warmup": 1, "target": target}
+    return Settings.from_mapping({**values, **more})
+
+
+def failed_rules(directory: Path) -> tuple[str, set[str]]:
+    verdict = summarise(directory)["verdict"]
+    return verdict["result"], {check["rule"] for check in verdict["checks"] if check["passed"] is False}
+
+
+def test_one_redis_counts_exactly_and_the_page_is_counted_too(start_counter: Callable[[int], str], tmp_path: Path) -> None:
+    settings = settings_for(start_counter(1))
+    write_manifest(tmp_path / "run", settings)
+    arm = arms(settings)[0]
+    run_arm(arm, settings, tmp_path / "run", "live", 0.0, LOCUSTFILE)
+    summary = summarise(tmp_path / "run")
+    (measured,) = summary["arms"]
+    assert [entry["state"] for entry in measured["ledger"]] == ["exact", "exact"]
+    assert min(entry["gain"] for entry in measured["ledger"]) > 0
+    assert {row["request"] for row in measured["by_request"]} == {"page", "increment", "read"}
+    assert measured["seconds"] == 4
+
+
+def test_independent_nodes_fail_on_the_ledger(start_counter: Callable[[int], str], tmp_path: Path) -> None:
+    """Negative control: nodes that do not replicate each hold a part of the count."""
+    settings = settings_for(start_counter(3))
+    write_manifest(tmp_path / "run", settings)
+    run_arm(arms(settings)[0], settings, tmp_path / "run", "live", 0.0, LOCUSTFILE)
+    result, rules = failed_rules(tmp_path / "run")
+    assert result == "FAIL"
+    assert "ledger" in rules
+
+
+@pytest.fixture
+def static_server() -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
+    time.sleep(0.5)
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+def throttled(load: Load, directory: Path, share: float) -> None:
+    """Run Locust while it may use only a ``share`` of its time, stopped and continued ten times a second as cpulimit does."""
+    done = threading.Event()
+
+    def throttle(pid_file: Path) -> None:
+        while not done.wait(0.02) and not pid_file.exists():
+            pass
+        time.sleep(1.0)
+        while not done.is_set():
+            pid = int(pid_file.read_text())
+            try:
+                os.kill(pid, signal.SIGSTOP)
+                done.wait(0.1 * (1 - share))
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                return
+            done.wait(0.1 * share)
+
+    pid_file = directory / "pid"
+    directory.mkdir(parents=True)
+    thread = threading.Thread(target=throttle, args=(pid_file,))
+    thread.start()
+    try:
+        run(load, directory, wrapper=["sh", "-c", f'echo $$ > {pid_file}.new && mv {pid_file}.new {pid_file} && exec "$@"', "sh"])
+    finally:
+        done.set()
+        thread.join()
+
+
+def finish(directory: Path, name: str, arm: dict[str, object], entries: Sequence[object] = ()) -> None:
+    (directory / "arms" / name / "arm.json").write_text(json.dumps(arm))
+    (directory / "arms" / name / "ledger.json").write_text(json.dumps(list(entries)))
+
+
+def test_throttled_generator_is_inconclusive(static_server: str, tmp_path: Path) -> None:
+    """A generator that cannot send what is due must not be taken for a slow server."""
+    settings = settings_for(static_server, users=50, spawn_rate=50)
+    write_manifest(tmp_path / "run", settings)
+    arm = next(arm for arm in arms(settings) if arm.phase == "L")
+    load = Load(static_server, "c", 50, 50.0, 12, 4000.0, (1, 3, 1), LOCUSTFILE)
+    throttled(load, tmp_path / "run/arms" / arm.name, share=0.1)
+    about = {"name": arm.name, "phase": "L", "replicas": 1, "index": 1, "column": 0, "position": 0, "load": 0.7, "rate": load.rate, "counter": "c"}
+    finish(tmp_path / "run", arm.name, about)
+    result, rules = failed_rules(tmp_path / "run")
+    assert result == "INCONCLUSIVE"
+    assert "offered rate" in rules
+
+
+def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
+    """A server that stops for a second: service times hide most of the wait, corrected times show it."""
+    port = free_port()
+    server = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
+    time.sleep(0.5)
+
+    def pause() -> None:
+        time.sleep(7)
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(server.pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    try:
+        settings = settings_for(f"http://127.0.0.1:{port}")
+        write_manifest(tmp_path / "run", settings)
+        arm = next(arm for arm in arms(settings) if arm.phase == "L")
+        directory = tmp_path / "run/arms" / arm.name
+        run(Load(settings.target, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
+    finally:
+        thread.join()
+        server.kill()
+        server.wait()
+    finish(tmp_path / "run", arm.name, {"name": arm.name, "phase": "L", "replicas": 1, "index": 1, "column": 0, "position": 0, "load": 0.7, "rate": 200.0})
+    (measured,) = summarise(tmp_path / "run")["arms"]
+    assert measured["corrected_ms"]["p95"] > 5 * measured["latency_ms"]["p95"]
+
+
+def test_locust_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise RuntimeError('no such visitor')\n")
+    with pytest.raises(GeneratorFailed, match="no such visitor"):
+        run(Load("http://127.0.0.1:9", "c", 1, 1.0, 1, 0.0, (1, 1, 1), broken), tmp_path / "arm")
+
+
+def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import FastHttpUser, task\n"
+        "class Mine(FastHttpUser):\n"
+        "    @task\n"
+        "    def increment(self):\n"
+        "        self.client.post('/api/counters/x/increment', name='increment')\n"
+    )
+    run(Load(static_server, "c", 10, 10.0, 5, 50.0, (1, 1, 1), mine), tmp_path / "arm")
+    ok, failed = client_requests(tmp_path / "arm/locust.json")["increment"]
+    assert failed == 0
+    assert ok <= 50 * 5 + 20
+    assert "corrected:increment" in (tmp_path / "arm/latency.hlog").read_text()
+
+
+def test_missing_replicas_are_noticed_before_the_run(static_server: str) -> None:
+    with pytest.raises(NotAllAnswered, match=r"1 of 4 replicas answered .* \(ceiling\)"):
+        warm_up(static_server, replicas=4, seconds=0.1, limit=1)

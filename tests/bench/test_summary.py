@@ -1,0 +1,110 @@
+"""From recorded runs to summary.json: schema, verdicts, missing arms, baseline."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from bench.baseline import compare
+from bench.summary import SCHEMA, summarise
+
+from locations import RECORDED, ROOT
+
+RUNS = sorted(path.name for path in RECORDED.iterdir())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_summary_follows_the_published_schema(run: str, recorded: Callable[[str], dict[str, Any]]) -> None:
+    schema = json.loads((ROOT / "bench/summary.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(recorded(run), schema, cls=jsonschema.Draft202012Validator)
+    assert schema["$id"] == SCHEMA
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_figures_agree_with_each_other(run: str, recorded: Callable[[str], dict[str, Any]]) -> None:
+    summary = recorded(run)
+    for arm in summary["arms"]:
+        window = slice(arm["series"]["ramp_end"], arm["series"]["stop"])
+        assert sum(arm["series"]["ok"][window]) == arm["requests"] == sum(row["requests"] for row in arm["by_request"])
+        assert abs(arm["throughput_rps"] - arm["requests"] / arm["seconds"]) < 0.06
+        assert sum(share["requests"] for share in arm["shares"]) == arm["requests"] + arm["failed"]
+        assert len(arm["shares"]) == arm["replicas"]
+    for row in summary["counts"][1:]:
+        speed = row["speedup"]
+        assert speed["low"] <= speed["value"] <= speed["high"]
+        assert abs(row["efficiency"] - speed["value"] * summary["settings"]["replicas"][0] / row["replicas"]) < 0.001
+
+
+def test_busy_machine_is_inconclusive(recorded: Callable[[str], dict[str, Any]]) -> None:
+    """Recorded while other work took the machine's CPUs: the efficiency it shows is not the application's."""
+    verdict = recorded("busy-machine")["verdict"]
+    assert verdict["result"] == "INCONCLUSIVE"
+    assert {check["rule"] for check in verdict["checks"] if check["passed"] is False} == {"machine CPU", "efficiency"}
+
+
+def test_run_that_broke_off_keeps_what_was_measured(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    (run / "arms/L-r4-1/arm.json").unlink()
+    shutil.rmtree(run / "arms/S-r1-2")
+    summary = summarise(run)
+    assert summary["missing"] == ["S-r1-2", "L-r4-1"]
+    assert summary["verdict"]["result"] == "INCONCLUSIVE"
+    assert "S-r1-2, L-r4-1" in summary["verdict"]["sentence"]
+    assert len(summary["counts"][1]["speedup"]["pairs"]) == 1
+
+
+def test_run_without_any_arm_says_so(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    shutil.rmtree(run / "arms")
+    with pytest.raises(ValueError, match="no arm ran to its end"):
+        summarise(run)
+
+
+def change(path: Path, edit: Callable[[Any], None]) -> None:
+    value = json.loads(path.read_text())
+    edit(value)
+    path.write_text(json.dumps(value))
+
+
+def test_one_lost_increment_is_a_fail_even_on_a_busy_machine(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    change(run / "arms/S-r4-1/ledger.json", lambda entries: entries[0].update(state="lost", lost=1))
+    summary = summarise(run)
+    assert summary["verdict"]["result"] == "FAIL"
+    assert "1 acknowledged increments lost" in summary["verdict"]["sentence"]
+
+
+def test_low_ceiling_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    change(run / "manifest.json", lambda manifest: manifest["ceiling"].update(throughput_rps=1000))
+    failed = {check["rule"] for check in summarise(run)["verdict"]["checks"] if check["passed"] is False}
+    assert "generator ceiling" in failed
+
+
+def test_two_counts_give_no_capacity(recorded: Callable[[str], dict[str, Any]]) -> None:
+    scaling = recorded("busy-machine")["scaling"]
+    assert scaling["fit"] is None
+    assert "needs 4" in scaling["refused"]
+
+
+def test_baseline_is_itself_without_change(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    summary = recorded("busy-machine")
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    result = compare(summary, tmp_path)
+    assert result["comparable"]
+    assert {row["change"] for row in result["rows"]} == {0.0}
+
+
+def test_baseline_of_another_machine_is_not_compared(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    summary = recorded("busy-machine")
+    other = json.loads(json.dumps(summary))
+    other["environment"]["cores"] = 64
+    (tmp_path / "summary.json").write_text(json.dumps(other))
+    result = compare(summary, tmp_path / "summary.json")
+    assert not result["comparable"]
+    assert result["rows"] == []
+    assert result["differences"] == ["cores: 64 then, 2 now"]
