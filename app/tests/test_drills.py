@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,26 +27,19 @@ def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
         yield found.up()
 
 
-def drill(
-    server: Gunicorn, seconds: float, fault: Callable[[], object], *, keys: bool = True, clients: int = 16
-) -> Path:
-    """Record ``seconds`` of load with ``fault`` after the first second."""
-    out = server.log.with_suffix(f".{keys}.jsonl")
-    failures: list[BaseException] = []
-
-    def run() -> None:
+def drill(server: Gunicorn, fault: Callable[[], object], *, after: float, keys: bool = True) -> Path:
+    """Record a second of load, the fault, and some seconds after it."""
+    out = server.log.with_suffix(".jsonl")
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        recording = pool.submit(record, Plan(server.url, "drill", 16, 120, out, keys=keys), stop)
         try:
-            record(Plan(server.url, "drill", clients, seconds, out, keys=keys))
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    time.sleep(1)
-    fault()
-    thread.join(seconds + 60)
-    assert not thread.is_alive()
-    assert not failures
+            time.sleep(1)
+            fault()
+            time.sleep(after)
+        finally:
+            stop.set()
+        recording.result(90)
     return out
 
 
@@ -59,7 +54,7 @@ def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet) 
     server = Gunicorn(tmp_path, **redis_set.environ(), HISTORY_LOG="1")
     with running(server):
         primary = redis_set.primary()
-        out = drill(server.up(), 8, primary.kill)
+        out = drill(server.up(), primary.kill, after=6)
         primary.up()
         result = judged(out, redis_set.healed(), expect_switch=True)
     assert result.verdict is Verdict.PASS, result
@@ -80,7 +75,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
         primary.kill()
 
     with running(server):
-        result = judged(drill(server.up(), 8, fault), expect_switch=True)
+        result = judged(drill(server.up(), fault, after=6), expect_switch=True)
     assert result.verdict is Verdict.FAIL
     assert result.lost > 0
     assert {1, 4} <= {violation.invariant for violation in result.violations}
@@ -89,7 +84,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
 def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]) -> None:
     server = Gunicorn(tmp_path, TOPOLOGY="independent", REDIS_NODES=addresses(three_servers))
     with running(server):
-        result = judged(drill(server.up(), 3, lambda: None))
+        result = judged(drill(server.up(), lambda: None, after=2))
     assert result.verdict is Verdict.FAIL
     assert {1, 3, 4} <= {violation.invariant for violation in result.violations}
 
@@ -98,17 +93,20 @@ def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]
 def test_clients_that_retry_need_keys(
     tmp_path: Path, redis_server: RedisServer, *, keys: bool, verdict: Verdict
 ) -> None:
-    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, HISTORY_LOG="1")
+    replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REDIS_REPLICAS="1", HISTORY_LOG="1")
 
     def fault() -> None:
-        """Kill the replica between the store's reply and its answer, again and again until it hit."""
-        for _ in range(4):
-            server.kill()
-            wait_until("the workers to notice", lambda: not server.listening())
-            server.up()
-            time.sleep(0.5)
+        """Kill the application between the execution of increments and their answers."""
+        replica.signal(signal.SIGSTOP)  # executed increments wait for it
+        time.sleep(0.4)
+        server.kill()
+        replica.signal(signal.SIGCONT)
+        server.up()
 
-    with running(server):
-        result = judged(drill(server.up(), 12, fault, keys=keys), redis_server if keys else None)
+    with running(replica, server):
+        replica.up()
+        wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
+        result = judged(drill(server.up(), fault, after=2, keys=keys), redis_server if keys else None)
     assert result.verdict is verdict, result
     assert (result.doubled > 0) is not keys

@@ -145,14 +145,14 @@ class Client:
         return (Outcome.FAILED if certain else Outcome.INDETERMINATE), document
 
 
-def record(plan: Plan) -> None:
-    """Run the clients and write the history to ``plan.out``.
+def record(plan: Plan, stop: threading.Event | None = None) -> None:
+    """Run the clients for ``plan.seconds``, or until ``stop`` is set, and write the history to ``plan.out``.
 
     Raises:
         OSError: the counter cannot be read before the run, or the file not be written.
 
     """
-    stop = threading.Event()
+    stop = stop or threading.Event()
     with plan.out.open("w", encoding="utf-8") as file:
         journal = Journal(file)
         observer = Client(plan, journal, stop)
@@ -164,7 +164,7 @@ def record(plan: Plan) -> None:
         for thread in threads:
             thread.start()
         try:
-            time.sleep(plan.seconds)
+            stop.wait(plan.seconds)
         finally:
             stop.set()
             for thread in threads:
