@@ -11,8 +11,8 @@ from typing import Any
 
 SETTLE_SECONDS = 2
 """Between the end of the ramp and the start of the measured window."""
-OVERHEAD_SECONDS = 8
-"""Per arm beside the load itself: warm-up, Locust's start, the ledger."""
+OVERHEAD_SECONDS = 4
+"""Per arm beside the warm-up and the load: Locust's start and end, the ledger."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,6 @@ def _numbered(ordered: Iterator[dict[str, Any]], settings: Settings) -> Iterator
             name=f"{key[0]}-r{key[1]}-{seen[key]}",
             index=seen[key],
             duration=duration,
-            expected=duration + settings.warmup + OVERHEAD_SECONDS - 3,
+            expected=duration + settings.warmup + OVERHEAD_SECONDS,
             **fields,
         )
