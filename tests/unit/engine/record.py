@@ -2,8 +2,8 @@
 
 Run as root on a manager of a throw-away swarm, with a second node that can be lost and an image that has ``sleep``:
     python3 record.py IMAGE DIRECTORY [--lost NODE]
-Writes DIRECTORY/STATE.json: {"service": of GET /services, "tasks": of GET /tasks, "nodes": of GET /nodes}. With --lost, only
-the state in which that node is down: start it, then switch the node off when asked to.
+Writes DIRECTORY/STATE.json: {"service": of GET /services, "tasks": of GET /tasks, "nodes": of GET /nodes}. With --lost,
+only the state in which that node is down: start it, then switch the node off when asked to.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> None:
     create("global", template(FOREVER), None)
     keep("global", wait(client, "global", running(2)))
 
-    for state, action, reached in (
+    for state, action, update_state in (
         ("updating", "rollback", "updating"),
         ("rollback_started", "rollback", "rollback_started"),
         ("rolled_back", "rollback", "rollback_completed"),
@@ -125,32 +125,26 @@ def main() -> None:
     ):
         create(state, template(FOREVER), 2)
         wait(client, state, running(2))
-        new = FOREVER if state == "updating" else ["false"]
-        update(
-            state, template([*new], log_driver=docker.types.DriverConfig("json-file")), action, "start-first", SECOND
-        )
-        keep(state, wait(client, state, update_is(reached)))
+        new = template(FOREVER if state == "updating" else ["false"], log_driver=docker.types.DriverConfig("json-file"))
+        update(state, new, action, "start-first", SECOND)
+        keep(state, wait(client, state, update_is(update_state)))
 
     create("updated", template(FOREVER), 2)
     wait(client, "updated", running(2))
     update("updated", template(["sleep", "2000000"]), "rollback", "start-first")
     keep("updated", wait(client, "updated", update_is("completed")))
 
-    create("crash_loop", template(["false"]))
-    keep("crash_loop", wait(client, "crash_loop", failed(3)))
-
     unwell = docker.types.Healthcheck(test=["CMD", "false"], interval=SECOND, timeout=SECOND, retries=1)
-    create("unhealthy", template(FOREVER, health=unwell))
-    keep("unhealthy", wait(client, "unhealthy", failed(1)))
-
-    create("no_image", template(FOREVER, image="no-such-image:1"))
-    keep("no_image", wait(client, "no_image", failed(3)))
-
-    create("no_node", template(FOREVER, placement=docker.types.Placement(constraints=["node.labels.none == here"])))
-    keep("no_node", wait(client, "no_node", waiting))
-
-    create("no_room", template(FOREVER, resources=docker.types.Resources(mem_reservation=2**42)))
-    keep("no_room", wait(client, "no_room", waiting))
+    nowhere = docker.types.Placement(constraints=["node.labels.none == here"])
+    for state, spec, reached in (
+        ("crash_loop", template(["false"]), failed(3)),
+        ("unhealthy", template(FOREVER, health=unwell), failed(1)),
+        ("no_image", template(FOREVER, image="no-such-image:1"), failed(3)),
+        ("no_node", template(FOREVER, placement=nowhere), waiting),
+        ("no_room", template(FOREVER, resources=docker.types.Resources(mem_reservation=2**42)), waiting),
+    ):
+        create(state, spec)
+        keep(state, wait(client, state, reached))
 
 
 if __name__ == "__main__":
