@@ -45,7 +45,8 @@ class Client:
 class Load:
     """Counts what all connections see; each appends to lists of its own thread, so that nothing is locked."""
 
-    def __init__(self, urls: list[str], counter: str, connections: int) -> None:
+    def __init__(self, urls: list[str], counter: str, connections: int, think_seconds: float) -> None:
+        self._think_seconds = think_seconds
         self._path = f"/api/counters/{counter}"
         self._urls = urls
         self._connections = connections
@@ -60,7 +61,7 @@ class Load:
 
     def _increment_until_stopped(self, index: int) -> None:
         client = Client(self._urls[index % len(self._urls)])
-        while not self._stop.is_set():
+        while not self._stop.wait(self._think_seconds):
             began = time.monotonic()
             try:
                 response, body = client.request("POST", f"{self._path}/increment")
@@ -110,14 +111,14 @@ def main() -> None:
     parser.add_argument("urls", nargs="+", help="where the counter is served; the connections are spread over them")
     parser.add_argument("--counter", required=True)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument(
+        "--think", type=float, default=0.0, help="seconds between an answer and the next request of a connection"
+    )
     parser.add_argument("--seconds", type=float, required=True, help="end after this time at the latest")
     parser.add_argument("--until", type=Path, help="end as soon as this file exists")
     arguments = parser.parse_args()
-    print(
-        json.dumps(
-            Load(arguments.urls, arguments.counter, arguments.connections).run(arguments.seconds, arguments.until)
-        )
-    )
+    load = Load(arguments.urls, arguments.counter, arguments.connections, arguments.think)
+    print(json.dumps(load.run(arguments.seconds, arguments.until)))
 
 
 if __name__ == "__main__":
