@@ -1,6 +1,7 @@
 """The steps of a benchmark, one command each; the role ``bench`` calls them in this order.
 
 python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json, prints the arms as JSON
+python -m bench guard RUN COMMAND   runs COMMAND should the playbook be interrupted
 python -m bench ceiling RUN         what Locust itself reaches, into the manifest
 python -m bench arm RUN NAME        runs one arm
 python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
@@ -9,14 +10,16 @@ python -m bench compare DIRECTORY   one page over the runs in it (topologies, ed
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import ceiling, comparison, environment, report, verdict
+from bench import ceiling, comparison, environment, guard, report, verdict
 from bench.arm import CounterUnreadable, load_recording, run_arm
 from bench.generator import GeneratorFailed
 from bench.plan import Arm, Settings, arms
@@ -41,12 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
             step.add_argument("--locustfile", type=Path, default=PACKAGE / "locustfile.py")
         if name == "report":
             step.add_argument("--baseline", type=Path)
+    step = steps.add_parser("guard")
+    step.add_argument("run", type=Path)
+    step.add_argument("--limit", type=float, default=7200, help="seconds after which it acts in any case")
+    step.add_argument("command", nargs="+")
     step = steps.add_parser("compare")
     step.add_argument("directory", type=Path, help="directory that holds the runs")
     options = parser.parse_args(arguments)
     try:
         return STEPS[options.step](options)
-    except (GeneratorFailed, NotAllAnswered, CounterUnreadable, ValueError, OSError) as error:
+    except (GeneratorFailed, NotAllAnswered, CounterUnreadable, LookupError, ValueError, OSError) as error:
         print(f"bench {options.step}: {error}", file=sys.stderr)
         return 3
 
@@ -86,6 +93,9 @@ def arm_step(options: argparse.Namespace) -> int:
     arm = next((arm for arm in arms(settings) if arm.name == options.name), None)
     if arm is None:
         raise ValueError(f"no arm {options.name!r} in the plan: {', '.join(arm.name for arm in arms(settings))}")
+    # The guard ends the arm by this, and with it Locust.
+    (options.run / "arm.pid").write_text(str(os.getpid()))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # A counter of its own for each arm of each run: it starts at 0 and nobody else knows it.
     counter = f"bench-{options.run.resolve().name.split('-')[0].lower()}-{arm.name.lower()}"
     run_arm(arm, settings, options.run, counter, _rate(arm, settings, options.run), options.locustfile.resolve())
@@ -107,6 +117,12 @@ def _rate(arm: Arm, settings: Settings, run: Path) -> float:
     if not saturated:
         raise ValueError(f"{arm.name}: needs phase S with {arm.load_of} replicas, which has no result")
     return round(arm.load * sum(saturated) / len(saturated), 1)
+
+
+def guard_step(options: argparse.Namespace) -> int:
+    """Watch over the playbook from now on."""
+    print(f"guard: process {guard.start(options.run.resolve(), options.limit, options.command)}")
+    return 0
 
 
 def report_step(options: argparse.Namespace) -> int:
@@ -139,7 +155,7 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-STEPS = {"plan": plan_step, "ceiling": ceiling_step, "arm": arm_step, "report": report_step, "compare": compare_step}
+STEPS = {"plan": plan_step, "ceiling": ceiling_step, "guard": guard_step, "arm": arm_step, "report": report_step, "compare": compare_step}
 
 if __name__ == "__main__":
     sys.exit(main())

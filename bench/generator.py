@@ -92,9 +92,12 @@ def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if code:
-        raise GeneratorFailed(f"Locust ended with code {code}: {_last_lines(directory)}")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        raise GeneratorFailed(f"Locust {how}: {_last_lines(directory)}")
 
 
 def _last_lines(directory: Path, count: int = 5) -> str:
     text = "".join(path.read_text(errors="replace") for path in (directory / "locust.log", directory / "locust.out") if path.exists())
-    return " | ".join(line.strip() for line in text.splitlines()[-count:]) or "no output"
+    # Its tables of statistics are no reason.
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "|" not in line]
+    return "; ".join(lines[-count:]) or "it said nothing"
