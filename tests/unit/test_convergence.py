@@ -20,7 +20,7 @@ convergence = importlib.util.module_from_spec(_SPEC)
 sys.modules["convergence"] = convergence
 _SPEC.loader.exec_module(convergence)
 
-# By recorded state: the failure (which ends the deployment), what is pending (which is waited for), and the likely cause.
+# By recorded state: the failure (which ends the deployment), what is pending (and waited for), and the likely cause.
 VERDICTS = {
     "converged": ("", "", ""),
     "global": ("", "", ""),

@@ -1,0 +1,43 @@
+"""Ansible as users run it, for tests of what it renders, refuses and lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TIMEOUT_SECONDS = 180
+
+
+def project_environment(**more: str) -> dict[str, str]:
+    """Return the environment without settings of Ansible's but the project's own."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
+    return clean | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"} | more
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; the caller looks at how it ended."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=project_environment(**environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def results_by_host(playbook: Path, inventory: Path) -> dict[str, dict[str, Any]]:
+    """Run a playbook; return the result of its last task for each host."""
+    done = run("ansible-playbook", "-i", inventory, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    hosts: dict[str, dict[str, Any]] = document["plays"][-1]["tasks"][-1]["hosts"]
+    return hosts

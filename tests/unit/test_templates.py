@@ -1,0 +1,254 @@
+"""Every template, rendered by Ansible for every topology and edge, and read by the programs that will read it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, results_by_host, run
+from redis import Redis
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import NoPermissionError
+
+TEMPLATES = sorted(path.stem for path in (ROOT / "templates").glob("*.j2"))
+RULES = (ROOT / "roles/preflight/vars/main/variables.yml").read_text(encoding="utf-8")
+TOPOLOGIES = re.findall(r"'(\w+)'", re.findall(r"redis_topology in \[(.*?)\]", RULES)[0])
+EDGES = ["proxy", "mesh"]
+
+NEW_ENGINE, OLD_ENGINE = "26.1.5", "20.10.24"
+COMBINATIONS = {
+    f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
+    for topology, edge in itertools.product(TOPOLOGIES, EDGES)
+} | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
+
+Rendered = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
+    """Return, for each combination, the text of each template."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    hosts = {
+        name: knobs
+        | {
+            "docker_host_engine": {"host_info": {"ServerVersion": knobs["engine"]}},
+            "redis_url": "redis://192.0.2.20:6379/0" if knobs.get("redis_topology") == "external" else "",
+            "http_port": 8080,
+        }
+        for name, knobs in COMBINATIONS.items()
+    }
+    inventory = site / "hosts.yml"
+    managers = {"managers": {"hosts": hosts}}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
+    return {
+        host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
+        for host, result in results_by_host(Path(__file__).with_name("render.yml"), inventory).items()
+    }
+
+
+@pytest.fixture(params=COMBINATIONS)
+def combination(request: pytest.FixtureRequest, rendered: dict[str, Rendered]) -> tuple[str, Rendered]:
+    """Return name and texts of one combination after the other."""
+    return request.param, rendered[request.param]
+
+
+def stacks(texts: Rendered) -> dict[str, dict[str, Any]]:
+    """Return the stack files that this combination deploys, parsed; with an external Redis there is none for Redis."""
+    files = {name: yaml.safe_load(text) for name, text in texts.items() if name.endswith(".stack.yml")}
+    return {name: document for name, document in files.items() if document["services"]}
+
+
+def services(texts: Rendered) -> dict[str, dict[str, Any]]:
+    """Return the services of all stacks by name."""
+    return {name: service for document in stacks(texts).values() for name, service in document["services"].items()}
+
+
+def test_every_template_is_rendered_for_every_combination(rendered: dict[str, Rendered]) -> None:
+    assert {"standalone", "independent", "external"} <= set(TOPOLOGIES)
+    assert set(rendered) == set(COMBINATIONS)
+    for texts in rendered.values():
+        assert sorted(texts) == TEMPLATES
+
+
+def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
+    """But for what Swarm itself fills in, such as {{.Task.Slot}}."""
+    for name, text in combination[1].items():
+        assert re.findall(r"\{\{(?!\.)|\{%", text) == [], name
+
+
+def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
+    """What does not depend on the combination is the same text: a date or a random value would restart every task."""
+    name, texts = combination
+    if name not in ("old-engine", "encrypted"):
+        assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
+
+
+def test_stacks_have_no_version_key(combination: tuple[str, Rendered]) -> None:
+    for document in stacks(combination[1]).values():
+        assert "version" not in document
+
+
+def test_every_service_is_confined(combination: tuple[str, Rendered]) -> None:
+    for name, service in services(combination[1]).items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits["pids"] > 0, name
+        assert re.fullmatch(r"\d+[MG]", limits["memory"]), name
+        assert "privileged" not in service, name
+        assert "cap_add" not in service, name
+
+
+def test_every_service_has_a_health_check_and_time_to_stop(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    for service in services(texts).values():
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        # Debian 12's engine refuses a stack file that has it.
+        assert ("start_interval" in service["healthcheck"]) == (COMBINATIONS[name]["engine"] == NEW_ENGINE)
+        assert int(service["stop_grace_period"].removesuffix("s")) >= 10
+
+
+def test_the_app_starts_new_replicas_first_and_rolls_back(combination: tuple[str, Rendered]) -> None:
+    app = services(combination[1])["app"]
+    update = app["deploy"]["update_config"]
+    assert (update["order"], update["failure_action"]) == ("start-first", "rollback")
+    assert app["deploy"]["replicas"] == 4
+    assert app["deploy"]["resources"]["limits"]["cpus"] == "1"
+    # A failing health check must be seen while the update is watched.
+    health = app["healthcheck"]
+    seconds = {key: int(value.removesuffix("s")) for key, value in health.items() if key in ("interval", "timeout")}
+    assert int(update["monitor"].removesuffix("s")) > seconds["interval"] * health["retries"]
+    drain = int(app["environment"]["COUNTER_DRAIN_SECONDS"])
+    assert int(app["stop_grace_period"].removesuffix("s")) > drain
+
+
+def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: tuple[str, Rendered]) -> None:
+    found = {name: service for name, service in services(combination[1]).items() if name.startswith("redis-")}
+    assert bool(found) == ("external" not in combination[0])
+    for name, service in found.items():
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert service["deploy"]["replicas"] == 1
+        assert service["deploy"]["update_config"]["order"] == "stop-first"
+        assert service["volumes"] == [f"{name}:/data"]
+        assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
+        assert "ports" not in service
+    assert len({service["volumes"][0] for service in found.values()}) == len(found)
+
+
+def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
+    port = {"published": 8080, "protocol": "tcp"}
+    if name.endswith("-mesh"):
+        assert published == {"app": [port | {"target": 8000, "mode": "ingress"}]}
+        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "vip"
+        assert "edge" not in services(texts)
+    else:
+        assert published == {"edge": [port | {"target": 8080, "mode": "host"}]}
+        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
+        assert services(texts)["edge"]["deploy"]["mode"] == "global"
+        assert services(texts)["edge"]["deploy"]["update_config"]["order"] == "stop-first"
+
+
+def test_the_app_knows_the_redis_that_is_deployed(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    environment = services(texts)["app"]["environment"]
+    nodes = [key for key in services(texts) if key.startswith("redis-")]
+    assert environment["COUNTER_REDIS_NODES"] == ",".join(f"{node}:6379" for node in nodes)
+    assert environment["COUNTER_TOPOLOGY"] == COMBINATIONS[name].get("redis_topology", "standalone")
+    assert environment["COUNTER_EDGE"] == COMBINATIONS[name].get("edge", "proxy")
+
+
+def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
+    combination: tuple[str, Rendered],
+) -> None:
+    for document in stacks(combination[1]).values():
+        for kind in ("secrets", "configs"):
+            for key, value in document.get(kind, {}).items():
+                assert re.search(r"-[0-9a-f]{12}$", value["name"]), key
+        for service in document["services"].values():
+            assert "secret" not in service.get("environment", {}).values()
+            for use in service.get("secrets", []):
+                assert use["mode"] == 0o400
+
+
+def test_overlays_are_encrypted_when_asked(rendered: dict[str, Rendered]) -> None:
+    for name, texts in rendered.items():
+        for document in stacks(texts).values():
+            own = [network for network in document["networks"].values() if not network.get("external")]
+            options = [network.get("driver_opts", {}).get("encrypted") for network in own]
+            assert options == ["true" if name == "encrypted" else None] * len(own)
+
+
+@pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
+def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_path: Path) -> None:
+    name, texts = combination
+    for stack in stacks(texts):
+        path = tmp_path / stack
+        path.write_text(texts[stack])
+        done = run("docker", "stack", "config", "--compose-file", path)
+        assert done.returncode == 0, f"{name} {stack}: {done.stderr}"
+        assert not done.stderr, done.stderr
+
+
+def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path) -> None:
+    haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    assert haproxy, "the package haproxy is missing; ./counter test installs it"
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(rendered["standalone-proxy"]["haproxy.cfg"])
+    done = run(haproxy, "-c", "-f", path)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr.upper(), done.stderr
+
+
+def test_redis_runs_with_its_configuration_and_gives_the_app_no_more_than_it_needs(
+    rendered: dict[str, Rendered], tmp_path: Path
+) -> None:
+    texts = rendered["standalone-proxy"]
+    config = texts["redis.conf"]
+    for there, here in (("dir /data", f"dir {tmp_path}"), ("/run/secrets/users.acl", f"{tmp_path}/users.acl")):
+        assert there in config
+        config = config.replace(there, here)
+    (tmp_path / "redis.conf").write_text(config)
+    (tmp_path / "users.acl").write_text(texts["users.acl"])
+    socket = tmp_path / "s"
+    command = ["redis-server", str(tmp_path / "redis.conf"), "--port", "0", "--unixsocket", str(socket)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            app = Redis(unix_socket_path=str(socket), username="counter", password="secret", decode_responses=True)  # noqa: S106
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    app.ping()
+                    break
+                except NotConnected:
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.05)
+            # Replicas that were started before the password changed go on with the one before.
+            former = Redis(unix_socket_path=str(socket), username="counter", password="former")  # noqa: S106
+            assert former.ping()
+            assert app.incr("{a}:value") == 1
+            assert app.eval("return redis.call('INCR', KEYS[1])", 1, "{a}:value") == 2
+            assert app.wait(0, 1) == 0
+            assert app.info("server")["redis_version"]
+            for refused in (
+                ["FLUSHALL"],
+                ["CONFIG", "GET", "*"],
+                ["KEYS", "*"],
+                ["SHUTDOWN"],
+                ["ACL", "LIST"],
+            ):
+                with pytest.raises(NoPermissionError):
+                    app.execute_command(*refused)
+            with pytest.raises(Exception, match="Authentication required"):
+                Redis(unix_socket_path=str(socket)).ping()
+        finally:
+            server.terminate()
