@@ -14,8 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT, results_by_host, run
 from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import NoPermissionError
 
 TEMPLATES = sorted(path.stem for path in (ROOT / "templates").glob("*.j2"))
 RULES = (ROOT / "roles/preflight/vars/main/variables.yml").read_text(encoding="utf-8")
@@ -248,7 +248,7 @@ def test_redis_runs_with_its_configuration_and_gives_the_app_no_more_than_it_nee
             ):
                 with pytest.raises(NoPermissionError):
                     app.execute_command(*refused)
-            with pytest.raises(Exception, match="Authentication required"):
-                Redis(unix_socket_path=str(socket)).ping()
+            with pytest.raises(AuthenticationError):
+                Redis(unix_socket_path=str(socket), protocol=2).ping()
         finally:
             server.terminate()
