@@ -22,7 +22,7 @@ from pathlib import Path
 APP = Path(__file__).resolve().parents[1]
 sys.path.append(str(APP / "tests"))
 
-from processes import Gunicorn, Process, RedisServer, free_port, running, wait_until  # noqa: E402
+from processes import Gunicorn, Process, RedisServer, free_port, listens, running, wait_until  # noqa: E402
 
 CONNECTIONS = 64
 THREADS = 32
@@ -133,6 +133,7 @@ def run(rounds: int, seconds: int) -> tuple[list[Arm], list[Sample]]:
         for server in (ours, durable, *baselines.values()):
             server.up()
         sample.start()
+        wait_until("the sample", lambda: listens(sample_port))
         increment = "/api/counters/bench/increment"
         arms = [
             Arm("hello", baselines["hello"].url, "Flask hello, gunicorn", baselines["hello"]),

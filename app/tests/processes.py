@@ -38,6 +38,15 @@ def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 15.0) -> T
     raise AssertionError(f"waited {seconds} s for {what}; last seen: {last!r}")
 
 
+def listens(port: int) -> bool:
+    """Tell whether something accepts connections on a port of 127.0.0.1."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
+
+
 _handed_out: set[int] = set()
 
 
@@ -162,11 +171,7 @@ class Gunicorn(Process):
         return self
 
     def listening(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1):
-                return True
-        except OSError:
-            return False
+        return listens(self.port)
 
     def kill(self) -> None:
         """``kill -9`` of the workers too: gunicorn's own would go on without their master for a moment."""
