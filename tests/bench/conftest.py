@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from locations import RECORDED, ROOT
@@ -23,6 +24,9 @@ from bench.summary import summarise
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A busy machine is slow, not wrong.
+    hypothesis.settings.register_profile("bench", deadline=None)
+    hypothesis.settings.load_profile("bench")
     config.addinivalue_line("markers", "live: runs real Locust for some seconds (about a minute for all of them)")
 
 

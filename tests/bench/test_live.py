@@ -56,7 +56,6 @@ def test_one_redis_counts_exactly_and_the_page_is_counted_too(start_counter: Cal
     assert [entry["state"] for entry in measured["ledger"]] == ["exact", "exact"]
     assert min(entry["gain"] for entry in measured["ledger"]) > 0
     assert {row["request"] for row in measured["by_request"]} == {"page", "increment", "read"}
-    assert measured["seconds"] == 4
 
 
 def test_independent_nodes_fail_on_the_ledger(start_counter: Callable[[int], str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 from bench.baseline import compare
+from bench.comparison import write
 from bench.summary import SCHEMA, summarise
 
 from locations import RECORDED, ROOT
@@ -44,6 +45,31 @@ def test_busy_machine_is_inconclusive(recorded: Callable[[str], dict[str, Any]])
     verdict = recorded("busy-machine")["verdict"]
     assert verdict["result"] == "INCONCLUSIVE"
     assert {check["rule"] for check in verdict["checks"] if check["passed"] is False} == {"machine CPU", "efficiency"}
+
+
+def test_independent_nodes_lose_acknowledged_increments(recorded: Callable[[str], dict[str, Any]]) -> None:
+    """Recorded on a swarm: three Redis nodes that do not replicate. The loss is a FAIL however busy the machine was."""
+    summary = recorded("independent")
+    assert summary["verdict"]["result"] == "FAIL"
+    assert {entry["state"] for arm in summary["arms"] for entry in arm["ledger"]} == {"lost"}
+    assert 0.5 < summary["totals"]["lost"] / summary["totals"]["acknowledged"] < 0.8
+
+
+def test_comparison_shows_what_each_variant_loses(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    for name in ("busy-machine", "independent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(recorded(name)))
+    said = write(tmp_path)
+    assert "standalone with edge proxy" in said
+    assert f"{recorded('independent')['totals']['lost']:,} of" in said
+    page = (tmp_path / "report.html").read_text()
+    assert f'<data value="{recorded("independent")["totals"]["lost"]}">' in page
+    assert "https://" not in page
+
+
+def test_comparison_without_any_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run ended with a summary"):
+        write(tmp_path)
 
 
 def test_run_that_broke_off_keeps_what_was_measured(copy_of: Callable[[str], Path]) -> None:
