@@ -71,6 +71,20 @@ def test_every_figure_is_that_of_the_summary(summary: dict[str, Any], page: Page
         assert shown == FORMATS[str(attributes["data-format"])](value)
 
 
+def test_what_is_shown_is_the_value_rounded(page: Page) -> None:
+    """Independently of the formats: read the number back, and allow half a unit of its last digit."""
+    for attributes, shown in page.figures:
+        value = json.loads(str(attributes["value"]))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            assert shown == str(value)
+            continue
+        number = shown.replace(",", "").rstrip("%")
+        decimals = len(number.partition(".")[2].partition("e")[0])
+        unit = 10.0 ** (float(number.partition("e")[2] or 0) - decimals)
+        expected = value * 100 if shown.endswith("%") else value
+        assert abs(float(number) - expected) <= 0.5001 * unit
+
+
 def test_every_sentence_is_that_of_the_summary(summary: dict[str, Any], page: Page) -> None:
     assert page.texts
     for path, shown in page.texts:
