@@ -27,20 +27,30 @@ def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
         yield found.up()
 
 
-def drill(server: Gunicorn, fault: Callable[[], object], *, after: float, keys: bool = True) -> Path:
-    """Record a second of load, the fault, and some seconds after it."""
+def drill(server: Gunicorn, fault: Callable[[], object], *, keys: bool = True) -> Path:
+    """Record some load, the fault, and load again."""
     out = server.log.with_suffix(".jsonl")
     stop = threading.Event()
+
+    def more(count: int) -> None:
+        wanted = acknowledged(out) + count
+        wait_until(f"{count} more increments", lambda: acknowledged(out) >= wanted, 60)
+
     with ThreadPoolExecutor(1) as pool:
         recording = pool.submit(record, Plan(server.url, "drill", 16, 120, out, keys=keys), stop)
         try:
-            time.sleep(1)
+            wait_until("the recorder", out.exists)
+            more(200)
             fault()
-            time.sleep(after)
+            more(400)  # so that every client has finished what the fault interrupted
         finally:
             stop.set()
         recording.result(90)
     return out
+
+
+def acknowledged(out: Path) -> int:
+    return out.read_text().count('"outcome": "ok"')
 
 
 def judged(out: Path, redis: RedisServer | None = None, *, expect_switch: bool = False) -> Result:
@@ -54,7 +64,7 @@ def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet) 
     server = Gunicorn(tmp_path, **redis_set.environ(), HISTORY_LOG="1")
     with running(server):
         primary = redis_set.primary()
-        out = drill(server.up(), primary.kill, after=6)
+        out = drill(server.up(), primary.kill)
         primary.up()
         result = judged(out, redis_set.healed(), expect_switch=True)
     assert result.verdict is Verdict.PASS, result
@@ -75,7 +85,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
         primary.kill()
 
     with running(server):
-        result = judged(drill(server.up(), fault, after=6), expect_switch=True)
+        result = judged(drill(server.up(), fault), expect_switch=True)
     assert result.verdict is Verdict.FAIL
     assert result.lost > 0
     assert {1, 4} <= {violation.invariant for violation in result.violations}
@@ -84,7 +94,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
 def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]) -> None:
     server = Gunicorn(tmp_path, TOPOLOGY="independent", REDIS_NODES=addresses(three_servers))
     with running(server):
-        result = judged(drill(server.up(), lambda: None, after=2))
+        result = judged(drill(server.up(), lambda: None))
     assert result.verdict is Verdict.FAIL
     assert {1, 3, 4} <= {violation.invariant for violation in result.violations}
 
@@ -107,6 +117,6 @@ def test_clients_that_retry_need_keys(
     with running(replica, server):
         replica.up()
         wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
-        result = judged(drill(server.up(), fault, after=2, keys=keys), redis_server if keys else None)
+        result = judged(drill(server.up(), fault, keys=keys), redis_server if keys else None)
     assert result.verdict is verdict, result
     assert (result.doubled > 0) is not keys
