@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from processes import Gunicorn, RedisServer, running
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -64,6 +65,10 @@ def text(driver: WebDriver, element: str) -> str:
     return driver.find_element(By.ID, element).text
 
 
+def shows(driver: WebDriver, element: str, expected: str) -> bool:
+    return text(driver, element) == expected
+
+
 def wait_for(driver: WebDriver, what: str, condition: Callable[[], bool]) -> None:
     WebDriverWait(driver, 15).until(lambda _: condition(), what)
 
@@ -85,7 +90,7 @@ def test_a_click_counts_without_a_reload(browser: Open, gunicorn: Gunicorn, redi
     driver.execute_script("window.sameDocument = true")
     for expected in ("2", "3"):
         driver.find_element(By.ID, "button").click()
-        wait_for(driver, f"the value {expected}", lambda wanted=expected: text(driver, "value") == wanted)
+        wait_for(driver, f"the value {expected}", partial(shows, driver, "value", expected))
         wait_for(driver, "the button", lambda: driver.find_element(By.ID, "button").is_enabled())
     assert driver.execute_script("return window.sameDocument")
     assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#trail li")] == ["1 → 3", "1 → 2"]

@@ -56,7 +56,7 @@ def acknowledged(out: Path) -> int:
 def judged(out: Path, redis: RedisServer | None = None, *, expect_switch: bool = False) -> Result:
     history = load(out)
     if redis:
-        history = replace(history, log=frozenset(redis.client().smembers("{drill}:log")))
+        history = replace(history, log=frozenset(map(str, redis.client().smembers("{drill}:log"))))
     return check(history, expect_switch=expect_switch)
 
 

@@ -77,7 +77,8 @@ class SentinelSet:
 
         def agreed() -> RedisServer | None:
             named = [one.client().sentinel_get_master_addr_by_name(self.name) for one in self.sentinels]
-            return next((node for node in self.nodes if all(int(port) == node.port for _, port in named)), None)
+            ports = {int(address[1]) if isinstance(address, tuple) else 0 for address in named}
+            return next((node for node in self.nodes if ports == {node.port}), None)
 
         found = wait_until("the Sentinels to agree", agreed)
         assert found
