@@ -19,11 +19,12 @@ RUN --mount=type=secret,id=ca \
     && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
        install --require-hashes -r /tmp/requirements.txt
 COPY app/counter /opt/counter/lib/app/counter
-RUN python3 -m compileall -q /opt/counter/lib
+RUN python3 -m compileall -q -o 2 /opt/counter/lib
 
 FROM python AS app
 COPY --from=app-packages /opt/counter /opt/counter
-ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib/app PYTHONUNBUFFERED=1
+# Without docstrings and with few memory arenas a replica needs about 8 MiB less.
+ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib/app PYTHONUNBUFFERED=1 PYTHONOPTIMIZE=2 MALLOC_ARENA_MAX=2
 USER 10001:10001
 EXPOSE 8000
 # Exec form: gunicorn is process 1 and gets SIGTERM itself, which starts its drain.
