@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from processes import Gunicorn, RedisServer, running
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
@@ -70,7 +71,8 @@ def shows(driver: WebDriver, element: str, expected: str) -> bool:
 
 
 def wait_for(driver: WebDriver, what: str, condition: Callable[[], bool]) -> None:
-    WebDriverWait(driver, 15).until(lambda _: condition(), what)
+    # While another page loads, an element that was found can be gone before it is read.
+    WebDriverWait(driver, 15, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: condition(), what)
 
 
 def picture(driver: WebDriver, name: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,6 @@ import yaml
 from conftest import ROOT, results_by_host, run
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
-from redis.exceptions import ConnectionError as NotConnected
 
 TEMPLATES = sorted(path.stem for path in (ROOT / "templates").glob("*.j2"))
 RULES = (ROOT / "roles/preflight/vars/main/variables.yml").read_text(encoding="utf-8")
@@ -209,46 +212,76 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
     assert "WARNING" not in done.stderr.upper(), done.stderr
 
 
-def test_redis_runs_with_its_configuration_and_gives_the_app_no_more_than_it_needs(
-    rendered: dict[str, Rendered], tmp_path: Path
-) -> None:
-    texts = rendered["standalone-proxy"]
-    config = texts["redis.conf"]
+# What the app asks of Redis: every endpoint, once.
+USE_THE_APP = """
+import json, sys
+from counter.application import create_app
+from counter.config import Config
+app = create_app(Config.from_env()).test_client()
+answers = [
+    app.post("/api/counters/demo/increment"),
+    app.post("/api/counters/demo/increment", headers={"Idempotency-Key": "key-1"}),
+    app.post("/api/counters/demo/increment", headers={"Idempotency-Key": "key-1"}),
+    *(app.get(path) for path in ("/api/counters/demo", "/", "/readyz", "/metrics", "/api/store")),
+]
+json.dump([[answer.status_code for answer in answers], answers[3].json["value"], answers[-1].json], sys.stdout)
+"""
+
+
+@pytest.fixture
+def redis(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[int]:
+    """Run Redis with its rendered configuration and users; return its port."""
+    config = rendered["standalone-proxy"]["redis.conf"]
     for there, here in (("dir /data", f"dir {tmp_path}"), ("/run/secrets/users.acl", f"{tmp_path}/users.acl")):
         assert there in config
         config = config.replace(there, here)
     (tmp_path / "redis.conf").write_text(config)
-    (tmp_path / "users.acl").write_text(texts["users.acl"])
-    socket = tmp_path / "s"
-    command = ["redis-server", str(tmp_path / "redis.conf"), "--port", "0", "--unixsocket", str(socket)]
+    (tmp_path / "users.acl").write_text(rendered["standalone-proxy"]["users.acl"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = ["redis-server", str(tmp_path / "redis.conf"), "--bind", "127.0.0.1", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
-            app = Redis(unix_socket_path=str(socket), username="counter", password="secret", decode_responses=True)  # noqa: S106
-            deadline = time.monotonic() + 10
-            while True:
-                try:
-                    app.ping()
-                    break
-                except NotConnected:
-                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                    time.sleep(0.05)
-            # Replicas that were started before the password changed go on with the one before.
-            former = Redis(unix_socket_path=str(socket), username="counter", password="former")  # noqa: S106
-            assert former.ping()
-            assert app.incr("{a}:value") == 1
-            assert app.eval("return redis.call('INCR', KEYS[1])", 1, "{a}:value") == 2
-            assert app.wait(0, 1) == 0
-            assert app.info("server")["redis_version"]
-            for refused in (
-                ["FLUSHALL"],
-                ["CONFIG", "GET", "*"],
-                ["KEYS", "*"],
-                ["SHUTDOWN"],
-                ["ACL", "LIST"],
-            ):
-                with pytest.raises(NoPermissionError):
-                    app.execute_command(*refused)
-            with pytest.raises(AuthenticationError):
-                Redis(unix_socket_path=str(socket), protocol=2).ping()
+            deadline = time.monotonic() + 20
+            while "Ready to accept connections" not in (tmp_path / "log").read_text():
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.05)
+            yield port
         finally:
-            server.terminate()
+            server.kill()
+
+
+def test_the_app_may_do_all_that_it_does(redis: int, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    done = run(
+        sys.executable,
+        "-c",
+        USE_THE_APP,
+        PYTHONPATH=str(ROOT / "app"),
+        COUNTER_REDIS_NODES=f"127.0.0.1:{redis}",
+        COUNTER_REDIS_PASSWORD_FILE=str(tmp_path / "password"),
+    )
+    assert done.returncode == 0, done.stderr
+    statuses, value, store = json.loads(done.stdout)
+    assert statuses == [200] * len(statuses)
+    # The third repeated the second.
+    assert value == 2
+    (node,) = store["nodes"]
+    assert (node["reachable"], node["role"]) == (True, "primary")
+    assert {"demo": 2, "visits": 1}.items() <= store["counters"].items()
+
+
+def test_the_app_may_do_nothing_else(redis: int) -> None:
+    # Replicas that were started before the password changed go on with the one before.
+    for password in ("secret", "former"):
+        app = Redis(port=redis, username="counter", password=password)
+        assert app.incr("{a}:value") >= 1
+    for refused in ("FLUSHALL", "CONFIG GET *", "KEYS *", "SHUTDOWN", "ACL LIST", "REPLICAOF NO ONE", "GET elsewhere"):
+        with pytest.raises(NoPermissionError):
+            app.execute_command(*refused.split())
+    with pytest.raises(AuthenticationError):
+        Redis(port=redis, username="counter", password="wrong").ping()  # noqa: S106
+    with pytest.raises(AuthenticationError):
+        Redis(port=redis, protocol=2).ping()
