@@ -5,7 +5,7 @@ python -m bench guard RUN COMMAND   runs COMMAND should the playbook be interrup
 python -m bench ceiling RUN         what Locust itself reaches, into the manifest
 python -m bench arm RUN NAME        runs one arm
 python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
-python -m bench compare DIRECTORY   one page over the runs in it (topologies, edges)
+python -m bench compare DIRECTORY   one page over the runs in it (topologies, edges); the exit code is that of the worst
 """
 
 import argparse
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("command", nargs="+")
     step = steps.add_parser("compare")
     step.add_argument("directory", type=Path, help="directory that holds the runs")
+    step.add_argument("--strict", action="store_true", help="INCONCLUSIVE is not good enough")
     options = parser.parse_args(arguments)
     try:
         return STEPS[options.step](options)
@@ -137,9 +138,10 @@ def report_step(options: argparse.Namespace) -> int:
 
 
 def compare_step(options: argparse.Namespace) -> int:
-    """One page over several runs."""
-    print(comparison.write(options.directory))
-    return 0
+    """One page over several runs; the exit code is that of the worst."""
+    summaries = comparison.read(options.directory)
+    print(comparison.write(summaries, options.directory))
+    return verdict.exit_code(verdict.worst(summary["verdict"]["result"] for summary in summaries), options.strict)
 
 
 def _read(run: Path) -> tuple[dict[str, Any], Settings]:

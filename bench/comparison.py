@@ -54,11 +54,16 @@ def sentence(found: Sequence[dict[str, Any]]) -> str:
     return "; ".join(parts) + "."
 
 
-def write(directory: Path) -> str:
-    """Write report.html and comparison.json over the runs in ``directory``; the sentence. Raises ValueError without any."""
+def read(directory: Path) -> list[dict[str, Any]]:
+    """Summaries of the runs in ``directory``. Raises ValueError without any."""
     summaries = [json.loads(path.read_text()) for path in sorted(directory.glob("*/summary.json")) if not path.parent.is_symlink()]
     if not summaries:
         raise ValueError(f"{directory}: no run ended with a summary; see the output of the commands above")
+    return summaries
+
+
+def write(summaries: Sequence[dict[str, Any]], directory: Path) -> str:
+    """Write report.html and comparison.json into ``directory``; the sentence."""
     found = rows(summaries)
 
     def cell(value: Any, form: str = "plain") -> Markup:

@@ -42,6 +42,11 @@ def decide(checks: Iterable[Check]) -> Result:
     return "FAIL" if "objective" in failed else "PASS"
 
 
+def worst(results: Iterable[Result]) -> Result:
+    """The worst of several verdicts; PASS when there are none."""
+    return max(results, key=["PASS", "INCONCLUSIVE", "FAIL"].index, default="PASS")
+
+
 def exit_code(result: Result, strict: bool) -> int:
     """0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE when ``strict``, otherwise 0 for it."""
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2 if strict else 0}[result]

@@ -8,8 +8,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from bench.__main__ import main
 from bench.baseline import compare
-from bench.comparison import write
+from bench.comparison import read, write
 from bench.summary import SCHEMA, summarise
 
 from locations import RECORDED, ROOT
@@ -59,7 +60,7 @@ def test_comparison_shows_what_each_variant_loses(recorded: Callable[[str], dict
     for name in ("busy-machine", "independent"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps(recorded(name)))
-    said = write(tmp_path)
+    said = write(read(tmp_path), tmp_path)
     assert "standalone with edge proxy" in said
     assert f"{recorded('independent')['totals']['lost']:,} of" in said
     page = (tmp_path / "report.html").read_text()
@@ -67,9 +68,19 @@ def test_comparison_shows_what_each_variant_loses(recorded: Callable[[str], dict
     assert "https://" not in page
 
 
+@pytest.mark.parametrize(("runs", "options", "code"), [(RUNS, [], 1), (["busy-machine"], [], 0), (["busy-machine"], ["--strict"], 2)])
+def test_comparison_ends_with_the_worst_verdict(
+    recorded: Callable[[str], dict[str, Any]], tmp_path: Path, runs: list[str], options: list[str], code: int
+) -> None:
+    for name in runs:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(recorded(name)))
+    assert main(["compare", str(tmp_path), *options]) == code
+
+
 def test_comparison_without_any_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run ended with a summary"):
-        write(tmp_path)
+        read(tmp_path)
 
 
 def test_run_that_broke_off_keeps_what_was_measured(copy_of: Callable[[str], Path]) -> None:
