@@ -15,34 +15,24 @@ from counter.store.client import client, connection_options, node_states
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import COUNTERS, Failure, value_key
-from counter.store.sentinel import replicated_promise, replicated_warning
+from counter.store.replicated import Replicated
 from counter.store.types import Description, UnavailableError
 
 ASK_SECONDS = 0.5
 
 
-class ClusterRoute:
+class ClusterRoute(Replicated):
     """Each key goes to the primary of its slot, on a lane of its own: a group commit per node."""
 
     def __init__(self, config: Config) -> None:
         """Take some nodes' addresses; the cluster names the others."""
-        self._config = config
+        super().__init__(config)
         self._options = connection_options(config)
         self._ask_options = self._options | {"socket_connect_timeout": ASK_SECONDS, "socket_timeout": ASK_SECONDS}
         self._refreshing = threading.Lock()
         self._stale = True
         self._slots: list[tuple[int, int, Address]] = []
         self._lanes: dict[Address, Lane] = {}
-
-    @property
-    def promise(self) -> str:
-        """See ``Store.promise``."""
-        return replicated_promise(self._config)
-
-    @property
-    def warning(self) -> str | None:
-        """See ``Store.warning``."""
-        return replicated_warning(self._config)
 
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of the key's slot."""

@@ -7,23 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from counter.config import Address, Config, WriteConcern
+from counter.config import Address, Config
 from counter.store.client import client, connection_options
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
+from counter.store.replicated import Replicated
 from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
 ASK_SECONDS = 0.5
 
 
-class SentinelRoute:
+class SentinelRoute(Replicated):
     """Everything goes to the primary that the best informed Sentinel names."""
 
     def __init__(self, config: Config) -> None:
         """Take the Sentinels' and the nodes' addresses."""
-        self._config = config
+        super().__init__(config)
         self._options = connection_options(config)
         self._sentinel_options = self._options | {
             "socket_connect_timeout": ASK_SECONDS,
@@ -33,16 +34,6 @@ class SentinelRoute:
         self._asked: dict[Address, Future[tuple[int, Address]]] = {}
         link = Link(self._locate, self._options, acks=config.required_acks, log=config.history_log)
         self._lane = Lane(link, limit=config.queue_limit)
-
-    @property
-    def promise(self) -> str:
-        """See ``Store.promise``."""
-        return replicated_promise(self._config)
-
-    @property
-    def warning(self) -> str | None:
-        """See ``Store.warning``."""
-        return replicated_warning(self._config)
 
     def lane(self, key: str) -> Lane:
         """Return the only lane: it moves with the primary."""
@@ -88,22 +79,3 @@ class SentinelRoute:
             pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
             facts, (host, port) = pipeline.execute()
         return int(facts[facts.index("config-epoch") + 1]), Address(host, int(port))
-
-
-def replicated_promise(config: Config) -> str:
-    """Say what an acknowledged increment survives where a primary has replicas."""
-    acks, replicas = config.required_acks, config.replicas_per_primary
-    if acks == 0:
-        return "An acknowledged increment is on the disk of the primary only: a failover may lose it."
-    survives = "the loss of any one node" if acks < replicas else "the loss of all nodes but one"
-    if replicas == 1:
-        survives = "the loss of either node"
-    copies = f"{acks} of {replicas} replicas" if acks < replicas else f"all {replicas} replicas"
-    return f"An acknowledged increment is on the disk of the primary and of {copies}: it survives {survives}."
-
-
-def replicated_warning(config: Config) -> str | None:
-    """Warn of a write concern that a failover does not respect."""
-    if config.write_concern is WriteConcern.NONE:
-        return "Write concern none: acknowledged increments may be lost when the primary fails."
-    return None

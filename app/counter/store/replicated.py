@@ -1,0 +1,32 @@
+"""What the topologies whose primaries have replicas say of themselves."""
+
+from __future__ import annotations
+
+from counter.config import Config, WriteConcern
+
+
+class Replicated:
+    """Base of the routes to such topologies."""
+
+    def __init__(self, config: Config) -> None:
+        """Take what the write concern asks for."""
+        self._config = config
+
+    @property
+    def promise(self) -> str:
+        """See ``Store.promise``: what an acknowledged increment survives."""
+        acks, replicas = self._config.required_acks, self._config.replicas_per_primary
+        if acks == 0:
+            return "An acknowledged increment is on the disk of the primary only: a failover may lose it."
+        survives = "the loss of any one node" if acks < replicas else "the loss of all nodes but one"
+        if replicas == 1:
+            survives = "the loss of either node"
+        copies = f"{acks} of {replicas} replicas" if acks < replicas else f"all {replicas} replicas"
+        return f"An acknowledged increment is on the disk of the primary and of {copies}: it survives {survives}."
+
+    @property
+    def warning(self) -> str | None:
+        """See ``Store.warning``: a write concern that a failover does not respect."""
+        if self._config.write_concern is WriteConcern.NONE:
+            return "Write concern none: acknowledged increments may be lost when the primary fails."
+        return None
