@@ -20,7 +20,6 @@ options:
     type: int
     default: 0
     description: How long to wait in seconds; with 0 the state is returned as it is and nothing fails.
-  ended: {type: list, elements: str, default: [], description: Ids of tasks that had ended before the deployment.}
 attributes:
   check_mode: {support: full}
 """
@@ -63,15 +62,13 @@ LOG_LINES = 15
 POLL_SECONDS = 1.0
 
 
-def look(
-    client: docker.APIClient, stack: str, document: dict | None, ended: frozenset[str], nodes: list[dict]
-) -> list[ServiceState]:
+def look(client: docker.APIClient, stack: str, document: dict | None, nodes: list[dict]) -> list[ServiceState]:
     """Return the state of each service of the stack, and of each that the file names but the swarm lacks."""
     label = f"com.docker.stack.namespace={stack}"
     services = {service["Spec"]["Name"]: service for service in client.services(filters={"label": label})}
     tasks = client.tasks(filters={"label": label})
     states = {
-        name: observe(service, [task for task in tasks if task["ServiceID"] == service["ID"]], nodes, ended)
+        name: observe(service, [task for task in tasks if task["ServiceID"] == service["ID"]], nodes)
         for name, service in services.items()
     }
     if document is not None:
@@ -124,14 +121,12 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "file": {"type": "path"},
             "timeout": {"type": "int", "default": 0},
-            "ended": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker and python3-yaml on this host")
     stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
-    ended = frozenset(module.params["ended"])
     document = None
     if path:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -139,7 +134,7 @@ def main() -> None:
     started = time.monotonic()
     while True:
         nodes = client.nodes()
-        states = look(client, stack, document, ended, nodes)
+        states = look(client, stack, document, nodes)
         failures = [state for state in states if state.failure]
         pending = [state for state in states if state.pending]
         elapsed = time.monotonic() - started

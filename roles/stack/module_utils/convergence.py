@@ -107,10 +107,16 @@ def _task_row(task: dict, hosts: dict[str, str]) -> dict:
     }
 
 
-def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozenset[str] = frozenset()) -> ServiceState:
-    """Judge one service by its own specification.
+def _moment(timestamp: str) -> tuple[str, str]:
+    """Return an API timestamp as something that sorts: its nanoseconds have no trailing zeros, and may be missing."""
+    return timestamp[:19], timestamp[19:].strip(".Z").ljust(9, "0")
 
-    ``ignored`` holds ids of tasks that had ended before the deployment that is judged: they are no failure of its.
+
+def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState:
+    """Judge one service by its own specification, since it was last deployed.
+
+    Every deployment sets ``UpdatedAt``, even one that changes nothing; a rolling update sets it again as it goes on, but
+    notes its start. The managers make these times and ``CreatedAt`` of a task, so that they can be compared.
     """
     spec = service["Spec"]
     template = spec["TaskTemplate"]
@@ -127,6 +133,7 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozen
         spec["Mode"]["Replicated"]["Replicas"] if replicated else max(1, len({task.get("NodeID") for task in kept}))
     )
     status = service.get("UpdateStatus") or {}
+    deployed = _moment(status.get("StartedAt") or service["UpdatedAt"])
     state = ServiceState(
         name=spec["Name"],
         mode="replicated" if replicated else "global",
@@ -136,7 +143,11 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict], ignored: frozen
         update=status.get("State", ""),
         tasks=[_task_row(task, hosts) for task in tasks],
     )
-    failed = [task for task in tasks if task["Status"]["State"] in ("failed", "rejected") and task["ID"] not in ignored]
+    failed = [
+        task
+        for task in tasks
+        if task["Status"]["State"] in ("failed", "rejected") and _moment(task["CreatedAt"]) >= deployed
+    ]
     waiting = [task for task in kept if task["Status"].get("Err")]
     if failed or waiting:
         told = (failed or waiting)[0]
