@@ -1,4 +1,4 @@
-# The images of the project, one target each: app, redis, edge. All stand on one Debian base, so that a node keeps it once.
+# The images of the project, one target each: app, redis, redis-node, edge. All stand on one Debian base, so that a node keeps it once.
 # BASE is a Debian image from a registry, or one that roles/images made from Debian's packages.
 ARG BASE=debian:trixie-slim
 
@@ -40,6 +40,15 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 6379
 CMD ["redis-server", "/etc/redis.conf"]
+
+FROM redis AS redis-node
+# Redis where nodes replicate: the program in redis_node starts the server, and hands over before it stops.
+USER root
+COPY redis_node /opt/redis-node/redis_node
+RUN python3 -m compileall -q /opt/redis-node
+ENV PYTHONPATH=/opt/redis-node PYTHONUNBUFFERED=1
+USER 10002:10002
+CMD ["python3", "-m", "redis_node", "run"]
 
 FROM ${BASE} AS edge
 RUN apt-get update \

@@ -43,6 +43,7 @@ class Wanted:
     image: str
     replicas: int | None
     files: frozenset[str] = frozenset()
+    labels: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass
@@ -78,7 +79,8 @@ def wanted_services(stack: str, document: dict) -> list[Wanted]:
             for item in service.get(kind) or []
         }
         replicas = None if deploy.get("mode") == "global" else int(deploy.get("replicas", 1))
-        found.append(Wanted(f"{stack}_{key}", service["image"], replicas, frozenset(used)))
+        labels = frozenset((deploy.get("labels") or {}).items())
+        found.append(Wanted(f"{stack}_{key}", service["image"], replicas, frozenset(used), labels))
     return found
 
 
@@ -182,4 +184,6 @@ def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
         state.failure = f"it uses {sorted(_files(container))} instead of {sorted(wanted.files)}"
     elif wanted.replicas is not None and state.wanted != wanted.replicas:
         state.failure = f"it asks for {state.wanted} tasks instead of {wanted.replicas}"
+    elif missing := wanted.labels - spec.get("Labels", {}).items():
+        state.failure = f"it lacks the labels {sorted(missing)}"
     return state

@@ -1,0 +1,42 @@
+"""What the Sentinels say of the primary, and when it is believed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.settings import Address, Settings
+
+PRIMARY_NAME = "counter"
+
+
+class View(NamedTuple):
+    """What one Sentinel believes: ``epoch`` grows with each failover."""
+
+    epoch: int
+    primary: Address
+
+
+def view(settings: Settings, sentinel: Address) -> View:
+    """Ask one Sentinel; raises NoAnswerError.
+
+    The address comes second: in the middle of a failover MASTER shows the new epoch with the old address still.
+    """
+    epoch = int(ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)["config-epoch"])
+    host, port = ask(settings, sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)
+    return View(epoch, Address(str(host), int(port)))
+
+
+def views(settings: Settings) -> list[View]:
+    """Ask all Sentinels at once; those that do not answer are left out."""
+    answers = ask_all(settings.sentinels, lambda sentinel: view(settings, sentinel)).values()
+    return [answer for answer in answers if not isinstance(answer, NoAnswerError)]
+
+
+def believed(views: list[View], sentinels: int) -> Address | None:
+    """Return the primary that a majority of all Sentinels names with the highest epoch that any of them knows."""
+    if not views:
+        return None
+    (newest, count), *_ = Counter(view for view in views if view.epoch == max(views).epoch).most_common(1)
+    return newest.primary if count > sentinels // 2 else None

@@ -1,0 +1,122 @@
+"""A node that holds data, watched by Sentinels."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from redis_node import fence
+from redis_node.ask import NoAnswerError, ask, ask_all, info
+from redis_node.decision import Peer, Situation, Start, Wait, decide
+from redis_node.handover import hand_over
+from redis_node.quorum import views
+from redis_node.settings import Address, Settings
+from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+
+POLL_SECONDS = 0.3
+PATIENCE_SECONDS = 10.0
+"""For how long Sentinels may be starting before it counts that no majority of them answers."""
+
+
+def command(settings: Settings) -> Sequence[str]:
+    """Decide, write the configuration, and return the server's command."""
+    primary = _decided(settings)
+    config = settings.data / "redis.conf"
+    config.write_text(configuration(settings, primary), encoding="utf-8")
+    return ["redis-server", str(config)]
+
+
+def after_start(settings: Settings) -> None:
+    """Take writes as soon as the Sentinels know this node as the primary."""
+    if last_primary(settings) == settings.address:
+        _say(settings, fence.open_when_seen(settings))
+
+
+def before_stop(settings: Settings) -> None:
+    """Hand a primary's role to a replica."""
+    try:
+        said = hand_over(settings)
+    except NoAnswerError as error:
+        said = f"stops without handing over: {error}"
+    _say(settings, said)
+
+
+def role(settings: Settings) -> str:
+    """Return ``primary`` or ``replica``; raises NoAnswerError."""
+    return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
+
+
+def configuration(settings: Settings, primary: Address) -> str:
+    """Return what is this node's own. The server rewrites the file when a Sentinel changes its role."""
+    lines = [
+        f"include {settings.config}",
+        f"port {settings.address.port}",
+        f"replica-announce-ip {settings.address.host}",
+        f"replica-announce-port {settings.address.port}",
+        "masteruser replication",
+        f"masterauth {settings.passwords['replication']}",
+    ]
+    lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
+    return "\n".join(lines) + "\n"
+
+
+def last_primary(settings: Settings) -> Address | None:
+    """Return whom the configuration on the volume follows, this node itself if it was primary; None on a new volume."""
+    try:
+        lines = (settings.data / "redis.conf").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for words in map(str.split, lines):
+        if words[:1] == ["replicaof"]:
+            return Address(words[1].strip('"'), int(words[2]))
+    return settings.address
+
+
+def _decided(settings: Settings) -> Address:
+    """Ask until the decision is certain; every new reason is told in one line."""
+    began = time.monotonic()
+    last = ""
+    while True:
+        found = decide(_situation(settings, patient=time.monotonic() - began < PATIENCE_SECONDS))
+        match found:
+            case Start(primary, reason):
+                what = "primary" if primary == settings.address else f"replica of {primary}"
+                _say(settings, f"starts as {what}: {reason}")
+                return primary
+            case Wait(reason):
+                if reason != last:
+                    _say(settings, f"waits: {reason}")
+                last = reason
+        time.sleep(POLL_SECONDS)
+
+
+def _situation(settings: Settings, *, patient: bool) -> Situation:
+    def peer(address: Address) -> Peer:
+        facts = info(settings, address, "everything")
+        keys = sum(int(value.split("keys=")[1].split(",")[0]) for name, value in facts.items() if name.startswith("db"))
+        if facts["loading"] != "0":
+            raise NoAnswerError(f"{address}: loads its data")
+        return Peer(facts["role"] == "master", keys)
+
+    peers = ask_all(settings.peers, peer)
+    return Situation(
+        me=settings.address,
+        first=settings.nodes[0],
+        peers={address: None if isinstance(found, NoAnswerError) else found for address, found in peers.items()},
+        views=views(settings),
+        sentinels=len(settings.sentinels),
+        has_data=has_data(settings),
+        last_primary=last_primary(settings),
+        patient=patient,
+    )
+
+
+def has_data(settings: Settings) -> bool:
+    """Tell whether the volume holds an append-only file."""
+    return any((settings.data / "appendonlydir").glob("*.manifest"))
+
+
+def _say(settings: Settings, text: str) -> None:
+    sys.stderr.write(f"{settings.address}: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,81 @@
+"""A Sentinel: its configuration is written anew at each start, around what it has learned."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.quorum import PRIMARY_NAME, believed, views
+from redis_node.settings import Address, Settings
+from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+
+POLL_SECONDS = 0.3
+LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
+"""Directives that a Sentinel keeps in its file and that are taken over."""
+
+
+def command(settings: Settings) -> Sequence[str]:
+    """Write the configuration, and return the server's command; on a new volume, wait for a primary first."""
+    path = settings.data / "sentinel.conf"
+    learned = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
+    if not any(line.startswith("sentinel monitor ") for line in learned):
+        primary = _primary(settings)
+        learned = [f"sentinel monitor {PRIMARY_NAME} {primary.host} {primary.port} {len(settings.sentinels) // 2 + 1}"]
+    path.write_text(configuration(settings, learned), encoding="utf-8")
+    return ["redis-server", str(path), "--sentinel"]
+
+
+def after_start(settings: Settings) -> None:
+    """Do nothing."""
+
+
+def before_stop(settings: Settings) -> None:
+    """Do nothing: the others are a majority."""
+
+
+def role(settings: Settings) -> str:
+    """Return ``sentinel``; raises NoAnswerError."""
+    ask(settings, settings.address, "PING")
+    return "sentinel"
+
+
+def configuration(settings: Settings, learned: Sequence[str]) -> str:
+    """Return the shared configuration with this Sentinel's own part, and what it has learned.
+
+    What belongs to the primary follows the line that names it.
+    """
+    monitor = [line for line in learned if line.startswith("sentinel monitor ")]
+    own = [
+        f"port {settings.address.port}",
+        f"dir {settings.data}",
+        f"sentinel announce-ip {settings.address.host}",
+        f"sentinel announce-port {settings.address.port}",
+        "sentinel sentinel-user sentinel",
+        f"sentinel sentinel-pass {settings.passwords['sentinel']}",
+        *monitor,
+        f"sentinel auth-user {PRIMARY_NAME} sentinel",
+        f"sentinel auth-pass {PRIMARY_NAME} {settings.passwords['sentinel']}",
+    ]
+    shared = settings.config.read_text(encoding="utf-8").splitlines()
+    return "\n".join([*own, *shared, *(line for line in learned if line not in monitor)]) + "\n"
+
+
+def _primary(settings: Settings) -> Address:
+    """Return the primary that the other Sentinels believe in, or the only node that says it is one."""
+    last = ""
+    while True:
+        if known := believed(views(settings), len(settings.sentinels)):
+            return known
+        roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
+        primaries = [node for node, role in roles.items() if not isinstance(role, NoAnswerError) and role == "master"]
+        if len(primaries) == 1:
+            return primaries[0]
+        reason = f"waits: {len(primaries)} nodes say they are primary"
+        if reason != last:
+            sys.stderr.write(f"{settings.address}: {reason}\n")
+            sys.stderr.flush()
+        last = reason
+        time.sleep(POLL_SECONDS)

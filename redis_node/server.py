@@ -1,0 +1,38 @@
+"""The server as a child of this process: looked after, prepared for its stop, and ended with this process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+
+def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: Callable[[], None]) -> int:
+    """Run the server until it ends, and return its exit status.
+
+    ``after_start`` runs beside it. At SIGTERM or SIGINT ``before_stop`` runs first, while the server still serves; then
+    the server is told to stop.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        if child is None:
+            sys.exit(0)
+        if stopping:
+            return
+        stopping = True
+        try:
+            before_stop()
+        finally:
+            child.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    # A session of its own, since a terminal's interrupt goes to all processes of one; and killed when this process is.
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
+    threading.Thread(target=after_start, daemon=True).start()
+    return child.wait()

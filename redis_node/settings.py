@@ -1,0 +1,73 @@
+"""What a node is told from outside, once, by its environment and its secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """A TCP endpoint; ``str()`` gives ``host:port``."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return ``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``host:port``; raises ValueError."""
+        host, _, port = text.strip().rpartition(":")
+        return cls(host, int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``NODE_*`` of the environment, and the passwords from ``NODE_SECRETS``."""
+
+    kind: str
+    """The module that knows what this node does (see ``__main__``)."""
+    address: Address
+    """This node, as the others know it."""
+    nodes: tuple[Address, ...]
+    """All nodes that hold data, in the same order everywhere."""
+    sentinels: tuple[Address, ...]
+    data: Path
+    """Directory of the node's volume."""
+    config: Path
+    """The configuration that all nodes of this kind share."""
+    secrets: Path
+    passwords: Mapping[str, str] = field(repr=False)
+    """User of the nodes' ACL -> password, for the users that nodes log in as."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the environment; raises KeyError, ValueError or OSError for what is missing."""
+        secrets = Path(environ.get("NODE_SECRETS", "/run/secrets"))
+        return cls(
+            kind=environ["NODE_KIND"],
+            address=Address.parse(environ["NODE_ADDRESS"]),
+            nodes=_addresses(environ["NODE_NODES"]),
+            sentinels=_addresses(environ.get("NODE_SENTINELS", "")),
+            data=Path(environ.get("NODE_DATA", "/data")),
+            config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
+            secrets=secrets,
+            passwords={
+                path.name.removesuffix("_password"): path.read_text(encoding="utf-8").strip()
+                for path in secrets.glob("*_password")
+            },
+        )
+
+    @property
+    def peers(self) -> tuple[Address, ...]:
+        """The other nodes that hold data."""
+        return tuple(node for node in self.nodes if node != self.address)
+
+
+def _addresses(text: str) -> tuple[Address, ...]:
+    return tuple(Address.parse(part) for part in text.split(",") if part.strip())

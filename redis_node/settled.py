@@ -1,0 +1,50 @@
+"""Whether a replicated set could lose any one node without harm."""
+
+from __future__ import annotations
+
+from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.quorum import PRIMARY_NAME, view
+from redis_node.settings import Address, Settings
+
+
+def unsettled(settings: Settings) -> str:
+    """Return the first thing that is missing, or nothing.
+
+    One primary, whom every other node follows with all that it held when this began; and every Sentinel knows them all.
+    """
+    roles = ask_all(settings.nodes, lambda node: list(ask(settings, node, "ROLE")))
+    primaries: dict[Address, int] = {}
+    for node, role in roles.items():
+        if isinstance(role, NoAnswerError):
+            return str(role)
+        if role[0] == "master":
+            primaries[node] = int(role[1])
+    if len(primaries) != 1:
+        return f"{len(primaries)} nodes are primary: {', '.join(map(str, primaries)) or 'none'}"
+    ((primary, offset),) = primaries.items()
+    for node in (node for node in settings.nodes if node != primary):
+        try:
+            _, host, port, link, held = ask(settings, node, "ROLE")
+        except (NoAnswerError, ValueError) as error:
+            return f"{node}: {error}"
+        if Address(str(host), int(port)) != primary or link != "connected":
+            return f"{node} does not follow {primary} yet ({link} to {host}:{port})"
+        if int(held) < offset:
+            return f"{node} is behind {primary} by {offset - int(held)} bytes"
+    return _unsettled_sentinels(settings, primary)
+
+
+def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
+    for sentinel in settings.sentinels:
+        try:
+            if (named := view(settings, sentinel).primary) != primary:
+                return f"{sentinel} names {named}, but {primary} is the primary"
+            facts = ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
+        except NoAnswerError as error:
+            return str(error)
+        if facts["flags"] != "master":
+            return f"{sentinel} says of {primary}: {facts['flags']}"
+        known = int(facts["num-slaves"]), int(facts["num-other-sentinels"])
+        if known != (len(settings.nodes) - 1, len(settings.sentinels) - 1):
+            return f"{sentinel} knows {known[0]} replicas and {known[1]} other Sentinels"
+    return ""
