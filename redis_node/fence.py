@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 def open_when_seen(settings: Settings) -> str:
-    """Wait until a majority of the Sentinels sees this node as the sound primary, or it is a replica; take writes then."""
+    """Take writes once a majority of the Sentinels sees this node as the sound primary, or it is a replica."""
     while not (_is_replica(settings) or _is_seen(settings)):
         time.sleep(POLL_SECONDS)
     while True:

@@ -117,8 +117,8 @@ def _moment(timestamp: str) -> tuple[str, str]:
 def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState:
     """Judge one service by its own specification, since it was last deployed.
 
-    Every deployment sets ``UpdatedAt``, even one that changes nothing; a rolling update sets it again as it goes on, but
-    notes its start. The managers make these times and ``CreatedAt`` of a task, so that they can be compared.
+    Every deployment sets ``UpdatedAt``, even one that changes nothing; a rolling update sets it again as it goes on,
+    but notes its start. The managers make these times and ``CreatedAt`` of a task, so that they can be compared.
     """
     spec = service["Spec"]
     template = spec["TaskTemplate"]
