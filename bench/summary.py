@@ -270,7 +270,7 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
         parts.append(f"at {latency['rate_rps']:,.0f} requests/s p99 was {latency['corrected_ms']['p99']:,.0f} ms against {base['corrected_ms']['p99']:,.0f} ms")
     failed = [check for check in checks if check.passed is False]
     if failed:
-        parts.append("but " + "; ".join(_complaint(check) for check in failed))
+        parts.append(("but " if parts else "") + "; ".join(_complaint(check) for check in failed))
     else:
         parts.append(next(check.text for check in checks if check.rule == "ledger"))
     return f"{'; '.join(parts)}."
