@@ -94,9 +94,10 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
         assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
 
 
-def test_stacks_have_no_version_key(combination: tuple[str, Rendered]) -> None:
-    for document in stacks(combination[1]).values():
-        assert "version" not in document
+def test_only_an_old_engine_is_told_the_version_of_the_format(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    for document in stacks(texts).values():
+        assert document.get("version") == ("3.9" if name == "old-engine" else None)
 
 
 def test_every_service_is_confined(combination: tuple[str, Rendered]) -> None:
