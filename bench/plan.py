@@ -108,16 +108,16 @@ class Settings:
 def arms(settings: Settings) -> list[Arm]:
     """The arms in the order in which they run.
 
-    Phase S goes up and down again (1,4,4,1), so that a drift of the machine falls on both counts alike. Arms at the same ``position``
-    (one way up, or one way down) form the pairs of which ratios are taken. ``column`` is the place in ``replicas``, so that a
-    count can be compared with itself (an A/A run).
+    Phase S goes up and down again (1,4,4,1), so that a drift of the machine falls on both counts alike; a quick run only goes down,
+    to where phase L begins. Arms at the same ``position`` (one way up, or one way down) form the pairs of which ratios are taken.
+    ``column`` is the place in ``replicas``, so that a count can be compared with itself (an A/A run).
     """
     return list(_numbered(_ordered(settings), settings))
 
 
 def _ordered(settings: Settings) -> Iterator[dict[str, Any]]:
     columns = list(enumerate(settings.replicas))
-    for way in range(2 * settings.repeats):
+    for way in [1] if settings.quick else range(2 * settings.repeats):
         for column, replicas in columns if way % 2 == 0 else reversed(columns):
             yield {"phase": "S", "replicas": replicas, "column": column, "position": way}
     base = settings.replicas[0]

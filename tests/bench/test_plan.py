@@ -12,6 +12,10 @@ def test_default_order_is_abba_then_the_fixed_rate() -> None:
     assert [arm.name for arm in arms(Settings())] == ["S-r1-1", "S-r4-1", "S-r4-2", "S-r1-2", "L-r1-1", "L-r4-1"]
 
 
+def test_quick_run_goes_down_to_where_the_fixed_rate_begins() -> None:
+    assert [arm.name for arm in arms(Settings(quick=True))] == ["S-r4-1", "S-r1-1", "L-r1-1", "L-r4-1"]
+
+
 @given(COUNTS, st.integers(1, 3), st.lists(st.floats(0.1, 1), max_size=3))
 def test_every_way_has_every_column_and_the_next_way_is_its_mirror(counts: list[int], repeats: int, loads: list[float]) -> None:
     planned = arms(Settings(replicas=tuple(counts), repeats=repeats, curve_loads=tuple(loads)))
