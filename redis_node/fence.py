@@ -13,7 +13,7 @@ from redis_node.quorum import PRIMARY_NAME, believed, views
 from redis_node.settings import Address, Settings
 
 FENCED = "min-replicas-to-write 1000"
-"""A line of the configuration: Redis refuses writes (NOREPLICAS) while it has fewer replicas than this."""
+"""A line of the configuration: Redis refuses writes while it has fewer replicas than this."""
 OPEN = "1"
 POLL_SECONDS = 0.1
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, results_by_host, run
+from conftest import ROOT, render, run
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
@@ -37,8 +37,6 @@ Rendered = dict[str, str]
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     """Return, for each combination, the text of each template."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     hosts = {
         name: knobs
         | {
@@ -48,13 +46,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
         }
         for name, knobs in COMBINATIONS.items()
     }
-    inventory = site / "hosts.yml"
-    managers = {"managers": {"hosts": hosts}}
-    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
-    return {
-        host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
-        for host, result in results_by_host(Path(__file__).with_name("render.yml"), inventory).items()
-    }
+    return render(tmp_path_factory.mktemp("site"), hosts)
 
 
 @pytest.fixture(params=COMBINATIONS)
