@@ -94,7 +94,8 @@ def _decided(settings: Settings) -> Address:
 def _situation(settings: Settings, *, patient: bool) -> Situation:
     def peer(address: Address) -> Peer:
         facts = info(settings, address, "everything")
-        keys = sum(int(value.split("keys=")[1].split(",")[0]) for name, value in facts.items() if name.startswith("db"))
+        databases = [value for name, value in facts.items() if name.startswith("db") and name[2:].isdigit()]
+        keys = sum(int(value.partition("keys=")[2].partition(",")[0]) for value in databases)
         if facts["loading"] != "0":
             raise NoAnswerError(f"{address}: loads its data")
         return Peer(facts["role"] == "master", keys)

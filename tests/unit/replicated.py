@@ -50,28 +50,23 @@ def free_ports(count: int) -> list[int]:
 class Member:
     """One node or Sentinel: its volume, its secrets, its log, and its process while it runs."""
 
-    def __init__(self, directory: Path, kind: str, address: str, others: dict[str, str], config: str, acl: str) -> None:
-        self.kind, self.address = kind, address
+    def __init__(self, directory: Path, kind: str, address: str, others: dict[str, str], texts: dict[str, str]) -> None:
+        self.address = address
         self.port = int(address.rpartition(":")[2])
         self.volume = directory / "volume"
         self.log = directory / "log"
         secrets = directory / "secrets"
         for made in (self.volume, secrets):
             made.mkdir(parents=True)
-        acl_name = "sentinel.acl" if kind == "sentinel" else "users.acl"
-        (secrets / acl_name).write_text(acl)
+        config, acl = ("sentinel.conf", "sentinel.acl") if kind == "sentinel" else ("redis.conf", "users.acl")
+        (secrets / acl).write_text(texts[acl])
         for user in ("operator", "replication", "sentinel"):
             password = hashlib.sha256(f"{INTERNAL_PASSWORD} {user}".encode()).hexdigest()
             (secrets / f"{user}_password").write_text(password)
         self.operator_password = (secrets / "operator_password").read_text()
-        for there, here in (
-            ("bind * -::*", "bind 127.0.0.1 -::1"),
-            ("dir /data\n", f"dir {self.volume}\n"),
-            ("/run/secrets/", f"{secrets}/"),
-        ):
-            assert there in config or there.startswith("dir "), there
-            config = config.replace(there, here)
-        (directory / "shared.conf").write_text(config)
+        shared = texts[config].replace("bind * -::*", "bind 127.0.0.1 -::1")
+        shared = shared.replace("dir /data\n", f"dir {self.volume}\n").replace("/run/secrets/", f"{secrets}/")
+        (directory / "shared.conf").write_text(shared)
         self.environ = os.environ | {
             "NODE_KIND": kind,
             "NODE_ADDRESS": address,
@@ -143,14 +138,12 @@ class Set:
         # By name, as deployed: an address where a name belongs is found.
         addresses = [f"localhost:{port}" for port in ports]
         others = {"NODE_NODES": ",".join(addresses[:3]), "NODE_SENTINELS": ",".join(addresses[3:])}
-        self.nodes = [
-            Member(directory / f"redis-{number}", "replicated", address, others, texts["redis.conf"], texts["users.acl"])
-            for number, address in enumerate(addresses[:3], 1)
+        kinds = ["replicated"] * 3 + ["sentinel"] * 3
+        members = [
+            Member(directory / str(number), kind, address, others, texts)
+            for number, (kind, address) in enumerate(zip(kinds, addresses, strict=True))
         ]
-        self.sentinels = [
-            Member(directory / f"sentinel-{number}", "sentinel", address, others, texts["sentinel.conf"], texts["sentinel.acl"])
-            for number, address in enumerate(addresses[3:], 1)
-        ]
+        self.nodes, self.sentinels = members[:3], members[3:]
 
     @property
     def members(self) -> list[Member]:
@@ -169,8 +162,8 @@ class Set:
     def settled(self) -> None:
         """Wait until the set could lose a node; the program itself says so."""
         found = self.sentinels[0].ask("settled", "60")
-        told = "\n\n".join(f"{member.address}\n{member.log.read_text(errors='replace')[-1500:]}" for member in self.members)
-        assert found.returncode == 0, found.stderr + told
+        told = (f"\n\n{one.address}\n{one.log.read_text(errors='replace')[-1500:]}" for one in self.members)
+        assert found.returncode == 0, found.stderr + "".join(told)
 
     def primary(self) -> Member:
         """Return the one primary."""
