@@ -54,10 +54,17 @@ class Container:
         """Run a command in it; raises LookError."""
         return self.host.run("docker", "exec", self.identifier, *command)
 
+    def pid(self) -> str:
+        """Return the number that its first process has on the host."""
+        return self.host.run("docker", "inspect", "--format", "{{.State.Pid}}", self.identifier).strip()
+
+    def network(self, state: str) -> None:
+        """Set all its network interfaces ``up`` or ``down``."""
+        self.host.run("nsenter", "-t", self.pid(), "-n", "ip", "link", "set", "group", "default", state)
+
     def kill(self) -> None:
         """Kill its first process from the host, and see that it is gone: from inside it would not feel a SIGKILL."""
-        pid = self.host.run("docker", "inspect", "--format", "{{.State.Pid}}", self.identifier).strip()
-        self.host.run("kill", "-9", pid)
+        self.host.run("kill", "-9", self.pid())
         deadline = time.monotonic() + COMMAND_SECONDS
         while "true" in self.host.run("docker", "inspect", "--format", "{{.State.Running}}", self.identifier):
             if time.monotonic() > deadline:

@@ -13,6 +13,7 @@ from drill.stack import Stack
 
 PAUSE_SECONDS = 10.0
 LATE_SECONDS = 12.0
+CUT_SECONDS = 1.5
 OFF_SECONDS = 20.0
 EMPTY = "find /data -mindepth 1 -delete"
 
@@ -45,6 +46,20 @@ def pause(stack: Stack) -> None:
         time.sleep(PAUSE_SECONDS)
     finally:
         primary.host.run("docker", "unpause", primary.identifier)
+
+
+def cut_and_kill(stack: Stack) -> None:
+    """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again."""
+    primary = stack.primary()
+    replicas = [node for node in stack.nodes() if node.service != primary.service]
+    try:
+        for replica in replicas:
+            replica.network("down")
+        time.sleep(CUT_SECONDS)
+        primary.kill()
+    finally:
+        for replica in replicas:
+            replica.network("up")
 
 
 def wipe(stack: Stack) -> None:
@@ -100,6 +115,7 @@ FAULTS: dict[str, Fault] = {
     "kill-late": kill_late,
     "pause": pause,
     "wipe": wipe,
+    "cut-and-kill": cut_and_kill,
     "kill-all": kill_all,
     "forget": forget,
 }

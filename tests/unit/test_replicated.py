@@ -50,6 +50,7 @@ def test_a_new_installation_begins_with_the_first_node(running: Set) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.fault
 def test_a_primary_takes_no_write_before_the_sentinels_see_it(fresh: Set) -> None:
     for node in fresh.nodes:
         node.start()
@@ -63,6 +64,7 @@ def test_a_primary_takes_no_write_before_the_sentinels_see_it(fresh: Set) -> Non
     wait_until("writes", lambda: app.incr("{a}:value"))
 
 
+@pytest.mark.fault
 def test_a_killed_primary_is_replaced_and_returns_as_a_replica(running: Set) -> None:
     killed = running.primary()
     killed.kill()
@@ -74,6 +76,7 @@ def test_a_killed_primary_is_replaced_and_returns_as_a_replica(running: Set) -> 
     assert running.increment() == 4
 
 
+@pytest.mark.fault
 def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     emptied = running.primary()
     emptied.kill()
@@ -85,6 +88,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     assert "its volume is empty: waits until they promote a replica" in emptied.said()
 
 
+@pytest.mark.fault
 def test_a_primary_that_is_stopped_hands_over_first(running: Set) -> None:
     stopped = running.primary()
     stopped.stop()
@@ -97,6 +101,7 @@ def test_a_primary_that_is_stopped_hands_over_first(running: Set) -> None:
     assert running.increment() == 4
 
 
+@pytest.mark.fault
 def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
     primary = running.primary()
     replica = next(node for node in running.nodes if node is not primary)
@@ -112,6 +117,7 @@ def is_primary(node: object) -> bool:
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])
+@pytest.mark.fault
 def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
     running.primary().stop()
     primary = next(node for node in running.nodes[1:] if is_primary(node))
@@ -126,6 +132,7 @@ def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
     assert running.increment() == 4
 
 
+@pytest.mark.fault
 def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> None:
     """The first node and all that the Sentinels knew are lost: nobody may guess, and nothing more may be lost."""
     running.kill()
@@ -139,6 +146,7 @@ def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> No
         assert node.client().info("keyspace")["db0"]["keys"] >= 1
 
 
+@pytest.mark.fault
 def test_names_are_used_everywhere(running: Set) -> None:
     running.primary().stop()
     running.nodes[0].start()

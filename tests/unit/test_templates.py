@@ -139,6 +139,33 @@ def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: t
     assert len({service["volumes"][0] for service in found.values()}) == len(found)
 
 
+def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    found = [key for key in services(texts) if key.startswith("sentinel-")]
+    assert found == (["sentinel-1", "sentinel-2", "sentinel-3"] if name.startswith("sentinel") else [])
+    for key in found:
+        service = services(texts)[key]
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert service["volumes"] == [f"{key}:/data"]
+        assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
+        assert {secret["source"] for secret in service["secrets"]} == {
+            "sentinel.acl", "operator_password", "sentinel_password"
+        }  # fmt: skip
+    environment = services(texts)["app"]["environment"]
+    assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
+
+
+def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str, Rendered]) -> None:
+    """By that label a rolling change finds what differs; where nothing rolls, it would only be noise."""
+    labels = {
+        key: service["deploy"].get("labels", {}).get("counter-deploy.definition")
+        for key, service in services({"redis.stack.yml": rendered["sentinel-proxy"]["redis.stack.yml"]}).items()
+    }
+    assert len(set(labels.values())) == len(labels) == 6
+    for service in services({"redis.stack.yml": rendered["standalone-proxy"]["redis.stack.yml"]}).values():
+        assert "labels" not in service["deploy"]
+
+
 def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:
     name, texts = combination
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
