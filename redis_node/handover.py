@@ -22,10 +22,10 @@ PROMOTION_AT = 0.6
 During a failover it asks them again when its last INFO is one second old, and believes in the promotion only then. The
 promotion itself takes about 0.3 s. So the gap in writes is about half a second at this moment, up to 1.5 s at others.
 """
-YOUNG_SECONDS = 0.4
-"""The preparation begins with an INFO that is younger than this."""
-MOMENT_SECONDS = 11.0
-"""Within this time there is one: a Sentinel asks every 10 s."""
+YOUNG_SECONDS = 0.15
+ALIGN_SECONDS = 2.0
+INFO_MILLISECONDS = 10_000
+"""How often a Sentinel asks by default."""
 
 
 def hand_over(settings: Settings) -> tuple[Address, float]:
@@ -42,6 +42,8 @@ def hand_over(settings: Settings) -> tuple[Address, float]:
         raise NoAnswerError("no majority of the Sentinels names this node")
     sentinel, moment = _moment(settings)
     time.sleep(max(0.0, moment - PREPARATION_SECONDS - time.monotonic()))
+    # A ping that only one replica got would set it apart from the new primary: it would have to copy everything.
+    ask(settings, me, "CONFIG", "SET", "repl-ping-replica-period", 3600)
     began = time.monotonic()
     ask(settings, me, "CLIENT", "PAUSE", int(PAUSE_SECONDS * 1000), "WRITE")
     _until(IN_STEP_SECONDS, lambda: _in_step(settings), "the replicas are not in step")
@@ -80,21 +82,26 @@ def _promoted(settings: Settings, sentinel: Address) -> bool:
 
 
 def _moment(settings: Settings) -> tuple[Address, float]:
-    """Return the Sentinel to ask, and the monotonic time for it; any that answers, where none has a right moment."""
-    deadline = time.monotonic() + MOMENT_SECONDS
-    answering: Address | None = None
-    while time.monotonic() < deadline:
-        for sentinel in settings.sentinels:
-            asked = time.monotonic()
-            try:
-                replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
-            except NoAnswerError:
-                continue
-            answering = answering or sentinel
-            ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
-            if ages and max(ages) <= YOUNG_SECONDS:
-                return sentinel, asked + PROMOTION_AT - min(ages)
+    """Let one Sentinel ask all replicas now; return it, and the right monotonic time to ask it for a failover."""
+    for sentinel in settings.sentinels:
+        try:
+            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
+            asked, oldest = _young(settings, sentinel)
+            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        except NoAnswerError:
+            continue
+        return sentinel, asked + PROMOTION_AT - oldest
+    raise NoAnswerError("no Sentinel answers")
+
+
+def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
+    """Wait until the Sentinel has a young INFO of every replica; return when, and the age of the oldest in seconds."""
+    deadline = time.monotonic() + ALIGN_SECONDS
+    while True:
+        asked = time.monotonic()
+        replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
+        ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
+        oldest = max(ages, default=PROMOTION_AT)
+        if oldest <= YOUNG_SECONDS or asked > deadline:
+            return asked, oldest
         time.sleep(POLL_SECONDS)
-    if answering is None:
-        raise NoAnswerError("no Sentinel answers")
-    return answering, 0.0
