@@ -62,7 +62,10 @@ def _until(seconds: float, probe: Callable[[], bool], otherwise: str) -> None:
 
 
 def _in_step(settings: Settings) -> bool:
-    """Tell whether every replica has confirmed all that this primary wrote."""
+    """Tell whether every replica has all that this primary wrote.
+
+    They are asked themselves: to their primary they say it only once a second while nobody waits for it.
+    """
     facts = info(settings, settings.address, "replication")
     replicas = [
         dict(item.split("=", 1) for item in value.split(","))
@@ -70,9 +73,14 @@ def _in_step(settings: Settings) -> bool:
         if name.removeprefix("slave").isdigit()
     ]
     return bool(replicas) and all(
-        replica["state"] == "online" and int(replica["offset"]) >= int(facts["master_repl_offset"])
+        replica["state"] == "online" and _held(settings, replica) >= int(facts["master_repl_offset"])
         for replica in replicas
     )
+
+
+def _held(settings: Settings, replica: dict[str, str]) -> int:
+    """Return the offset up to which a replica has everything, on its disk too."""
+    return int(ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")[4])
 
 
 def _promoted(settings: Settings, sentinel: Address) -> bool:
