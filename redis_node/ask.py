@@ -27,10 +27,18 @@ def ask(settings: Settings, address: Address, *command: str | int) -> Any:
         NoAnswerError: no reply in time, or an error as the reply.
 
     """
+    text = _output(settings, address, "--json", *map(str, command))
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise NoAnswerError(f"{address}: not an answer: {text.strip()[:80]}") from None
+
+
+def _output(settings: Settings, address: Address, *command: str) -> str:
     place = ["-h", address.host, "-p", str(address.port), "-t", str(CONNECT_SECONDS)]
     try:
         done = subprocess.run(
-            ["redis-cli", *place, "--user", USER, "--no-auth-warning", "--json", "-e", *map(str, command)],
+            ["redis-cli", *place, "--user", USER, "--no-auth-warning", "-e", *command],
             # Not as an argument, which every process of the host may read.
             env=os.environ | {"REDISCLI_AUTH": settings.passwords[USER]},
             capture_output=True,
@@ -42,10 +50,7 @@ def ask(settings: Settings, address: Address, *command: str | int) -> Any:
         raise NoAnswerError(f"{address}: no answer within {ANSWER_SECONDS:g} s") from None
     if done.returncode:
         raise NoAnswerError(f"{address}: {(done.stderr or done.stdout).strip() or 'no answer'}")
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        raise NoAnswerError(f"{address}: not an answer: {done.stdout.strip()[:80]}") from None
+    return done.stdout
 
 
 def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -> dict[Address, T | NoAnswerError]:
@@ -64,5 +69,5 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
 
 def info(settings: Settings, address: Address, section: str) -> dict[str, str]:
     """Return one section of INFO as name -> value."""
-    lines = str(ask(settings, address, "INFO", section)).splitlines()
+    lines = _output(settings, address, "INFO", section).splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -13,14 +13,14 @@ from redis_node.quorum import PRIMARY_NAME, believed, views
 from redis_node.settings import Address, Settings
 
 FENCED = "min-replicas-to-write 1000"
-"""A line of the configuration: Redis refuses writes (NOREPLICAS) while it has fewer replicas than this."""
+"""A line of the configuration: Redis refuses writes while it has fewer replicas than this."""
 OPEN = "1"
 POLL_SECONDS = 0.1
 
 
 def open_when_seen(settings: Settings) -> str:
-    """Take writes once a majority of the Sentinels sees this node as the sound primary, or it is a replica."""
-    while not (_is_replica(settings) or _is_seen(settings)):
+    """Take writes once a majority of the Sentinels sees this node as the sound primary, or once it is a replica."""
+    while not (is_replica := _is_replica(settings)) and not _is_seen(settings):
         time.sleep(POLL_SECONDS)
     while True:
         try:
@@ -28,7 +28,7 @@ def open_when_seen(settings: Settings) -> str:
         except NoAnswerError:
             time.sleep(POLL_SECONDS)
         else:
-            return "the Sentinels see it; takes writes from now on as primary"
+            return "the Sentinels made it a replica" if is_replica else "the Sentinels see it; takes writes as primary"
 
 
 def _is_replica(settings: Settings) -> bool:

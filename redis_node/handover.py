@@ -9,47 +9,48 @@ from redis_node.ask import NoAnswerError, ask, info
 from redis_node.quorum import PRIMARY_NAME, believed, view, views
 from redis_node.settings import Address, Settings
 
-PAUSE_SECONDS = 6.0
-"""Writes go on by themselves after this time, whatever happens here."""
+PAUSE_SECONDS = 30.0
+"""Longer than this node has to live."""
 IN_STEP_SECONDS = 2.0
 PROMOTION_SECONDS = 4.0
 POLL_SECONDS = 0.02
-RIPE_MILLISECONDS = (450, 700)
-"""How old a Sentinel's INFO of the replicas is at the best moment to ask it for a failover.
+PREPARATION_SECONDS = 0.15
+"""How long it usually takes to pause the writes and to see the replicas in step."""
+PROMOTION_AT = 0.6
+"""How old a Sentinel's INFO of the replicas should be when it is asked for a failover, in seconds.
 
 During a failover it asks them again when its last INFO is one second old, and believes in the promotion only then. The
 promotion itself takes about 0.3 s. So the gap in writes is about half a second at this moment, up to 1.5 s at others.
 """
-RIPE_SECONDS = 11.0
-"""Within this time the moment comes: a Sentinel asks every 10 s."""
+YOUNG_SECONDS = 0.15
+ALIGN_SECONDS = 2.0
+INFO_MILLISECONDS = 10_000
+"""How often a Sentinel asks by default."""
 
 
-def hand_over(settings: Settings) -> str:
-    """Make a replica the primary, if this node is the primary; return what was done, in one sentence.
+def hand_over(settings: Settings) -> tuple[Address, float]:
+    """Make a replica the primary in the place of this node; return it, and for how many seconds writes waited.
+
+    The node must stop after that, whatever came of it: from the first step on it takes no write.
 
     Raises:
-        NoAnswerError: it could not be done; writes go on here.
+        NoAnswerError: it could not be done.
 
     """
     me = settings.address
-    if ask(settings, me, "ROLE")[0] != "master":
-        return "stops as a replica"
     if believed(views(settings), len(settings.sentinels)) != me:
-        return "stops without handing over: no majority of the Sentinels names this node"
-    sentinel = _ripe_sentinel(settings)
+        raise NoAnswerError("no majority of the Sentinels names this node")
+    sentinel, moment = _moment(settings)
+    time.sleep(max(0.0, moment - PREPARATION_SECONDS - time.monotonic()))
+    # A ping that only one replica got would set it apart from the new primary: it would have to copy everything.
+    ask(settings, me, "CONFIG", "SET", "repl-ping-replica-period", 3600)
     began = time.monotonic()
     ask(settings, me, "CLIENT", "PAUSE", int(PAUSE_SECONDS * 1000), "WRITE")
-    try:
-        _until(IN_STEP_SECONDS, lambda: _in_step(settings), "the replicas are not in step")
-        ask(settings, sentinel, "SENTINEL", "FAILOVER", PRIMARY_NAME)
-        _until(PROMOTION_SECONDS, lambda: _promoted(settings, sentinel), f"{sentinel} promoted no replica")
-        primary = view(settings, sentinel).primary
-        # What waits here is refused as by any replica, and goes to the new primary at once.
-        ask(settings, me, "REPLICAOF", primary.host, primary.port)
-        ask(settings, me, "CONFIG", "REWRITE")
-    finally:
-        ask(settings, me, "CLIENT", "UNPAUSE")
-    return f"handed over to {primary} in {time.monotonic() - began:.2f} s"
+    _until(IN_STEP_SECONDS, lambda: _in_step(settings), "the replicas are not in step")
+    time.sleep(max(0.0, moment - time.monotonic()))
+    ask(settings, sentinel, "SENTINEL", "FAILOVER", PRIMARY_NAME)
+    _until(PROMOTION_SECONDS, lambda: _promoted(settings, sentinel), f"{sentinel} promoted no replica")
+    return view(settings, sentinel).primary, time.monotonic() - began
 
 
 def _until(seconds: float, probe: Callable[[], bool], otherwise: str) -> None:
@@ -61,7 +62,10 @@ def _until(seconds: float, probe: Callable[[], bool], otherwise: str) -> None:
 
 
 def _in_step(settings: Settings) -> bool:
-    """Tell whether every replica has confirmed all that this primary wrote."""
+    """Tell whether every replica has all that this primary wrote.
+
+    They are asked themselves: to their primary they say it only once a second while nobody waits for it.
+    """
     facts = info(settings, settings.address, "replication")
     replicas = [
         dict(item.split("=", 1) for item in value.split(","))
@@ -69,9 +73,14 @@ def _in_step(settings: Settings) -> bool:
         if name.removeprefix("slave").isdigit()
     ]
     return bool(replicas) and all(
-        replica["state"] == "online" and int(replica["offset"]) >= int(facts["master_repl_offset"])
+        replica["state"] == "online" and _held(settings, replica) >= int(facts["master_repl_offset"])
         for replica in replicas
     )
+
+
+def _held(settings: Settings, replica: dict[str, str]) -> int:
+    """Return the offset up to which a replica has everything, on its disk too."""
+    return int(ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")[4])
 
 
 def _promoted(settings: Settings, sentinel: Address) -> bool:
@@ -80,21 +89,27 @@ def _promoted(settings: Settings, sentinel: Address) -> bool:
     return primary != settings.address and ask(settings, primary, "ROLE")[0] == "master"
 
 
-def _ripe_sentinel(settings: Settings) -> Address:
-    """Wait for the right moment of any Sentinel, and return it; the first that answers where none has one."""
-    deadline = time.monotonic() + RIPE_SECONDS
-    answering: Address | None = None
-    while time.monotonic() < deadline:
-        for sentinel in settings.sentinels:
-            try:
-                replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
-            except NoAnswerError:
-                continue
-            answering = answering or sentinel
-            ages = [int(replica["info-refresh"]) for replica in replicas if "down" not in replica["flags"]]
-            if ages and RIPE_MILLISECONDS[0] <= min(ages) and max(ages) <= RIPE_MILLISECONDS[1]:
-                return sentinel
+def _moment(settings: Settings) -> tuple[Address, float]:
+    """Let one Sentinel ask all replicas now; return it, and the right monotonic time to ask it for a failover."""
+    for sentinel in settings.sentinels:
+        try:
+            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
+            asked, oldest = _young(settings, sentinel)
+            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        except NoAnswerError:
+            continue
+        return sentinel, asked + PROMOTION_AT - oldest
+    raise NoAnswerError("no Sentinel answers")
+
+
+def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
+    """Wait until the Sentinel has a young INFO of every replica; return when, and the age of the oldest in seconds."""
+    deadline = time.monotonic() + ALIGN_SECONDS
+    while True:
+        asked = time.monotonic()
+        replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
+        ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
+        oldest = max(ages, default=PROMOTION_AT)
+        if oldest <= YOUNG_SECONDS or asked > deadline:
+            return asked, oldest
         time.sleep(POLL_SECONDS)
-    if answering is None:
-        raise NoAnswerError("no Sentinel answers")
-    return answering

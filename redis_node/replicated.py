@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from redis_node import fence
 from redis_node.ask import NoAnswerError, ask, ask_all, info
@@ -22,9 +23,7 @@ PATIENCE_SECONDS = 10.0
 def command(settings: Settings) -> Sequence[str]:
     """Decide, write the configuration, and return the server's command."""
     primary = _decided(settings)
-    config = settings.data / "redis.conf"
-    config.write_text(configuration(settings, primary), encoding="utf-8")
-    return ["redis-server", str(config)]
+    return ["redis-server", str(_configure(settings, primary))]
 
 
 def after_start(settings: Settings) -> None:
@@ -34,12 +33,16 @@ def after_start(settings: Settings) -> None:
 
 
 def before_stop(settings: Settings) -> None:
-    """Hand a primary's role to a replica."""
+    """Hand a primary's role to a replica, and remember to follow it."""
     try:
-        said = hand_over(settings)
+        if role(settings) != "primary":
+            return
+        primary, seconds = hand_over(settings)
     except NoAnswerError as error:
-        said = f"stops without handing over: {error}"
-    _say(settings, said)
+        _say(settings, f"stops without handing over: {error}")
+        return
+    _configure(settings, primary)
+    _say(settings, f"handed over to {primary} in {seconds:.2f} s")
 
 
 def role(settings: Settings) -> str:
@@ -59,6 +62,13 @@ def configuration(settings: Settings, primary: Address) -> str:
     ]
     lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
     return "\n".join(lines) + "\n"
+
+
+def _configure(settings: Settings, primary: Address) -> Path:
+    """Write the configuration with which this node starts next; return its path."""
+    path = settings.data / "redis.conf"
+    path.write_text(configuration(settings, primary), encoding="utf-8")
+    return path
 
 
 def last_primary(settings: Settings) -> Address | None:
@@ -94,7 +104,8 @@ def _decided(settings: Settings) -> Address:
 def _situation(settings: Settings, *, patient: bool) -> Situation:
     def peer(address: Address) -> Peer:
         facts = info(settings, address, "everything")
-        keys = sum(int(value.split("keys=")[1].split(",")[0]) for name, value in facts.items() if name.startswith("db"))
+        databases = [value for name, value in facts.items() if name.startswith("db") and name[2:].isdigit()]
+        keys = sum(int(value.partition("keys=")[2].partition(",")[0]) for value in databases)
         if facts["loading"] != "0":
             raise NoAnswerError(f"{address}: loads its data")
         return Peer(facts["role"] == "master", keys)

@@ -12,6 +12,7 @@ from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
 POLL_SECONDS = 0.3
+REPLICAS_SECONDS = 10.0
 LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
 """Directives that a Sentinel keeps in its file and that are taken over."""
 
@@ -72,10 +73,23 @@ def _primary(settings: Settings) -> Address:
         roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
         primaries = [node for node, role in roles.items() if not isinstance(role, NoAnswerError) and role == "master"]
         if len(primaries) == 1:
+            _await_replicas(settings, primaries[0])
             return primaries[0]
         reason = f"waits: {len(primaries)} nodes say they are primary"
         if reason != last:
             sys.stderr.write(f"{settings.address}: {reason}\n")
             sys.stderr.flush()
         last = reason
+        time.sleep(POLL_SECONDS)
+
+
+def _await_replicas(settings: Settings, primary: Address) -> None:
+    """Wait a while for the replicas: a Sentinel looks for them when it starts, and only every 10 s after that."""
+    deadline = time.monotonic() + REPLICAS_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if len(ask(settings, primary, "ROLE")[2]) == len(settings.nodes) - 1:
+                return
+        except NoAnswerError:
+            pass
         time.sleep(POLL_SECONDS)

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+
+AGAIN_SECONDS = 1.0
 
 
 def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: Callable[[], None]) -> int:
@@ -28,7 +31,7 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
         try:
             before_stop()
         finally:
-            child.terminate()
+            threading.Thread(target=_terminate, args=(child,), daemon=True).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -36,3 +39,10 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
     child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
     threading.Thread(target=after_start, daemon=True).start()
     return child.wait()
+
+
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    """Tell the server to stop until it does: one that writes its first append-only file after a copy refuses once."""
+    while child.returncode is None:
+        child.terminate()
+        time.sleep(AGAIN_SECONDS)

@@ -25,6 +25,7 @@ class Plan:
     """What to record. ``keys=False`` makes the clients retry without Idempotency-Key (a negative control)."""
 
     url: str
+    """Where the counter is served; several, separated by commas, are used in turn: the next when one fails."""
     counter: str
     clients: int
     seconds: float
@@ -67,8 +68,8 @@ class Client:
         self._journal = journal
         self._stop = stop
         self._random = random.Random()  # a mix of operations, not a secret
-        where = urlsplit(plan.url)
-        self._host, self._port = where.hostname or "localhost", where.port or 80
+        self._places = [urlsplit(url).netloc for url in plan.url.split(",")]
+        self._random.shuffle(self._places)
         self._path = f"/api/counters/{plan.counter}"
         self._connection: http.client.HTTPConnection | None = None
         self._acknowledged: list[str] = []
@@ -125,24 +126,30 @@ class Client:
         """Send one request. Whatever is not certain is indeterminate."""
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=ATTEMPT_SECONDS)
+                self._connection = http.client.HTTPConnection(self._places[0], timeout=ATTEMPT_SECONDS)
                 self._connection.connect()
         except OSError:
-            self._connection = None
+            self._leave()
             return Outcome.FAILED, {}  # nothing was sent
         try:
             self._connection.request(method, path, headers=headers)
             response = self._connection.getresponse()
             document = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError):
-            self._connection.close()
-            self._connection = None
+            self._leave()
             return Outcome.INDETERMINATE, {}
         if response.status == http.client.OK:
             return Outcome.OK, document
         # Only the application itself can say that nothing happened; an edge's own 503 says nothing.
         certain = document.get("code") in {"store-unavailable", "draining"}
         return (Outcome.FAILED if certain else Outcome.INDETERMINATE), document
+
+    def _leave(self) -> None:
+        """Drop the connection; the next attempt goes to the next place."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._places = [*self._places[1:], self._places[0]]
 
 
 def record(plan: Plan, stop: threading.Event | None = None) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TIMEOUT_SECONDS = 180
@@ -41,3 +43,15 @@ def results_by_host(playbook: Path, inventory: Path) -> dict[str, dict[str, Any]
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
     hosts: dict[str, dict[str, Any]] = document["plays"][-1]["tasks"][-1]["hosts"]
     return hosts
+
+
+def render(site: Path, combinations: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return, for each combination of knobs, the text of each template by its name; ``site`` is an empty directory."""
+    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    inventory = site / "hosts.yml"
+    managers = {"managers": {"hosts": combinations}}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
+    return {
+        host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
+        for host, result in results_by_host(Path(__file__).with_name("render.yml"), inventory).items()
+    }

@@ -120,6 +120,7 @@ def test_what_the_file_asks_for_has_converged() -> None:
         ({"image": "counter-app:another"}, "instead of counter-app:another"),
         ({"deploy": {"replicas": 5}}, "it asks for 2 tasks instead of 5"),
         ({"configs": ["c"]}, "it uses [] instead of ['s_c-1']"),
+        ({"deploy": {"replicas": 2, "labels": {"definition": "1"}}}, "it lacks the labels [('definition', '1')]"),
     ],
 )
 def test_a_service_that_is_not_what_the_file_asks_for(changes: dict[str, Any], failure: str) -> None:

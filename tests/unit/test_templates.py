@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, results_by_host, run
+from conftest import ROOT, render, run
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
@@ -37,8 +37,6 @@ Rendered = dict[str, str]
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     """Return, for each combination, the text of each template."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     hosts = {
         name: knobs
         | {
@@ -48,13 +46,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
         }
         for name, knobs in COMBINATIONS.items()
     }
-    inventory = site / "hosts.yml"
-    managers = {"managers": {"hosts": hosts}}
-    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
-    return {
-        host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
-        for host, result in results_by_host(Path(__file__).with_name("render.yml"), inventory).items()
-    }
+    return render(tmp_path_factory.mktemp("site"), hosts)
 
 
 @pytest.fixture(params=COMBINATIONS)
@@ -145,6 +137,33 @@ def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: t
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
         assert "ports" not in service
     assert len({service["volumes"][0] for service in found.values()}) == len(found)
+
+
+def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    found = [key for key in services(texts) if key.startswith("sentinel-")]
+    assert found == (["sentinel-1", "sentinel-2", "sentinel-3"] if name.startswith("sentinel") else [])
+    for key in found:
+        service = services(texts)[key]
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert service["volumes"] == [f"{key}:/data"]
+        assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
+        assert {secret["source"] for secret in service["secrets"]} == {
+            "sentinel.acl", "operator_password", "sentinel_password"
+        }  # fmt: skip
+    environment = services(texts)["app"]["environment"]
+    assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
+
+
+def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str, Rendered]) -> None:
+    """By that label a rolling change finds what differs; where nothing rolls, it would only be noise."""
+    labels = {
+        key: service["deploy"].get("labels", {}).get("counter-deploy.definition")
+        for key, service in services({"redis.stack.yml": rendered["sentinel-proxy"]["redis.stack.yml"]}).items()
+    }
+    assert len(set(labels.values())) == len(labels) == 6
+    for service in services({"redis.stack.yml": rendered["standalone-proxy"]["redis.stack.yml"]}).values():
+        assert "labels" not in service["deploy"]
 
 
 def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:

@@ -1,0 +1,126 @@
+"""``python -m drill FAULT --url URL --stack NAME``: prints one JSON object with the verdict; exit status as its.
+
+Keys: ``fault``; ``verdict`` PASS, FAIL or INCONCLUSIVE; ``runs``, each as the checker of histories returns it;
+``gaps``, the longest time without an acknowledged increment of each run, with ``median_gap`` and ``worst_gap``, all in
+seconds; ``acknowledged``, ``lost`` and ``doubled`` increments of all runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from history.checker import Result, Verdict, check
+from history.model import load
+from history.recorder import Plan, record
+
+from drill.containers import Host, LookError
+from drill.faults import FAULTS, Fault, command, lose_host
+from drill.stack import Stack
+
+WORSE = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
+EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
+BEFORE_SECONDS = 3.0
+AFTER_SECONDS = 3.0
+LONGEST_SECONDS = 1800.0
+MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
+"""Faults after which another node is primary for certain; a run in which it is not shows nothing."""
+
+
+def main() -> int:
+    """Run the drill; print the verdict."""
+    parser = argparse.ArgumentParser(prog="drill", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("fault", choices=[*FAULTS, "lose-host", "command"])
+    parser.add_argument("--url", required=True, help="where the counter is served; several separated by commas")
+    parser.add_argument("--stack", default="counter", help="name of the stack")
+    parser.add_argument(
+        "--host", action="append", help="reaches a host, for example 'ssh node-1'; default: this machine"
+    )
+    parser.add_argument("--command", default="", help="with the fault `command`: what is run while clients count")
+    parser.add_argument("--off", default="docker kill", help="with `lose-host`: switches off the host named after it")
+    parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
+    parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
+    options = parser.parse_args()
+    match options.fault:
+        case "command":
+            fault = command(options.command)
+        case "lose-host":
+            fault = partial(lose_host, off=options.off, on=options.on)
+        case name:
+            fault = FAULTS[name]
+    stack = Stack(options.stack, tuple(Host(prefix) for prefix in options.host or [""]))
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = options.keep or Path(scratch)
+        directory.mkdir(parents=True, exist_ok=True)
+        runs = []
+        for number in range(1, options.times + 1):
+            plan = Plan(
+                url=options.url,
+                counter=f"drill-{uuid.uuid4().hex[:12]}",
+                clients=options.clients,
+                seconds=LONGEST_SECONDS,
+                out=directory / f"{options.fault}-{number}.jsonl",
+            )
+            try:
+                runs.append(run(stack, fault, plan, expect_switch=options.fault in MOVES_PRIMARY))
+            except (LookError, OSError) as error:
+                sys.stderr.write(f"drill: {error}\n")
+                return 64
+    verdict = max((one.verdict for one in runs), key=WORSE.index)
+    gaps = [round(one.longest_gap, 2) for one in runs]
+    document = {
+        "fault": options.fault,
+        "verdict": verdict,
+        "acknowledged": sum(one.ok for one in runs),
+        "lost": sum(one.lost for one in runs),
+        "doubled": sum(one.doubled for one in runs),
+        "gaps": gaps,
+        "median_gap": round(median(gaps), 2),
+        "worst_gap": max(gaps),
+        "runs": [asdict(one) for one in runs],
+    }
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    return EXIT[verdict]
+
+
+def run(stack: Stack, fault: Fault, plan: Plan, *, expect_switch: bool) -> Result:
+    """Count, break, heal, count on, and judge; raises LookError or OSError."""
+    stack.healed()
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def clients() -> None:
+        try:
+            record(plan, stop)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=clients)
+    thread.start()
+    try:
+        time.sleep(BEFORE_SECONDS)
+        fault(stack)
+        stack.healed()
+        time.sleep(AFTER_SECONDS)
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise LookError(f"the clients failed: {failures[0]}")
+    history = replace(load(plan.out), log=stack.log(plan.counter))
+    return check(history, state=stack.state(), expect_switch=expect_switch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The containers of a stack on its hosts, reached by the docker command of each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+COMMAND_SECONDS = 60
+POLL_SECONDS = 0.5
+
+
+class LookError(Exception):
+    """A host or container could not be asked; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where docker runs: ``prefix`` reaches the host, for example ``ssh node-1``; empty for this machine."""
+
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        """Name of the host: the last word of the prefix."""
+        return shlex.split(self.prefix)[-1]
+
+    def run(self, *command: str) -> str:
+        """Run a command there as root and return what it prints; raises LookError."""
+        words = [*shlex.split(self.prefix), *command]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise LookError(f"{shlex.join(words)}: no end within {COMMAND_SECONDS} s") from None
+        if done.returncode:
+            raise LookError(f"{shlex.join(words)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A running container of a service."""
+
+    host: Host
+    identifier: str
+    service: str
+    """Name of the service without the stack's, for example ``redis-1``."""
+
+    def exec(self, *command: str) -> str:
+        """Run a command in it; raises LookError."""
+        return self.host.run("docker", "exec", self.identifier, *command)
+
+    def pid(self) -> str:
+        """Return the number that its first process has on the host."""
+        return self.host.run("docker", "inspect", "--format", "{{.State.Pid}}", self.identifier).strip()
+
+    def network(self, state: str) -> None:
+        """Set all its network interfaces ``up`` or ``down``."""
+        self.host.run("nsenter", "-t", self.pid(), "-n", "ip", "link", "set", "group", "default", state)
+
+    def kill(self) -> None:
+        """Kill its first process from the host, and see that it is gone: from inside it would not feel a SIGKILL."""
+        self.host.run("kill", "-9", self.pid())
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while "true" in self.host.run("docker", "inspect", "--format", "{{.State.Running}}", self.identifier):
+            if time.monotonic() > deadline:
+                raise LookError(f"{self.service} was killed and still runs")
+            time.sleep(0.05)
+
+    def role(self) -> str:
+        """Return ``primary``, ``replica`` or ``sentinel``, or nothing while it does not know."""
+        try:
+            return self.exec("python3", "-m", "redis_node", "role").strip()
+        except LookError:
+            return ""
+
+
+def containers(hosts: Iterable[Host], stack: str) -> list[Container]:
+    """Return all running containers of a stack; hosts that do not answer are left out."""
+    found = []
+    for host in hosts:
+        label = f"label=com.docker.stack.namespace={stack}"
+        try:
+            lines = host.run("docker", "ps", "--filter", label, "--format", "{{json .}}").splitlines()
+        except LookError:
+            continue
+        for line in lines:
+            facts: dict[str, Any] = json.loads(line)
+            service = facts["Names"].split(".")[0].removeprefix(f"{stack}_")
+            found.append(Container(host, facts["ID"], service))
+    return sorted(found, key=lambda container: container.service)

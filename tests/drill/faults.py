@@ -1,0 +1,121 @@
+"""What a drill does to a stack. Each returns when the fault has happened; healing is waited for elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from drill.containers import Container, LookError
+from drill.stack import Stack
+
+PAUSE_SECONDS = 10.0
+LATE_SECONDS = 12.0
+CUT_SECONDS = 1.5
+OFF_SECONDS = 20.0
+EMPTY = "find /data -mindepth 1 -delete"
+
+Fault = Callable[[Stack], None]
+
+
+def kill(stack: Stack) -> None:
+    """Kill the primary; Swarm starts it again a second later."""
+    stack.primary().kill()
+
+
+def kill_late(stack: Stack) -> None:
+    """Kill the primary, and whatever comes in its place for a while."""
+    service = stack.primary().service
+    deadline = time.monotonic() + LATE_SECONDS
+    while time.monotonic() < deadline:
+        for container in (found for found in stack.nodes() if found.service == service):
+            try:
+                container.kill()
+            except LookError:
+                continue  # it ended by itself
+        time.sleep(0.2)
+
+
+def pause(stack: Stack) -> None:
+    """Freeze the primary, and let it go on as if nothing had happened."""
+    primary = stack.primary()
+    primary.host.run("docker", "pause", primary.identifier)
+    try:
+        time.sleep(PAUSE_SECONDS)
+    finally:
+        primary.host.run("docker", "unpause", primary.identifier)
+
+
+def cut_and_kill(stack: Stack) -> None:
+    """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again."""
+    primary = stack.primary()
+    replicas = [node for node in stack.nodes() if node.service != primary.service]
+    try:
+        for replica in replicas:
+            replica.network("down")
+        time.sleep(CUT_SECONDS)
+        primary.kill()
+    finally:
+        for replica in replicas:
+            replica.network("up")
+
+
+def wipe(stack: Stack) -> None:
+    """Empty the primary's volume and kill it."""
+    primary = stack.primary()
+    primary.exec("sh", "-c", EMPTY)
+    primary.kill()
+
+
+def kill_all(stack: Stack) -> None:
+    """Kill all nodes and Sentinels at once: all come back with other addresses."""
+    _kill(stack.redis())
+
+
+def forget(stack: Stack) -> None:
+    """Kill all at once, and take from the Sentinels what they knew."""
+    for sentinel in stack.sentinels():
+        sentinel.exec("sh", "-c", EMPTY)
+    _kill(stack.redis())
+
+
+def lose_host(stack: Stack, off: str, on: str) -> None:
+    """Switch off the host of the primary, and on again later; both commands are followed by the host's name."""
+    host = stack.primary().host
+    for switch in (off, on):
+        words = [*shlex.split(switch), host.name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LookError(f"{shlex.join(words)}: {done.stderr.strip()}")
+        if switch is off:
+            time.sleep(OFF_SECONDS)
+
+
+def command(text: str) -> Fault:
+    """Return a fault that is a command of the user's: a deployment, or a host that is switched off and on."""
+
+    def run(stack: Stack) -> None:
+        del stack
+        done = subprocess.run(shlex.split(text), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LookError(f"{text}: {(done.stdout + done.stderr)[-2000:]}")
+
+    return run
+
+
+def _kill(containers: list[Container]) -> None:
+    with ThreadPoolExecutor(len(containers)) as pool:
+        list(pool.map(Container.kill, containers))
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": kill,
+    "kill-late": kill_late,
+    "pause": pause,
+    "wipe": wipe,
+    "cut-and-kill": cut_and_kill,
+    "kill-all": kill_all,
+    "forget": forget,
+}

@@ -1,0 +1,76 @@
+"""A deployed stack with replicated Redis, as a drill sees it."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from history.model import State
+
+from drill.containers import Container, Host, LookError, containers
+
+HEALING_SECONDS = 180.0
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Name of the stack, and the hosts that run it."""
+
+    name: str
+    hosts: tuple[Host, ...]
+
+    def redis(self) -> list[Container]:
+        """Return nodes and Sentinels that run."""
+        return containers(self.hosts, f"{self.name}-redis")
+
+    def nodes(self) -> list[Container]:
+        """Return the nodes that hold data."""
+        return [container for container in self.redis() if container.service.startswith("redis-")]
+
+    def sentinels(self) -> list[Container]:
+        """Return the Sentinels."""
+        return [container for container in self.redis() if container.service.startswith("sentinel-")]
+
+    def primary(self) -> Container:
+        """Return the one primary; raises LookError."""
+        primaries = [container for container in self.nodes() if container.role() == "primary"]
+        if len(primaries) != 1:
+            raise LookError(f"{len(primaries)} nodes of {self.name} are primary")
+        return primaries[0]
+
+    def healed(self) -> None:
+        """Wait until the stack could lose any one node; raises LookError."""
+        deadline = time.monotonic() + HEALING_SECONDS
+        last = "nothing runs"
+        while time.monotonic() < deadline:
+            for container in self.redis()[:1]:
+                try:
+                    container.exec("python3", "-m", "redis_node", "settled", "5")
+                except LookError as error:
+                    last = str(error)
+                else:
+                    return
+            time.sleep(0.5)
+        raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}")
+
+    def state(self) -> State:
+        """Return what the checker wants to know of a healed stack."""
+        primaries = tuple(container.service for container in self.nodes() if container.role() == "primary")
+        addresses = tuple(
+            f"{container.service}: {line}"
+            for container in self.sentinels()
+            for line in container.exec("cat", "/data/sentinel.conf").splitlines()
+            if line.startswith(("sentinel monitor", "sentinel known")) and ADDRESS.search(line)
+        )
+        return State(primaries, addresses=addresses)
+
+    def log(self, counter: str) -> frozenset[str] | None:
+        """Return the ids that the store counted; None where the app was not told to log them."""
+        app = next((one for one in containers(self.hosts, self.name) if one.service == "app"), None)
+        if app is None:
+            raise LookError(f"no app of {self.name} runs")
+        password = app.exec("cat", "/run/secrets/redis_password")
+        command = f"REDISCLI_AUTH={password} redis-cli --user counter --no-auth-warning SMEMBERS '{{{counter}}}:log'"
+        return frozenset(self.primary().exec("sh", "-c", command).split()) or None
