@@ -14,7 +14,7 @@ from redis_node.ask import NoAnswerError
 from redis_node.server import serve
 from redis_node.settings import Settings
 
-KINDS = {"replicated": "redis_node.replicated", "sentinel": "redis_node.sentinel"}
+KINDS = {"cluster": "redis_node.cluster", "replicated": "redis_node.replicated", "sentinel": "redis_node.sentinel"}
 """``NODE_KIND`` -> the module that knows it."""
 POLL_SECONDS = 0.5
 

@@ -27,14 +27,15 @@ def ask(settings: Settings, address: Address, *command: str | int) -> Any:
         NoAnswerError: no reply in time, or an error as the reply.
 
     """
-    text = _output(settings, address, "--json", *map(str, command))
+    text = ask_text(settings, address, "--json", *map(str, command))
     try:
         return json.loads(text)
     except ValueError:
         raise NoAnswerError(f"{address}: not an answer: {text.strip()[:80]}") from None
 
 
-def _output(settings: Settings, address: Address, *command: str) -> str:
+def ask_text(settings: Settings, address: Address, *command: str) -> str:
+    """Return a reply that is text for people in any format, as INFO and CLUSTER NODES are; raises NoAnswerError."""
     place = ["-h", address.host, "-p", str(address.port), "-t", str(CONNECT_SECONDS)]
     try:
         done = subprocess.run(
@@ -69,5 +70,5 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
 
 def info(settings: Settings, address: Address, section: str) -> dict[str, str]:
     """Return one section of INFO as name -> value."""
-    lines = _output(settings, address, "INFO", section).splitlines()
+    lines = ask_text(settings, address, "INFO", section).splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -178,4 +178,6 @@ def node_document(node: NodeState) -> dict[str, Any]:
         document["error"] = node.error
     if node.counters is not None:
         document["counters"] = node.counters
+    if node.slots is not None:
+        document["slots"] = node.slots
     return document

@@ -44,6 +44,8 @@ def test_counters_spread_over_the_primaries_and_are_all_described(config: Config
     description = store.describe()
     assert description.counters == dict.fromkeys(sorted(NAMES), 2)
     assert sorted(node.role for node in description.nodes) == ["primary"] * 3 + ["replica"] * 3
+    assert sum(node.slots or 0 for node in description.nodes if node.role == "primary") == 16384
+    assert not any(node.slots for node in description.nodes if node.role == "replica")
     store.ready()
 
 

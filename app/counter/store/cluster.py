@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from redis.crc import key_slot
@@ -51,13 +53,17 @@ class ClusterRoute(Replicated):
 
     def describe(self) -> Description:
         """See ``Store.describe``: all counters of all primaries."""
-        states = node_states(self._nodes(), self._options)
+        values = None
         try:
             names = self._ask(COUNTERS, ("SMEMBERS", COUNTERS))
             values = {name: int(self._ask(value_key(name), ("GET", value_key(name))) or 0) for name in sorted(names)}
         except (RedisError, OSError, UnavailableError):
-            return Description(tuple(states))
-        return Description(tuple(states), values)
+            pass  # what the nodes say is told all the same
+        served: Counter[str] = Counter()
+        for first, last, address in self._slots:
+            served[str(address)] += last - first + 1
+        states = node_states(self._nodes(), self._options)
+        return Description(tuple(replace(state, slots=served[state.name]) for state in states), values)
 
     def _ask(self, key: str, command: tuple[str, str]) -> Any:
         self.lane(key)

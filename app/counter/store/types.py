@@ -16,7 +16,10 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One Redis node as seen from this replica; ``error`` says why it is not reachable."""
+    """One Redis node as seen from this replica; ``error`` says why it is not reachable.
+
+    ``slots``: how many of a cluster's slots it serves; None outside a cluster.
+    """
 
     name: str
     role: str = "unknown"
@@ -24,6 +27,7 @@ class NodeState:
     version: str = ""
     error: str = ""
     counters: dict[str, int] | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

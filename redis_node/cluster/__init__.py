@@ -1,0 +1,147 @@
+"""A node of a Redis Cluster.
+
+The cluster knows a node by an id that its volume keeps; its name stays, its address is another after each start. The
+node announces name and address, and joins the others again (``joining``) where no address that it kept leads to them.
+Two nodes are a pair (``members.partner``): they hold the same slots, whichever of them is the primary at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from redis_node.ask import NoAnswerError, ask, ask_text
+from redis_node.cluster.joining import Joining
+from redis_node.cluster.members import Member, members, partner, resolve
+from redis_node.cluster.volume import see_the_volume
+from redis_node.settings import Address, Settings
+
+HAND_OVER_SECONDS = 5.0
+POLL_SECONDS = 0.05
+
+
+def command(settings: Settings) -> Sequence[str]:
+    """See what the volume holds, write the configuration, and return the server's command."""
+    _say(settings, see_the_volume(settings.data))
+    own = own_address(settings)
+    config = settings.data / "redis.conf"
+    config.write_text(configuration(settings, own), encoding="utf-8")
+    _say(settings, f"announces {own}")
+    return ["redis-server", str(config)]
+
+
+def after_start(settings: Settings) -> None:
+    """Find this node's place among the others."""
+    Joining(settings, own_address(settings)).run()
+
+
+def own_address(settings: Settings) -> Address:
+    """Return the address that this node's name has in its own container."""
+    found = resolve(settings.address.host, settings.address.port)
+    if found is None:
+        sys.exit(f"{settings.address.host}: this node's own name leads to no address")
+    return found
+
+
+def configuration(settings: Settings, own: Address) -> str:
+    """Return what is this node's own."""
+    lines = [
+        f"include {settings.config}",
+        f"port {own.port}",
+        f"cluster-announce-hostname {settings.address.host}",
+        f"cluster-announce-ip {own.host}",
+        "masteruser replication",
+        f"masterauth {settings.passwords['replication']}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def before_stop(settings: Settings) -> None:
+    """Hand a primary's slots to its replica."""
+    try:
+        said = hand_over(settings)
+    except NoAnswerError as error:
+        said = f"stops without handing over: {error}"
+    _say(settings, said)
+
+
+def hand_over(settings: Settings) -> str:
+    """Let the replica take over, which loses no write; return what was done, in one sentence.
+
+    Raises:
+        NoAnswerError: it could not be done; writes go on here.
+
+    """
+    known = members(settings, own_address(settings))
+    me = next(member for member in known if member.mine)
+    if not me.slots:
+        return "stops while it serves no slots"
+    replica = next((member for member in known if member.primary == me.id and member.alive), None)
+    if replica is None:
+        return f"stops without handing over: nobody has a copy of its {me.slots} slots"
+    began = time.monotonic()
+    _until("the replica is not in step", lambda: not behind(settings, replica, me))
+    ask(settings, replica.address, "CLUSTER", "FAILOVER")
+    _until(
+        f"{replica.name} did not take over",
+        lambda: all(_serves(settings, replica.id, where) for where in (replica.address, me.address)),
+    )
+    return f"handed {me.slots} slots over to {replica.name} in {time.monotonic() - began:.2f} s"
+
+
+def role(settings: Settings) -> str:
+    """Return ``primary`` or ``replica``; raises NoAnswerError."""
+    return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
+
+
+def unsettled(settings: Settings) -> str:
+    """Return the first thing that is missing, or nothing: every node is reached, and every replica is in step."""
+    try:
+        known = members(settings, own_address(settings))
+        for member in known:
+            if not member.alive:
+                return f"{member.name or member.id} is not reached"
+            primary = next((one for one in known if one.id == member.primary), None)
+            if primary is None:
+                pair = next((one for one in known if one.name == partner(member.name)), None)
+                if pair and pair.primary != member.id:
+                    return f"{pair.name} does not follow {member.name}"
+            elif late := behind(settings, member, primary):
+                return late
+        if (state := _state(settings)) != "ok":
+            return f"the cluster's state is {state}"
+    except NoAnswerError as error:
+        return str(error)
+    return ""
+
+
+def behind(settings: Settings, replica: Member, primary: Member) -> str:
+    """Say what a replica lacks that its primary had when this was asked; raises NoAnswerError."""
+    offset = int(ask(settings, primary.address, "ROLE")[1])
+    answer = ask(settings, replica.address, "ROLE")
+    if answer[0] != "slave" or answer[3] != "connected":
+        return f"{replica.name} does not follow {primary.name} yet"
+    return f"{replica.name} is behind {primary.name} by {offset - answer[4]} bytes" if answer[4] < offset else ""
+
+
+def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
+    return any(member.id == identifier and member.slots for member in members(settings, asked))
+
+
+def _state(settings: Settings) -> str:
+    text = ask_text(settings, own_address(settings), "CLUSTER", "INFO")
+    return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
+
+
+def _say(settings: Settings, text: str) -> None:
+    sys.stderr.write(f"{settings.address.host}: {text}\n")
+    sys.stderr.flush()
+
+
+def _until(otherwise: str, probe: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HAND_OVER_SECONDS
+    while not probe():
+        if time.monotonic() > deadline:
+            raise NoAnswerError(otherwise)
+        time.sleep(POLL_SECONDS)

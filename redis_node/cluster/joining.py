@@ -1,0 +1,111 @@
+"""How a node that has started finds its place among the others, one step at a time.
+
+Redis Cluster heals by itself as long as one address that a node kept still leads to another node. After a restart of
+all, none does: then each node asks for the names and meets the others there. And a node whose volume was emptied is a
+stranger to the others: it joins them again, waits until its partner serves what it served, has its former id forgotten,
+and follows the partner.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from redis_node.ask import NoAnswerError, ask, ask_text
+from redis_node.cluster.members import Member, members, merged, partner, resolve
+from redis_node.settings import Address, Settings
+
+POLL_SECONDS = 0.5
+
+
+class Joining:
+    """What is done beside the server until the node has its place."""
+
+    def __init__(self, settings: Settings, own: Address) -> None:
+        """Take the address that the node has now."""
+        self._settings, self._own = settings, own
+        self._name = settings.address.host
+        self._said = ""
+
+    def run(self) -> None:
+        """Take steps until there is none left."""
+        while True:
+            try:
+                if self._step():
+                    return
+            except NoAnswerError as error:
+                self._say(f"waits: {error}")
+            time.sleep(POLL_SECONDS)
+
+    def _step(self) -> bool:
+        """Do what is next; return whether the node has its place. Raises NoAnswerError."""
+        known = members(self._settings, self._own)
+        me = next(member for member in known if member.mine)
+        mate = next((member for member in known if member.name == partner(self._name)), None)
+        placed = me.replica or me.slots or mate is None
+        if len(known) == 1:
+            self._look_for_a_cluster(me)
+        elif not placed and (former := self._former(me, known)):
+            self._replace(former, known)
+        elif not placed and mate and mate.slots and mate.alive:
+            self._do("CLUSTER", "REPLICATE", mate.id)
+            self._say(f"follows {mate.name}, which serves the {mate.slots} slots of their pair")
+        elif lost := {
+            member.name: place for member in known if not member.alive and (place := self._place(member.name))
+        }:
+            for place in lost.values():
+                self._do("CLUSTER", "MEET", place.host, place.port)
+            self._say(f"meets {', '.join(sorted(lost))} at their present addresses")
+        elif placed and "cluster_state:ok" in ask_text(self._settings, self._own, "CLUSTER", "INFO"):
+            self._say(
+                f"has its place as {'replica' if me.replica else 'primary'} among {len(known)} nodes; the cluster is ok"
+            )
+            return True
+        return False
+
+    def _former(self, me: Member, known: list[Member]) -> list[Member]:
+        """Return what the others know this one as besides. Nobody tells a new node about one that is gone."""
+        others = [members(self._settings, member.address) for member in known if member.alive and not member.mine]
+        return [member for member in merged(others) if member.name == self._name and member.id != me.id]
+
+    def _look_for_a_cluster(self, me: Member) -> None:
+        """Join the cluster that knows a node of this name. Where there is none, the deployment takes the node in."""
+        self._say("knows nobody: waits to be taken in")
+        for name in [partner(self._name), *(node.host for node in self._settings.nodes)]:
+            place = self._place(name)
+            if not place or place == self._own:
+                continue
+            try:
+                known = members(self._settings, place)
+            except NoAnswerError:
+                continue
+            if any(member.name == self._name and member.id != me.id for member in known):
+                self._do("CLUSTER", "MEET", place.host, place.port)
+                self._say(f"was emptied: {name} knows it by another id. Joins again as a new node")
+                return
+
+    def _replace(self, former: list[Member], known: list[Member]) -> None:
+        """Have the ids forgotten that this node had before, once they serve nothing."""
+        if serving := sum(member.slots for member in former):
+            self._say(
+                f"waits until {partner(self._name)} serves the {serving} slots that it served before it was emptied"
+            )
+            return
+        for member in former:
+            for other in known:
+                if other.alive:
+                    ask(self._settings, other.address, "CLUSTER", "FORGET", member.id)
+            self._say(f"is no longer known as {member.id}")
+
+    def _do(self, *command: str | int) -> None:
+        ask(self._settings, self._own, *command)
+
+    def _place(self, name: str) -> Address | None:
+        return resolve(name, self._own.port) if name else None
+
+    def _say(self, text: str) -> None:
+        """Log a line, unless it is the last one."""
+        if text != self._said:
+            sys.stderr.write(f"{self._name}: {text}\n")
+            sys.stderr.flush()
+            self._said = text

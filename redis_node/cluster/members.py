@@ -1,0 +1,109 @@
+"""The nodes of a Redis Cluster as one of them knows them (CLUSTER NODES), and which two belong together."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from redis_node.ask import ask_text
+from redis_node.settings import Address, Settings
+
+SLOTS = 16384
+SMALLEST = 3
+"""Primaries of the smallest cluster."""
+_UNREACHED = frozenset({"fail", "fail?", "noaddr", "handshake"})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One line of CLUSTER NODES. ``primary`` is the id of a replica's primary; ``slots`` counts those it serves."""
+
+    id: str
+    name: str
+    address: Address
+    flags: frozenset[str]
+    primary: str
+    connected: bool
+    slots: int
+
+    @property
+    def mine(self) -> bool:
+        """Whether this is the node that was asked."""
+        return "myself" in self.flags
+
+    @property
+    def replica(self) -> bool:
+        """Whether it follows a primary."""
+        return bool(self.primary)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the node that was asked reaches it."""
+        return self.mine or (self.connected and not self.flags & _UNREACHED)
+
+
+def parse(text: str) -> list[Member]:
+    """Read CLUSTER NODES: ``id ip:port@bus,hostname flags primary ping pong epoch link [slots...]``."""
+    found = []
+    for line in text.splitlines():
+        identifier, where, flags, primary, _, _, _, link, *ranges = line.split()
+        place, _, name = where.partition(",")
+        # Slots on their way from or to another node stand in brackets, beside those that are served.
+        served = [item.partition("-") for item in ranges if not item.startswith("[")]
+        found.append(
+            Member(
+                id=identifier,
+                name=name.partition(",")[0],
+                address=Address.parse(place.partition("@")[0]),
+                flags=frozenset(flags.split(",")),
+                primary=primary.strip("-"),
+                connected=link == "connected",
+                slots=sum(int(last or first) - int(first) + 1 for first, _, last in served),
+            )
+        )
+    return found
+
+
+def members(settings: Settings, node: Address) -> list[Member]:
+    """Ask one node whom it knows; raises NoAnswerError."""
+    return parse(ask_text(settings, node, "CLUSTER", "NODES"))
+
+
+def merged(views: Iterable[Iterable[Member]]) -> list[Member]:
+    """Return every node that any view knows, by what is most.
+
+    What a node serves and is called it says itself: who never met one that is gone knows only that there was one.
+    """
+    found: dict[str, Member] = {}
+    for member in (member for view in views for member in view):
+        known = found.get(member.id, member)
+        alive = member if member.alive else known
+        slots, name = max(member.slots, known.slots), known.name or member.name
+        found[member.id] = replace(alive, slots=slots, name=name)
+    return list(found.values())
+
+
+def resolve(name: str, port: int) -> Address | None:
+    """Return where a node is now; None while its name leads nowhere. CLUSTER MEET takes addresses only."""
+    try:
+        return Address(socket.gethostbyname(name), port)
+    except OSError:
+        return None
+
+
+def number(name: str) -> int:
+    """Return 4 for ``redis-4``, and 0 for what is not the name of a node."""
+    digits = name.removeprefix("redis-")
+    return int(digits) if digits.isdigit() else 0
+
+
+def partner(name: str) -> str:
+    """Return the other node of the pair. Both hold the same slots, one as their primary, the other as its replica.
+
+    The first three nodes are the smallest cluster, and the next three complete their pairs; then nodes come in twos.
+    """
+    own = number(name)
+    if own <= 2 * SMALLEST:
+        return f"redis-{own + SMALLEST if own <= SMALLEST else own - SMALLEST}"
+    return f"redis-{own + 1 if own % 2 else own - 1}"

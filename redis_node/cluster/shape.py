@@ -1,0 +1,243 @@
+"""``python3 -m redis_node.cluster.shape COUNT`` in any node's container: makes the cluster one of COUNT nodes.
+
+Creates it, takes nodes in, spreads the slots evenly, lets nodes go. Prints what it changed, a line each, and nothing
+when there was nothing to do. What was interrupted is finished by running it again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from redis_node.ask import USER, NoAnswerError, ask, ask_text
+from redis_node.cluster import behind
+from redis_node.cluster.members import SLOTS, Member, members, merged, number, partner, resolve
+from redis_node.settings import Address, Settings
+
+POLL_SECONDS = 0.2
+ANSWER_SECONDS = 90.0
+AGREE_SECONDS = 60.0
+MOVE_SECONDS = 840.0
+EVEN = 0.02
+"""Share by which a primary's slots may differ from an even spread; below it redis-cli moves nothing."""
+PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
+
+
+class ShapeError(Exception):
+    """The cluster cannot be made so; the text says why, and what helps."""
+
+
+class Shape:
+    """The way from what there is to nodes 1 to ``count``."""
+
+    def __init__(self, settings: Settings, count: int) -> None:
+        """Take how nodes are asked, and how many there shall be."""
+        self._settings, self._count = settings, count
+        self._names = [f"redis-{one}" for one in range(1, count + 1)]
+        # The other node of a pair is missing in a cluster of three.
+        self._firsts = [
+            one for one in self._names if partner(one) not in self._names or number(one) < number(partner(one))
+        ]
+
+    def reach(self) -> None:
+        """Do all of it; raises ShapeError or NoAnswerError."""
+        self._meet()
+        self._forget_the_emptied()
+        self._replicate()
+        self._mend()
+        self._balance()
+        self._let_go()
+        if missing := SLOTS - sum(member.slots for member in self._view()):
+            raise ShapeError(f"{missing} of {SLOTS} slots are served by nobody")
+
+    def _meet(self) -> None:
+        """Make the nodes one cluster. Only where all are empty and none knows another, it is a new one."""
+        views = {
+            name: self._wait(f"an answer of {name}", ANSWER_SECONDS, partial(self._view, name)) for name in self._names
+        }
+        joined = [name for name, view in views.items() if len(view) > 1 or view[0].slots]
+        if not joined:
+            self._create()
+        elif strangers := [name for name in self._names if name not in {member.name for member in views[joined[0]]}]:
+            for name in strangers:
+                self._introduce(name, joined[0])
+            _say(f"{', '.join(strangers)} joined the cluster")
+        self._wait("the nodes to agree on the cluster", AGREE_SECONDS, self._agreed)
+
+    def _create(self) -> None:
+        """Share the slots among the first node of each pair."""
+        if holding := [name for name in self._names if ask(self._settings, self._place(name), "DBSIZE")]:
+            raise ShapeError(
+                f"{', '.join(holding)}: holds counters but belongs to no cluster. Nothing was changed. "
+                f"Deploy with the redis_topology that they come from, or remove them: {PURGE}"
+            )
+        self._manage("create", *(str(self._place(name)) for name in self._firsts), "--cluster-yes")
+        for name in (name for name in self._names if name not in self._firsts):
+            self._introduce(name, self._firsts[0])
+        _say(f"created a cluster of {self._count} nodes, {len(self._firsts)} of them primaries")
+
+    def _forget_the_emptied(self) -> None:
+        """Remove ids that nobody has any more: those of nodes whose volume was emptied."""
+        for gone in (member for member in merged(map(self._view, self._names)) if not member.alive):
+            place = resolve(gone.name, self._settings.address.port) if gone.name else None
+            if place is None and gone.name in self._names:
+                raise ShapeError(f"{gone.name} is not reached")
+            if gone.slots:
+                raise ShapeError(
+                    f"the {gone.slots} slots of {gone.name or gone.id} are served by nobody: their only copy was on a "
+                    f"volume that is gone or not reached. If it will not return, the way on is to begin anew: {PURGE}"
+                )
+            self._forget(gone)
+            _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
+
+    def _replicate(self) -> None:
+        """Let the other node of each pair follow the primary, and wait until it is in step."""
+        view = self._view()
+        for first in self._firsts:
+            primary = self._primary(first, view)
+            for member in view:
+                if member.name in (first, partner(first)) and member.name in self._names and member.id != primary.id:
+                    if member.slots:
+                        raise ShapeError(f"{primary.name} and {member.name} both serve slots, but are a pair. {PURGE}")
+                    if member.primary != primary.id:
+                        self._follow(member, primary)
+        self._wait("the nodes to agree on the replicas", AGREE_SECONDS, self._agreed)
+        known = {member.id: member for member in self._view()}
+        for replica in (member for member in known.values() if member.replica):
+            late = partial(behind, self._settings, replica, known[replica.primary])
+            self._wait(f"{replica.name} to be in step", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
+
+    def _follow(self, member: Member, primary: Member) -> None:
+        """Make a node a replica; it may not have heard of its primary yet."""
+        command = ("CLUSTER", "REPLICATE", primary.id)
+        self._wait(
+            f"{member.name} to follow {primary.name}",
+            AGREE_SECONDS,
+            lambda: ask(self._settings, member.address, *command),
+        )
+        _say(f"{member.name} follows {primary.name}")
+
+    def _mend(self) -> None:
+        """Finish a move of slots, or a creation, that was interrupted."""
+        try:
+            self._manage("check", str(self._place()))
+        except NoAnswerError:
+            # It asks whether slots that nobody serves may be given away. They may: every node that any knows was asked.
+            self._manage("fix", str(self._place()), answer="yes\n" * SLOTS)
+            _say("finished what had been interrupted: every slot is served by one primary")
+            self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
+
+    def _balance(self) -> None:
+        """Spread the slots evenly over the primaries that stay; those that leave give theirs away."""
+        view = self._view()
+        stay = [self._primary(first, view) for first in self._firsts]
+        leave = [member for member in view if member.slots and member.id not in {one.id for one in stay}]
+        even = SLOTS / len(stay)
+        # A primary that has just joined refuses keys for some seconds.
+        self._wait(
+            "the cluster to be ok on each node", AGREE_SECONDS, lambda: all(self._ok(name) for name in self._names)
+        )
+        if not leave and all(abs(member.slots - even) <= even * EVEN for member in stay):
+            return
+        weights = [f"{member.id}=0" for member in leave]
+        began = time.monotonic()
+        options = ["--cluster-use-empty-masters", *(["--cluster-weight", *weights] if weights else [])]
+        self._manage("rebalance", str(self._place()), *options)
+        self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
+        _say(f"spread the slots evenly over {len(stay)} primaries in {time.monotonic() - began:.1f} s")
+
+    def _let_go(self) -> None:
+        """Take the nodes beyond the count out: replicas first, then primaries that serve nothing any more."""
+        leaving = [member for member in self._view() if number(member.name) > self._count]
+        for member in sorted(leaving, key=lambda one: not one.replica):
+            if member.slots:
+                raise ShapeError(f"{member.name} still serves {member.slots} slots")
+            self._forget(member)
+            ask(self._settings, member.address, "CLUSTER", "RESET", "HARD")
+            _say(f"{member.name} left the cluster")
+
+    def _agreed(self) -> bool:
+        """Tell whether each node reaches the others, and all see the same roles and slots."""
+        views = [self._view(name) for name in self._names]
+        seen = {
+            frozenset((member.id, member.name, member.primary, member.slots) for member in view if member.alive)
+            for view in views
+        }
+        return len(seen) == 1 and set(self._names) <= {member.name for member in views[0] if member.alive}
+
+    def _ok(self, name: str) -> bool:
+        return "cluster_state:ok" in ask_text(self._settings, self._place(name), "CLUSTER", "INFO")
+
+    def _primary(self, first: str, view: Iterable[Member]) -> Member:
+        """Return the primary of a pair: the node that serves slots, otherwise the first."""
+        pair = [member for member in view if member.name in (first, partner(first)) and member.alive]
+        return max(pair, key=lambda member: (member.slots, -number(member.name)))
+
+    def _introduce(self, name: str, to: str) -> None:
+        place = self._place(name)
+        ask(self._settings, self._place(to), "CLUSTER", "MEET", place.host, place.port)
+
+    def _forget(self, gone: Member) -> None:
+        """Have an id forgotten by all; they tell each other as well, so that some know it already."""
+        for other in (member for member in self._view() if member.alive and member.id != gone.id):
+            try:
+                ask(self._settings, other.address, "CLUSTER", "FORGET", gone.id)
+            except NoAnswerError as error:
+                if "Unknown node" not in str(error):
+                    raise
+
+    def _view(self, name: str = "redis-1") -> list[Member]:
+        return members(self._settings, self._place(name))
+
+    def _place(self, name: str = "redis-1") -> Address:
+        return self._wait(f"the name {name}", ANSWER_SECONDS, lambda: resolve(name, self._settings.address.port))
+
+    def _manage(self, *words: str, answer: str = "") -> None:
+        """Run ``redis-cli --cluster``; raises NoAnswerError with the end of what it printed."""
+        done = subprocess.run(
+            ["redis-cli", "--user", USER, "--no-auth-warning", "--cluster", *words],
+            env=os.environ | {"REDISCLI_AUTH": self._settings.passwords[USER]},
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=MOVE_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise NoAnswerError(f"redis-cli --cluster {words[0]}: {(done.stdout + done.stderr)[-2000:].strip()}")
+
+    @staticmethod
+    def _wait[T](what: str, seconds: float, probe: Callable[[], T | None]) -> T:
+        """Call ``probe`` until it returns something true; raises ShapeError after ``seconds``."""
+        deadline, reason = time.monotonic() + seconds, ""
+        while time.monotonic() < deadline:
+            try:
+                if found := probe():
+                    return found
+            except NoAnswerError as error:
+                reason = f": {error}"
+            time.sleep(POLL_SECONDS)
+        raise ShapeError(f"waited {seconds:g} s for {what}{reason}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Reach the shape; return the exit status (1: not possible, with the reason on standard error)."""
+    try:
+        Shape(Settings.from_env(), int(arguments[0])).reach()
+    except (ShapeError, NoAnswerError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

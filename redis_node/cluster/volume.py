@@ -1,0 +1,36 @@
+"""What a cluster node's volume holds, seen before the server uses it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from redis_node.cluster.members import Member, parse
+
+IDENTITY = "nodes.conf"
+
+
+def see_the_volume(data: Path) -> str:
+    """Make the volume safe to start with, and say what it is. Exits where no node of a cluster may use it."""
+    identity = data / IDENTITY
+    kept = any((data / "appendonlydir").glob("*.manifest"))
+    if not identity.exists():
+        if kept:
+            sys.exit(
+                f"{data} holds data but no {IDENTITY}: it is not the data of a cluster node, and is left as it is. "
+                "Deploy with the redis_topology that it comes from, or remove it: "
+                "./counter destroy -e purge=true -e confirm=STACK_NAME"
+            )
+        return "its volume is empty: starts as a new node"
+    me = next((member for member in read(identity) if member.mine), None)
+    if kept or me is None or not me.slots:
+        return "starts as the node that it was"
+    # With its id it would go on serving the slots, empty, and its replica would throw the only copy away.
+    identity.unlink()
+    return f"its data is gone: gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"
+
+
+def read(identity: Path) -> list[Member]:
+    """Read the file that Redis keeps: CLUSTER NODES, and a line of variables."""
+    lines = identity.read_text(encoding="utf-8").splitlines()
+    return parse("\n".join(line for line in lines if line and not line.startswith("vars ")))

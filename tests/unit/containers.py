@@ -1,0 +1,265 @@
+"""Nodes of a Redis Cluster as their containers run them: the node program with the rendered configuration, on loopback.
+
+Each is a process with namespaces for mounts and host name: it is called as its service is, finds names in a file that
+the test keeps, and gets another address of 127.0.0.0/8 at each start. One volume each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+INTERNAL_PASSWORD = "internal"  # noqa: S105
+APP_PASSWORD = "secret"  # noqa: S105
+"""Both as ``render.yml`` gives them."""
+USERS = ("operator", "replication")
+LIFETIME_SECONDS = 400
+SLOTS = 16384
+ENTER = 'mount --bind "$HOSTS" /etc/hosts && hostname "$NODE" && shift && exec "$@"'
+
+
+def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T:
+    """Call ``probe`` until it returns something true; a bound, not a measurement."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            if result := probe():
+                return result
+            last = result
+        except (RedisError, OSError) as error:
+            last = error
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds:g} s for {what}; last seen: {last!r}")
+
+
+def password(user: str) -> str:
+    """Return what a user of the nodes logs in with."""
+    return hashlib.sha256(f"{INTERNAL_PASSWORD} {user}".encode()).hexdigest()
+
+
+class Container:
+    """One node: its volume, its log, and its process while it runs."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        """Make its volume."""
+        self.stack, self.name = stack, name
+        self.volume = stack.directory / name
+        self.volume.mkdir()
+        self.log = stack.directory / f"{name}.log"
+        self.address = ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def said(self, text: str) -> bool:
+        """Tell whether the node program logged something."""
+        return any(text in line for line in self.log.read_text().splitlines() if line.startswith(f"{self.name}: "))
+
+    def start(self, address: str = "") -> None:
+        """Start it, by default at an address that no node had before."""
+        self.address = address or self.stack.new_address()
+        self.stack.name(self.name, self.address)
+        config = self.stack.texts["redis.conf"]
+        for there, here in (
+            ("bind * -::*", f"bind {self.address}\nbind-source-addr {self.address}"),
+            ("dir /data\n", f"dir {self.volume}\n"),
+            ("/run/secrets/", f"{self.stack.secrets}/"),
+        ):
+            assert there in config, there
+            config = config.replace(there, here)
+        path = self.stack.directory / f"{self.name}.conf"
+        path.write_text(config)
+        environ = self.stack.environ(self.name) | {"NODE_CONFIG": str(path), "NODE_DATA": str(self.volume)}
+        with self.log.open("ab") as log:
+            command = self.stack.command(sys.executable, "-m", "redis_node", "run")
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+
+    def kill(self) -> None:
+        """``kill -9``, and wait until it is gone."""
+        if self.process and self.runs:
+            self.process.kill()
+            self.process.wait(10)
+        self.stack.name(self.name, "")
+
+    def stop(self) -> None:
+        """Tell it to stop, as Swarm does, and wait until it is gone."""
+        assert self.process
+        self.process.terminate()
+        self.process.wait(30)
+        self.stack.name(self.name, "")
+
+    def empty(self) -> None:
+        """Lose the volume."""
+        shutil.rmtree(self.volume)
+        self.volume.mkdir()
+
+    def client(self, **options: Any) -> Redis:
+        """Return a client of this node alone."""
+        login = {"username": "operator", "password": password("operator")}
+        return Redis(
+            host=self.address, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0), **login | options
+        )
+
+    def view(self) -> dict[str, tuple[str, int]]:
+        """Return name -> (``primary`` or ``replica``, number of slots) as this node sees all."""
+        found = {}
+        for line in str(self.client().execute_command("CLUSTER", "NODES", NEVER_DECODE="").decode()).splitlines():
+            _, where, flags, _, _, _, _, _, *ranges = line.split()
+            slots = [item.partition("-") for item in ranges if not item.startswith("[")]
+            count = sum(int(last or first) - int(first) + 1 for first, _, last in slots)
+            found[where.partition(",")[2]] = ("replica" if "slave" in flags else "primary", count)
+        return found
+
+
+class Stack:
+    """The nodes of one cluster, their secrets, and the file of their names."""
+
+    def __init__(self, directory: Path, texts: dict[str, str]) -> None:
+        """Take the rendered templates."""
+        self.directory, self.texts = directory, texts
+        self._network = f"127.{random.randint(2, 250)}.{random.randint(1, 250)}"
+        self._addresses = 0
+        self._names: dict[str, str] = {}
+        self.hosts = directory / "hosts"
+        self.hosts.touch()
+        self.secrets = directory / "secrets"
+        self.secrets.mkdir()
+        (self.secrets / "users.acl").write_text(texts["users.acl"])
+        for user in USERS:
+            (self.secrets / f"{user}_password").write_text(password(user))
+        self.nodes: dict[str, Container] = {}
+
+    def __getitem__(self, number: int) -> Container:
+        """Return a node by its number."""
+        return self.nodes[f"redis-{number}"]
+
+    def new_address(self) -> str:
+        """Return an address that no node had before."""
+        self._addresses += 1
+        return f"{self._network}.{self._addresses}"
+
+    def name(self, name: str, address: str) -> None:
+        """Let a name lead to an address, or nowhere; the file is written in place, since it is mounted."""
+        self._names[name] = address
+        self.hosts.write_text("".join(f"{where} {name}\n" for name, where in self._names.items() if where))
+
+    def environ(self, name: str) -> dict[str, str]:
+        """Return what a process of a node is started with."""
+        return os.environ | {
+            "HOSTS": str(self.hosts),
+            "NODE": name,
+            "NODE_KIND": "cluster",
+            "NODE_ADDRESS": f"{name}:6379",
+            "NODE_NODES": "redis-1:6379,redis-2:6379,redis-3:6379",
+            "NODE_SECRETS": str(self.secrets),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        """Return the command that runs another one as in a container; killed with it, and after a time."""
+        bounded = ["timeout", "--foreground", "-k", "1", str(LIFETIME_SECONDS), "setpriv", "--pdeathsig", "KILL"]
+        return [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--uts",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+            "--",
+            *bounded,
+            *words,
+        ]
+
+    def start(self, count: int) -> None:
+        """Start the nodes up to a number; those that run go on."""
+        for number in range(1, count + 1):
+            name = f"redis-{number}"
+            if name not in self.nodes:
+                self.nodes[name] = Container(self, name)
+            if not self.nodes[name].runs:
+                self.nodes[name].start()
+
+    def run(self, *words: str, node: str = "redis-1", seconds: float = 200.0) -> subprocess.CompletedProcess[str]:
+        """Run a module of the node program in a node's container."""
+        return subprocess.run(
+            self.command(sys.executable, "-m", *words),
+            env=self.environ(node),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def shape(self, count: int) -> list[str]:
+        """Make the cluster one of ``count`` nodes, as a deployment does; return what was said."""
+        done = self.run("redis_node.cluster.shape", str(count))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    def settled(self) -> None:
+        """Wait until the cluster could lose any one node."""
+        done = self.run("redis_node", "settled", "60")
+        assert done.returncode == 0, done.stderr
+
+    def at(self, key: str) -> Container:
+        """Return the node that serves a key."""
+
+        def serving() -> Container | None:
+            for node in self.nodes.values():
+                if node.runs:
+                    slot = int(node.client().execute_command("CLUSTER", "KEYSLOT", key))
+                    for first, last, primary, *_ in node.client().execute_command("CLUSTER", "SLOTS"):
+                        if first <= slot <= last:
+                            return self.nodes[primary[0]]
+            return None
+
+        found = wait_until(f"a node that serves {key}", serving)
+        assert found
+        return found
+
+    def count(self, names: Iterable[str]) -> None:
+        """Add one to each counter, as the app's user."""
+        for name in names:
+            self.at(f"{{{name}}}:value").client(username="counter", password=APP_PASSWORD).incr(f"{{{name}}}:value")
+
+    def counted(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the counters."""
+        return {
+            name: int(
+                self.at(f"{{{name}}}:value").client(username="counter", password=APP_PASSWORD).get(f"{{{name}}}:value")
+                or 0
+            )
+            for name in names
+        }
+
+    def kill(self) -> None:
+        """End everything."""
+        for node in self.nodes.values():
+            if node.process:
+                with contextlib.suppress(ProcessLookupError):
+                    node.process.send_signal(signal.SIGCONT)
+            node.kill()

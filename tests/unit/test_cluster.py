@@ -1,0 +1,303 @@
+"""A Redis Cluster with the program of its nodes: how it is made, what it survives, how it grows and shrinks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import render
+from containers import SLOTS, Stack, wait_until
+
+from redis_node.cluster.members import parse, partner
+
+NAMES = [f"c{one}" for one in range(24)]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the rendered templates, with and without replicas."""
+    engine = {"host_info": {"ServerVersion": "26.1.5"}}
+    knobs = {"redis_topology": "cluster", "docker_host_engine": engine, "http_port": 8080}
+    return render(tmp_path_factory.mktemp("site"), {"six": knobs, "three": knobs | {"redis_replicas": 3}})
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, texts: dict[str, dict[str, str]]) -> Iterator[Stack]:
+    """Return nodes of which none runs yet."""
+    found = Stack(tmp_path, texts["six"])
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def cluster(fresh: Stack) -> Stack:
+    """Return six nodes that are a cluster, with something counted."""
+    fresh.start(6)
+    fresh.shape(6)
+    fresh.settled()
+    fresh.count(NAMES)
+    return fresh
+
+
+def expect_all_counted(stack: Stack, times: int = 1) -> None:
+    assert stack.counted(NAMES) == dict.fromkeys(NAMES, times)
+
+
+def expect_pairs(stack: Stack, count: int) -> None:
+    """Every node comes to see pairs of a primary and a replica, and all slots, spread evenly."""
+    names = [f"redis-{one}" for one in range(1, count + 1)]
+    even = SLOTS / (count // 2)
+
+    def as_asked(view: dict[str, tuple[str, int]]) -> bool:
+        return (
+            sorted(view) == sorted(names)
+            and sum(slots for _, slots in view.values()) == SLOTS
+            and all(view[partner(name)][0] != role for name, (role, _) in view.items())
+            and all(abs(slots - (even if role == "primary" else 0)) <= 0.02 * even for role, slots in view.values())
+        )
+
+    wait_until("all to see pairs", lambda: all(as_asked(stack.nodes[name].view()) for name in names))
+
+
+# -- What is read, and which nodes belong together
+
+
+def test_what_redis_says_of_its_nodes_is_read() -> None:
+    text = (
+        "aa 10.0.0.2:6379@16379,redis-1 myself,master - 0 0 3 connected 0-5460 5462 [93->-bb] [77-<-bb]\n"
+        "bb 10.0.0.3:6379@16379,redis-2,shard-id=55 slave,fail? aa 0 0 3 connected\n"
+        "cc :0@0 master,noaddr - 0 0 2 disconnected\n"
+    )
+    one, two, three = parse(text)
+    assert (one.name, one.address.host, one.slots, one.mine, one.alive, one.replica) == (
+        "redis-1",
+        "10.0.0.2",
+        5462,
+        True,
+        True,
+        False,
+    )
+    assert (two.name, two.primary, two.slots, two.alive, two.replica) == ("redis-2", "aa", 0, False, True)
+    assert (three.name, three.address.host, three.alive) == ("", "", False)
+
+
+@pytest.mark.parametrize("count", [6, 8, 10, 64])
+def test_every_node_has_one_partner(count: int) -> None:
+    names = {f"redis-{one}" for one in range(1, count + 1)}
+    assert {partner(name) for name in names} == names
+    assert all(partner(partner(name)) == name != partner(name) for name in names)
+    assert {partner(f"redis-{one}") for one in (1, 2, 3)}.isdisjoint({"redis-1", "redis-2", "redis-3"})
+
+
+# -- Creation
+
+
+def test_a_cluster_is_created_once(fresh: Stack) -> None:
+    fresh.start(6)
+    assert fresh.shape(6)[0] == "created a cluster of 6 nodes, 3 of them primaries"
+    expect_pairs(fresh, 6)
+    ids = {node.client().execute_command("CLUSTER", "MYID") for node in fresh.nodes.values()}
+    assert fresh.shape(6) == []
+    assert {node.client().execute_command("CLUSTER", "MYID") for node in fresh.nodes.values()} == ids
+
+
+def test_three_nodes_are_three_primaries_and_grow_to_pairs(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:
+    stack = Stack(tmp_path, texts["three"])
+    try:
+        stack.start(3)
+        stack.shape(3)
+        stack.settled()
+        assert {role for role, _ in stack[1].view().values()} == {"primary"}
+        stack.count(NAMES)
+        stack.texts = texts["six"]
+        stack.start(6)
+        assert not [line for line in stack.shape(6) if "spread" in line]
+        expect_pairs(stack, 6)
+        stack.settled()
+        expect_all_counted(stack)
+    finally:
+        stack.kill()
+
+
+def test_an_interrupted_creation_is_finished(fresh: Stack) -> None:
+    """Some primaries have their slots, and nobody knows anybody: what redis-cli leaves when it is killed there."""
+    fresh.start(6)
+    for one, last in ((1, 5460), (2, 10922), (3, 16000)):
+        wait_until("the node", fresh[one].client().ping)
+        fresh[one].client().execute_command("CLUSTER", "ADDSLOTSRANGE", 5461 * (one - 1) + (one == 3), last)
+    assert not [line for line in fresh.shape(6) if "created" in line]
+    expect_pairs(fresh, 6)
+    assert fresh.shape(6) == []
+
+
+def test_nodes_that_hold_something_are_not_made_a_cluster(fresh: Stack, texts: dict[str, dict[str, str]]) -> None:
+    fresh.texts = texts["three"]
+    fresh.start(6)
+    wait_until("the node", fresh[5].client().ping)
+    fresh[5].client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    wait_until("slots", lambda: "cluster_state:ok" in str(fresh[5].client().execute_command("CLUSTER", "INFO")))
+    fresh[5].client(username="counter", password="secret").incr("{c0}:value")  # noqa: S106
+    fresh[5].client().execute_command("CLUSTER", "DELSLOTSRANGE", 0, SLOTS - 1)
+    done = fresh.run("redis_node.cluster.shape", "6")
+    assert done.returncode == 1
+    assert "redis-5: holds counters but belongs to no cluster" in done.stderr
+    assert all(len(node.view()) == 1 for node in fresh.nodes.values())
+
+
+def test_data_of_another_topology_is_left_alone(fresh: Stack) -> None:
+    fresh.start(3)
+    wait_until("the node", fresh[2].client().ping)
+    fresh[2].kill()
+    manifest = fresh[2].volume / "appendonlydir/appendonly.aof.manifest"
+    assert manifest.exists()
+    (fresh[2].volume / "nodes.conf").unlink()
+    fresh[2].start()
+    assert fresh[2].process
+    assert fresh[2].process.wait(20) == 1
+    assert "holds data but no nodes.conf" in fresh[2].log.read_text()
+    assert manifest.exists()
+
+
+# -- What a cluster survives
+
+
+def test_it_heals_when_every_address_is_another(cluster: Stack) -> None:
+    for node in cluster.nodes.values():
+        node.kill()
+    cluster.start(6)
+    cluster.settled()
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+    assert cluster.shape(6) == []
+
+
+@pytest.mark.fault
+def test_it_heals_when_nodes_got_the_addresses_of_others(cluster: Stack) -> None:
+    addresses = [node.address for node in cluster.nodes.values()]
+    for node in cluster.nodes.values():
+        node.kill()
+    for node, address in zip(cluster.nodes.values(), addresses[1:] + addresses[:1], strict=True):
+        node.start(address)
+    cluster.settled()
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+
+
+@pytest.mark.parametrize("lost", ["the volume", "the data alone"])
+def test_an_emptied_primary_comes_back_as_a_replica(cluster: Stack, lost: str) -> None:
+    emptied = cluster.at("{c0}:value")
+    mate = cluster.nodes[partner(emptied.name)]
+    emptied.kill()
+    if lost == "the volume":
+        emptied.empty()
+    else:
+        shutil.rmtree(emptied.volume / "appendonlydir")
+    emptied.start()
+    wait_until("the other to take over", lambda: mate.client().role()[0] == "master")
+    wait_until("it to follow", lambda: emptied.client().role()[0] == "slave")
+    cluster.settled()
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+    assert emptied.said("is no longer known as")
+    assert cluster.shape(6) == []
+
+
+@pytest.mark.fault
+def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    emptied = cluster.nodes[partner(primary.name)]
+    emptied.kill()
+    emptied.empty()
+    emptied.start()
+    wait_until("it to follow", lambda: emptied.client().role()[0] == "slave")
+    cluster.settled()
+    expect_pairs(cluster, 6)
+    assert cluster.at("{c0}:value") is primary
+
+
+@pytest.mark.fault
+def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
+    for one in (1, 4):
+        cluster[one].kill()
+        cluster[one].empty()
+        cluster[one].start()
+    wait_until(
+        "it to see",
+        lambda: cluster[1].said("waits until redis-4 serves") or cluster[4].said("waits until redis-1 serves"),
+    )
+    done = cluster.run("redis_node.cluster.shape", "6", node="redis-2")
+    assert done.returncode == 1
+    assert (
+        "slots of redis-1 are served by nobody" in done.stderr or "slots of redis-4 are served by nobody" in done.stderr
+    )
+
+
+# -- Planned changes
+
+
+def test_a_primary_hands_over_before_it_stops(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    mate = cluster.nodes[partner(primary.name)]
+    primary.stop()
+    assert mate.client().role()[0] == "master"
+    assert primary.said(f"slots over to {mate.name}")
+    expect_all_counted(cluster)
+    primary.start()
+    cluster.settled()
+    expect_pairs(cluster, 6)
+
+
+@pytest.mark.fault
+def test_a_replica_that_does_not_answer_does_not_keep_a_primary_from_stopping(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    cluster.nodes[partner(primary.name)].kill()
+    primary.stop()
+    assert primary.said("stops without handing over")
+
+
+def test_what_is_missing_is_said(cluster: Stack) -> None:
+    cluster[6].kill()
+    wait_until("redis-6 to be missed", lambda: "redis-6" in cluster.run("redis_node", "settled").stderr)
+    assert cluster.run("redis_node", "role").stdout == "primary\n"
+    assert cluster.run("redis_node", "role", node="redis-4").stdout == "replica\n"
+
+
+@pytest.mark.fault
+def test_it_grows_and_shrinks(cluster: Stack) -> None:
+    cluster.start(8)
+    assert any("evenly over 4 primaries" in line for line in cluster.shape(8))
+    expect_pairs(cluster, 8)
+    expect_all_counted(cluster)
+    cluster.count(NAMES)
+    cluster.settled()
+    assert cluster.shape(8) == []
+    said = cluster.shape(6)
+    assert [line for line in said if "left the cluster" in line] == [
+        "redis-8 left the cluster",
+        "redis-7 left the cluster",
+    ]
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster, 2)
+    # What left is as good as new.
+    assert any("joined" in line for line in cluster.shape(8))
+    expect_pairs(cluster, 8)
+    expect_all_counted(cluster, 2)
+
+
+@pytest.mark.fault
+def test_an_interrupted_move_of_slots_is_finished(cluster: Stack) -> None:
+    cluster.start(8)
+    command = cluster.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
+    with subprocess.Popen(command, env=cluster.environ("redis-1"), start_new_session=True) as moving:
+        wait_until("slots to move", lambda: cluster[7].view().get("redis-7", ("", 0))[1] > 100)
+        os.killpg(moving.pid, signal.SIGKILL)  # redis-cli too, which does the moving
+    assert cluster[7].view()["redis-7"][1] < SLOTS / 4 * 0.98, "all had moved: nothing was interrupted"
+    cluster.shape(8)
+    expect_pairs(cluster, 8)
+    expect_all_counted(cluster)
