@@ -14,6 +14,8 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,9 @@ def main() -> int:
     parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
     parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument(
+        "--counters", type=int, default=1, help="how many, by so many clients each"
+    )
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
     options = parser.parse_args()
     match options.fault:
@@ -65,15 +70,18 @@ def main() -> int:
         directory.mkdir(parents=True, exist_ok=True)
         runs = []
         for number in range(1, options.times + 1):
-            plan = Plan(
-                url=options.url,
-                counter=f"drill-{uuid.uuid4().hex[:12]}",
-                clients=options.clients,
-                seconds=LONGEST_SECONDS,
-                out=directory / f"{options.fault}-{number}.jsonl",
-            )
+            plans = [
+                Plan(
+                    url=options.url,
+                    counter=f"drill-{uuid.uuid4().hex[:12]}",
+                    clients=options.clients,
+                    seconds=LONGEST_SECONDS,
+                    out=directory / f"{options.fault}-{number}-{counter}.jsonl",
+                )
+                for counter in range(1, options.counters + 1)
+            ]
             try:
-                runs.append(run(stack, fault, plan, expect_switch=options.fault in MOVES_PRIMARY))
+                runs += run(stack, fault, plans, expect_switch=options.fault in MOVES_PRIMARY)
             except (LookError, OSError) as error:
                 sys.stderr.write(f"drill: {error}\n")
                 return 64
@@ -94,32 +102,30 @@ def main() -> int:
     return EXIT[verdict]
 
 
-def run(stack: Stack, fault: Fault, plan: Plan, *, expect_switch: bool) -> Result:
-    """Count, break, heal, count on, and judge; raises LookError or OSError."""
+def run(stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool) -> list[Result]:
+    """Count, break what holds the first counter, heal, count on, and judge; raises LookError or OSError."""
+    stack = replace(stack, counter=plans[0].counter)
     stack.healed()
     stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def clients() -> None:
+    with ThreadPoolExecutor(len(plans)) as pool:
+        recordings = [pool.submit(record, plan, stop) for plan in plans]
         try:
-            record(plan, stop)
-        except OSError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=clients)
-    thread.start()
-    try:
-        time.sleep(BEFORE_SECONDS)
-        fault(stack)
-        stack.healed()
-        time.sleep(AFTER_SECONDS)
-    finally:
-        stop.set()
-        thread.join()
-    if failures:
-        raise LookError(f"the clients failed: {failures[0]}")
-    history = replace(load(plan.out), log=stack.log(plan.counter))
-    return check(history, state=stack.state(), expect_switch=expect_switch)
+            time.sleep(BEFORE_SECONDS)
+            fault(stack)
+            stack.healed()
+            time.sleep(AFTER_SECONDS)
+        finally:
+            stop.set()
+        for recording in recordings:
+            recording.result()
+    return [
+        check(
+            replace(load(plan.out), log=stack.log(plan.counter)),
+            state=replace(stack, counter=plan.counter).state(),
+            expect_switch=expect_switch and plan is plans[0],
+        )
+        for plan in plans
+    ]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from history.model import State
 
@@ -16,10 +16,11 @@ ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Name of the stack, and the hosts that run it."""
+    """Name of the stack, the hosts that run it, and the counter that is drilled: in a cluster it lives on one primary."""
 
     name: str
     hosts: tuple[Host, ...]
+    counter: str = "drill"
 
     def redis(self) -> list[Container]:
         """Return nodes and Sentinels that run."""
@@ -34,11 +35,18 @@ class Stack:
         return [container for container in self.redis() if container.service.startswith("sentinel-")]
 
     def primary(self) -> Container:
-        """Return the one primary; raises LookError."""
-        primaries = [container for container in self.nodes() if container.role() == "primary"]
+        """Return the one primary of the counter; raises LookError."""
+        primaries = self.primaries()
         if len(primaries) != 1:
             raise LookError(f"{len(primaries)} nodes of {self.name} are primary")
         return primaries[0]
+
+    def primaries(self) -> list[Container]:
+        """Return all that say they are the counter's primary; raises LookError."""
+        found = [container for container in self.nodes() if container.role() == "primary"]
+        return [
+            one for one in found if not self._redis_cli(one, f"GET '{{{self.counter}}}:value'").startswith("MOVED ")
+        ]
 
     def healed(self) -> None:
         """Wait until the stack could lose any one node; raises LookError."""
@@ -57,7 +65,7 @@ class Stack:
 
     def state(self) -> State:
         """Return what the checker wants to know of a healed stack."""
-        primaries = tuple(container.service for container in self.nodes() if container.role() == "primary")
+        primaries = tuple(container.service for container in self.primaries())
         addresses = tuple(
             f"{container.service}: {line}"
             for container in self.sentinels()
@@ -68,9 +76,13 @@ class Stack:
 
     def log(self, counter: str) -> frozenset[str] | None:
         """Return the ids that the store counted; None where the app was not told to log them."""
+        there = replace(self, counter=counter)
+        return frozenset(self._redis_cli(there.primary(), f"SMEMBERS '{{{counter}}}:log'").split()) or None
+
+    def _redis_cli(self, node: Container, command: str) -> str:
+        """Ask a node as the app would; raises LookError."""
         app = next((one for one in containers(self.hosts, self.name) if one.service == "app"), None)
         if app is None:
             raise LookError(f"no app of {self.name} runs")
         password = app.exec("cat", "/run/secrets/redis_password")
-        command = f"REDISCLI_AUTH={password} redis-cli --user counter --no-auth-warning SMEMBERS '{{{counter}}}:log'"
-        return frozenset(self.primary().exec("sh", "-c", command).split()) or None
+        return node.exec("sh", "-c", f"REDISCLI_AUTH={password} redis-cli --user counter --no-auth-warning {command}")

@@ -38,6 +38,14 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "sentinel with 4 nodes": ({"redis_topology": "sentinel", "redis_replicas": "4"}, {"redis_replicas"}),
     "sentinel with 5 nodes": ({"redis_topology": "sentinel", "redis_replicas": "5"}, set()),
     "nodes no number": ({"redis_topology": "independent", "redis_replicas": "many"}, {"redis_replicas"}),
+    "cluster": ({"redis_topology": "cluster"}, set()),
+    "cluster without replicas": ({"redis_topology": "cluster", "redis_replicas": "3"}, set()),
+    "cluster of 8": ({"redis_topology": "cluster", "redis_replicas": "8"}, set()),
+    "cluster with 2 nodes": ({"redis_topology": "cluster", "redis_replicas": "2"}, {"redis_replicas"}),
+    "cluster with 4 nodes": ({"redis_topology": "cluster", "redis_replicas": "4"}, {"redis_replicas"}),
+    "cluster with 5 nodes": ({"redis_topology": "cluster", "redis_replicas": "5"}, {"redis_replicas"}),
+    "cluster with 7 nodes": ({"redis_topology": "cluster", "redis_replicas": "7"}, {"redis_replicas"}),
+    "cluster with 66 nodes": ({"redis_topology": "cluster", "redis_replicas": "66"}, {"redis_replicas"}),
     "external without URL": ({"redis_topology": "external"}, {"redis_url"}),
     "external with another URL": ({"redis_topology": "external", "redis_url": "http://192.0.2.20"}, {"redis_url"}),
     "external without host": ({"redis_topology": "external", "redis_url": "redis://"}, {"redis_url"}),
@@ -136,6 +144,13 @@ def test_all_wrong_values_are_named_at_once() -> None:
     assert "replicas=abc: must be a whole number from 1 to 64. This works: -e replicas=4" in output
     assert "redis_topology=sentinl: must be standalone" in output
     assert "http_port=0: must be a port from 1 to 65535. This works: -e http_port=8080" in output
+
+
+def test_a_number_of_cluster_nodes_that_makes_no_pairs_is_refused() -> None:
+    output = deploy("-e", "redis_topology=cluster", "-e", "redis_replicas=7")
+    assert "redis_replicas=7: must be" in output
+    assert "with cluster an even number from 6 to 64 (each two nodes are a primary and its replica) or 3" in output
+    assert "This works: -e redis_topology=cluster -e redis_replicas=6" in output
 
 
 def test_a_password_in_a_refused_url_is_not_shown() -> None:
