@@ -22,6 +22,11 @@ POLL_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
 MOVE_SECONDS = 840.0
+KEYS_AT_A_TIME = 1000
+"""How many keys move in one step, during which their source serves nothing else.
+
+A counter has a key for each recent operation, and waits until all of them have moved: few steps are a short wait.
+"""
 EVEN = 0.02
 """Share by which a primary's slots may differ from an even spread; below it redis-cli moves nothing."""
 PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
@@ -145,7 +150,12 @@ class Shape:
             return
         weights = [f"{member.id}=0" for member in leave]
         began = time.monotonic()
-        options = ["--cluster-use-empty-masters", *(["--cluster-weight", *weights] if weights else [])]
+        options = [
+            "--cluster-use-empty-masters",
+            "--cluster-pipeline",
+            str(KEYS_AT_A_TIME),
+            *(["--cluster-weight", *weights] if weights else []),
+        ]
         self._manage("rebalance", str(self._place()), *options)
         self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
         _say(f"spread the slots evenly over {len(stay)} primaries in {time.monotonic() - began:.1f} s")

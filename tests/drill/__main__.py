@@ -52,9 +52,7 @@ def main() -> int:
     parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
     parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument(
-        "--counters", type=int, default=1, help="how many, by so many clients each"
-    )
+    parser.add_argument("--counters", type=int, default=1, help="how many, by so many clients each")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
     options = parser.parse_args()
     match options.fault:

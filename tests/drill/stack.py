@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Name of the stack, the hosts that run it, and the counter that is drilled: in a cluster it lives on one primary."""
+    """Name of the stack, the hosts that run it, and the counter that is drilled: a cluster has it on one primary."""
 
     name: str
     hosts: tuple[Host, ...]

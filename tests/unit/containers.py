@@ -12,10 +12,13 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +216,33 @@ class Stack:
             timeout=seconds,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def app(self) -> Iterator[str]:
+        """Run the app, which finds the nodes by their names too; yield its address."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        (self.directory / "app_password").write_text(APP_PASSWORD)
+        environ = self.environ("app") | {
+            "PYTHONPATH": str(ROOT / "app"),
+            "COUNTER_BIND": f"127.0.0.1:{port}",
+            "COUNTER_TOPOLOGY": "cluster",
+            "COUNTER_REDIS_NODES": ",".join(f"{name}:6379" for name in self.nodes),
+            "COUNTER_REDIS_PASSWORD_FILE": str(self.directory / "app_password"),
+            "COUNTER_HISTORY_LOG": "1",
+        }
+        command = self.command(
+            sys.executable, "-m", "gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"
+        )
+        with (self.directory / "app.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until("the app", lambda: urllib.request.urlopen(f"{url}/readyz", timeout=5).status == HTTPStatus.OK)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def shape(self, count: int) -> list[str]:
         """Make the cluster one of ``count`` nodes, as a deployment does; return what was said."""

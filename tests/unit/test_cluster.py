@@ -7,12 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import render
-from containers import SLOTS, Stack, wait_until
+from containers import LIFETIME_SECONDS, SLOTS, Stack, wait_until
+from history.checker import Result, Verdict, check
+from history.model import load
+from history.recorder import Plan, record
 
 from redis_node.cluster.members import parse, partner
 
@@ -266,6 +272,53 @@ def test_what_is_missing_is_said(cluster: Stack) -> None:
     wait_until("redis-6 to be missed", lambda: "redis-6" in cluster.run("redis_node", "settled").stderr)
     assert cluster.run("redis_node", "role").stdout == "primary\n"
     assert cluster.run("redis_node", "role", node="redis-4").stdout == "replica\n"
+
+
+def has_counted(out: Path) -> bool:
+    return out.exists() and out.read_text().count('"ok"') > 20
+
+
+def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
+    """Count on several counters while something is changed; return what the checker says of each history."""
+    stop = threading.Event()
+    with stack.app() as url, ThreadPoolExecutor(len(NAMES)) as pool:
+        plans = [Plan(url, name, 2, LIFETIME_SECONDS, stack.directory / f"{name}.jsonl") for name in NAMES[:6]]
+        recordings = [pool.submit(record, plan, stop) for plan in plans]
+        try:
+            for plan in plans:
+                wait_until("the recorder", partial(has_counted, plan.out))
+            change()
+        finally:
+            stop.set()
+        for recording in recordings:
+            recording.result()
+    return [check(load(plan.out)) for plan in plans]
+
+
+@pytest.mark.fault
+def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> None:
+    def change_all() -> None:
+        roles = {name: role for name, (role, _) in cluster[1].view().items()}
+        for name in sorted(roles, key=lambda name: (roles[name] == "primary", name)):
+            cluster.nodes[name].stop()
+            cluster.nodes[name].start()
+            cluster.settled()
+
+    results = drill(cluster, change_all)
+    print([(one.longest_gap, one.ok) for one in results])
+    assert {one.verdict for one in results} == {Verdict.PASS}, results
+
+
+@pytest.mark.fault
+def test_it_grows_and_shrinks_while_clients_count(cluster: Stack) -> None:
+    def grow_and_shrink() -> None:
+        cluster.start(8)
+        cluster.shape(8)
+        cluster.shape(6)
+
+    results = drill(cluster, grow_and_shrink)
+    print([(one.longest_gap, one.ok) for one in results])
+    assert {one.verdict for one in results} == {Verdict.PASS}, results
 
 
 @pytest.mark.fault
