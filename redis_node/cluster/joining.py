@@ -11,15 +11,16 @@ from __future__ import annotations
 import sys
 import time
 
-from redis_node.ask import NoAnswerError, ask, ask_text
+from redis_node.ask import NoAnswerError, ask, ask_text, info
 from redis_node.cluster.members import Member, members, merged, partner, resolve
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.5
+WATCH_SECONDS = 2.0
 
 
 class Joining:
-    """What is done beside the server until the node has its place."""
+    """What is done beside the server."""
 
     def __init__(self, settings: Settings, own: Address) -> None:
         """Take the address that the node has now."""
@@ -28,14 +29,16 @@ class Joining:
         self._said = ""
 
     def run(self) -> None:
-        """Take steps until there is none left."""
+        """Take steps until there is none left; from then on see that the node keeps its primary."""
+        placed = False
         while True:
             try:
-                if self._step():
-                    return
+                placed = placed or self._step()
+                if placed:
+                    self._follow_to_another_address()
             except NoAnswerError as error:
                 self._say(f"waits: {error}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(WATCH_SECONDS if placed else POLL_SECONDS)
 
     def _step(self) -> bool:
         """Do what is next; return whether the node has its place. Raises NoAnswerError."""
@@ -62,6 +65,22 @@ class Joining:
             )
             return True
         return False
+
+    def _follow_to_another_address(self) -> None:
+        """Follow the primary to where it is now.
+
+        A Redis that learns of that from another node, before the primary itself has told it, goes on looking for the
+        primary where it was (seen with Redis 8.0, after a restart of all nodes).
+        """
+        link = info(self._settings, self._own, "replication")
+        if link.get("master_link_status") != "down":
+            return
+        known = members(self._settings, self._own)
+        me = next(member for member in known if member.mine)
+        primary = next((member for member in known if member.id == me.primary), None)
+        if primary and primary.alive and primary.address.host != link["master_host"]:
+            self._do("CLUSTER", "REPLICATE", primary.id)
+            self._say(f"follows {primary.name} from {link['master_host']} to {primary.address}")
 
     def _former(self, me: Member, known: list[Member]) -> list[Member]:
         """Return what the others know this one as besides. Nobody tells a new node about one that is gone."""
