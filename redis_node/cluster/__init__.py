@@ -96,7 +96,10 @@ def role(settings: Settings) -> str:
 
 
 def unsettled(settings: Settings) -> str:
-    """Return the first thing that is missing, or nothing: every node is reached, and every replica is in step."""
+    """Return the first thing that is missing, or nothing.
+
+    Every node is reached and calls the cluster's state ok, and every replica is in step.
+    """
     try:
         known = members(settings, own_address(settings))
         for member in known:
@@ -109,8 +112,8 @@ def unsettled(settings: Settings) -> str:
                     return f"{pair.name} does not follow {member.name}"
             elif late := behind(settings, member, primary):
                 return late
-        if (state := _state(settings)) != "ok":
-            return f"the cluster's state is {state}"
+            if (state := _state(settings, member.address)) != "ok":
+                return f"{member.name} says that the cluster's state is {state}"
     except NoAnswerError as error:
         return str(error)
     return ""
@@ -129,8 +132,8 @@ def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
     return any(member.id == identifier and member.slots for member in members(settings, asked))
 
 
-def _state(settings: Settings) -> str:
-    text = ask_text(settings, own_address(settings), "CLUSTER", "INFO")
+def _state(settings: Settings, node: Address) -> str:
+    text = ask_text(settings, node, "CLUSTER", "INFO")
     return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
 
 
