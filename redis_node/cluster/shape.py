@@ -61,9 +61,7 @@ class Shape:
 
     def _meet(self) -> None:
         """Make the nodes one cluster. Only where all are empty and none knows another, it is a new one."""
-        views = {
-            name: self._wait(f"an answer of {name}", ANSWER_SECONDS, partial(self._view, name)) for name in self._names
-        }
+        views = {name: self._view(name) for name in self._names}
         joined = [name for name, view in views.items() if len(view) > 1 or view[0].slots]
         if not joined:
             self._create()
@@ -201,7 +199,8 @@ class Shape:
                     raise
 
     def _view(self, name: str = "redis-1") -> list[Member]:
-        return members(self._settings, self._place(name))
+        place = self._place(name)
+        return self._wait(f"an answer of {name}", ANSWER_SECONDS, lambda: members(self._settings, place))
 
     def _place(self, name: str = "redis-1") -> Address:
         return self._wait(f"the name {name}", ANSWER_SECONDS, lambda: resolve(name, self._settings.address.port))
