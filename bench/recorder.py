@@ -60,6 +60,7 @@ class Recorder:
         hooks = environment.events
         if self.is_worker:
             hooks.report_to_master.add_listener(self.on_report_to_master)
+            hooks.test_stop.add_listener(self.on_worker_stop)
         else:
             directory = Path(environment.parsed_options.record)
             directory.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,8 @@ class Recorder:
             }
             self.files["latency"].write("#[Histogram log format version 1.2]\n#[StartTime: 0 (seconds since epoch)]\n")
             hooks.worker_report.add_listener(self.on_worker_report)
+            if isinstance(environment.runner, MasterRunner):
+                environment.runner.register_message("recorder", self.on_worker_message)
             hooks.test_start.add_listener(lambda **_: self.mark("started"))
             hooks.spawning_complete.add_listener(lambda **_: self.mark("spawned"))
             hooks.test_stopping.add_listener(lambda **_: self.mark("stopping"))
@@ -146,10 +149,25 @@ class Recorder:
             self.put("events", {"error": error, "request": name, "second": second, "count": count})
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
-        """Send the outbox with the worker's regular report, everything with the last one."""
-        if self.environment.runner.state not in ("spawning", "running"):
-            self.collect(before=float("inf"))
-        data["recorder"], self.outbox = self.outbox, {"latency": [], "events": []}
+        """Send the outbox with the worker's regular report."""
+        data["recorder"] = self.taken()
+
+    def on_worker_stop(self, **_: Any) -> None:
+        """Send the rest before the master is told that this worker has stopped.
+
+        The master waits half a second for the last regular report, which a busy machine can exceed.
+        """
+        self.collect(before=float("inf"))
+        self.environment.runner.send_message("recorder", self.taken())
+
+    def taken(self) -> dict[str, list[str]]:
+        """Return the outbox, and leave an empty one."""
+        taken, self.outbox = self.outbox, {"latency": [], "events": []}
+        return taken
+
+    def on_worker_message(self, msg: Any, **_: Any) -> None:
+        """Take a worker's last outbox."""
+        self.on_worker_report({"recorder": msg.data})
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         """Take a worker's outbox."""

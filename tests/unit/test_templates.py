@@ -37,16 +37,16 @@ Rendered = dict[str, str]
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     """Return, for each combination, the text of each template."""
-    hosts = {
-        name: knobs
-        | {
-            "docker_host_engine": {"host_info": {"ServerVersion": knobs["engine"]}},
-            "redis_url": "redis://192.0.2.20:6379/0" if knobs.get("redis_topology") == "external" else "",
-            "http_port": 8080,
-        }
-        for name, knobs in COMBINATIONS.items()
+    return render(tmp_path_factory.mktemp("site"), {name: facts(knobs) for name, knobs in COMBINATIONS.items()})
+
+
+def facts(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a host that stands for a combination of knobs."""
+    return knobs | {
+        "docker_host_engine": {"host_info": {"ServerVersion": knobs["engine"]}},
+        "redis_url": "redis://192.0.2.20:6379/0" if knobs.get("redis_topology") == "external" else "",
+        "http_port": 8080,
     }
-    return render(tmp_path_factory.mktemp("site"), hosts)
 
 
 @pytest.fixture(params=COMBINATIONS)
@@ -84,6 +84,17 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
     name, texts = combination
     if name not in ("old-engine", "encrypted"):
         assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
+
+
+def test_another_run_renders_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no order in Python would look like a change, for which nodes restart."""
+    texts = []
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        site = tmp_path / seed
+        site.mkdir()
+        texts.append(render(site, {name: facts(COMBINATIONS[name]) for name in ("sentinel-proxy", "cluster-proxy")}))
+    assert texts[0] == texts[1] == texts[2]
 
 
 def test_only_an_old_engine_is_told_the_version_of_the_format(combination: tuple[str, Rendered]) -> None:
