@@ -57,6 +57,7 @@ def test_the_password_file_overrides_the_urls(client_of: Build, redis_server: Re
 def test_the_promise_says_what_was_found(client_of: Build, redis_server: RedisServer) -> None:
     client = client_of(TOPOLOGY="external", REDIS_URL=f"redis://{redis_server.address}")
     version = redis_server.client().info()["redis_version"]
+    wait_until("the probe", lambda: version in client.get("/api/store").text)
     for text in (client.get("/").text, client.get("/readyz").text, client.get("/api/store").text):
         assert f"External Redis {version} without TLS, WAIT with 0 replicas" in text
         assert "a failover may lose it" in text
@@ -68,14 +69,15 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "0.6"}
     client = client_of(**environ, REDIS_REPLICAS=1)
     assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
-    assert "has 0 replicas, but every increment has to reach 1" in client.get("/api/store").json["warning"]
+    missing = "has 0 replicas, but every increment has to reach 1"
+    wait_until("the probe", lambda: missing in (client.get("/api/store").json["warning"] or ""))
     replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
     with running(replica):
         replica.up()
         wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
         client = client_of(**environ, REDIS_REPLICAS=1)
         assert client.post("/api/counters/a/increment").json["value"] == 2
-        assert "has reached 1 of its replicas" in client.get("/api/store").json["promise"]
+        wait_until("the probe", lambda: "has reached 1 of its replicas" in client.get("/api/store").json["promise"])
         assert replica.client().get("{a}:value") == "2"
 
 
@@ -85,8 +87,9 @@ def test_tls_is_verified(client_of: Build, tls_server: tuple[RedisServer, int], 
     standalone = {"REDIS_NODES": f"127.0.0.1:{port}"}
     # What never works is given up soon; what works has the time that it takes on a busy machine.
     soon = {"DEADLINE_SECONDS": "0.6"}
-    assert client_of(**external, REDIS_CA_FILE=certificate).post("/api/counters/a/increment").json["value"] == 1
-    assert "over TLS" in client_of(**external, REDIS_CA_FILE=certificate).get("/api/store").json["promise"]
+    client = client_of(**external, REDIS_CA_FILE=certificate)
+    assert client.post("/api/counters/a/increment").json["value"] == 1
+    wait_until("the probe", lambda: "over TLS" in client.get("/api/store").json["promise"])
     # An authority that is unknown, and no TLS at all.
     assert client_of(**external, **soon).post("/api/counters/a/increment").status_code == 503
     assert client_of(**standalone, REDIS_CA_FILE=certificate).post("/api/counters/a/increment").json["value"] == 2

@@ -17,6 +17,7 @@ from counter.store.operation import Failure
 from counter.store.types import Description, NodeState
 
 PROBE_AGAIN_SECONDS = 15.0
+PROBE_AFTER_FAILURE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class ExternalRoute:
         return Redis(host=self._address.host, port=self._address.port, **self._options)
 
     def _probe(self) -> Offer | None:
-        """Find out what there is, at most every ``PROBE_AGAIN_SECONDS``."""
+        """Find out what there is, at most every ``PROBE_AGAIN_SECONDS``; without an answer, sooner."""
         now = time.monotonic()
         if now >= self._probe_again:
             self._probe_again = now + PROBE_AGAIN_SECONDS
@@ -102,6 +103,7 @@ class ExternalRoute:
                     except RedisError:
                         wait = False
             except (RedisError, OSError):
+                self._probe_again = now + PROBE_AFTER_FAILURE_SECONDS
                 return self._offer
             self._offer = Offer(
                 str(facts.get("redis_version", "of unknown version")),
