@@ -1,13 +1,14 @@
-"""``python3 -m redis_node run | role | settled [SECONDS]``."""
+"""``python3 -m redis_node run | role | settled [SECONDS] | use``; the last reads user -> password as JSON."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from redis_node.ask import NoAnswerError
@@ -37,6 +38,9 @@ class Kind(Protocol):
     def unsettled(self, settings: Settings) -> str:
         """Say what keeps the whole set from losing any one node without harm; empty when nothing does."""
 
+    def use(self, settings: Settings, passwords: Mapping[str, str]) -> None:
+        """Let the server that runs log in to others with other passwords; raises NoAnswerError."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; return the exit status of the process."""
@@ -49,17 +53,25 @@ def main(arguments: Sequence[str]) -> int:
             command = kind.command(settings)
             return serve(command, lambda: kind.after_start(settings), lambda: kind.before_stop(settings))
         case ["role"]:
-            try:
-                sys.stdout.write(kind.role(settings) + "\n")
-            except NoAnswerError as error:
-                sys.stderr.write(f"{error}\n")
-                return 1
-            return 0
+            return _said(lambda: kind.role(settings) + "\n")
+        case ["use"]:
+            passwords = json.load(sys.stdin)
+            return _said(lambda: kind.use(settings, passwords) or "")
         case ["settled", *seconds]:
             return _settled(kind, settings, float(seconds[0]) if seconds else 0.0)
         case _:
             sys.stderr.write(f"usage: {__doc__}\n")
             return 64
+
+
+def _said(answer: Callable[[], str]) -> int:
+    """Print the answer; otherwise say why there is none and return 1."""
+    try:
+        sys.stdout.write(answer())
+    except NoAnswerError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
 
 
 def _settled(kind: Kind, settings: Settings, seconds: float) -> int:

@@ -34,13 +34,16 @@ def ask(settings: Settings, address: Address, *command: str | int) -> Any:
         raise NoAnswerError(f"{address}: not an answer: {text.strip()[:80]}") from None
 
 
-def ask_text(settings: Settings, address: Address, *command: str) -> str:
-    """Return a reply that is text for people in any format, as INFO and CLUSTER NODES are; raises NoAnswerError."""
+def ask_text(settings: Settings, address: Address, *command: str, secret: str | None = None) -> str:
+    """Return a reply that is text for people in any format, as INFO and CLUSTER NODES are; raises NoAnswerError.
+
+    ``secret`` becomes the last argument of the command, without being one of a process, which all of the host may read.
+    """
     place = ["-h", address.host, "-p", str(address.port), "-t", str(CONNECT_SECONDS)]
     try:
         done = subprocess.run(
-            ["redis-cli", *place, "--user", USER, "--no-auth-warning", "-e", *command],
-            # Not as an argument, which every process of the host may read.
+            ["redis-cli", *place, "--user", USER, "--no-auth-warning", "-e", *(["-x"] if secret else []), *command],
+            input=secret,
             env=os.environ | {"REDISCLI_AUTH": settings.passwords[USER]},
             capture_output=True,
             text=True,

@@ -12,6 +12,7 @@ from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
 from redis_node.quorum import views
+from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
@@ -57,8 +58,7 @@ def configuration(settings: Settings, primary: Address) -> str:
         f"port {settings.address.port}",
         f"replica-announce-ip {settings.address.host}",
         f"replica-announce-port {settings.address.port}",
-        "masteruser replication",
-        f"masterauth {settings.passwords['replication']}",
+        *directives(settings.passwords),
     ]
     lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
     return "\n".join(lines) + "\n"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.ask import NoAnswerError, ask, ask_all, ask_text
 from redis_node.quorum import PRIMARY_NAME, believed, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
 POLL_SECONDS = 0.3
 REPLICAS_SECONDS = 10.0
+CONNECTED_SECONDS = 20.0
+USER = "sentinel"
 LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
 """Directives that a Sentinel keeps in its file and that are taken over."""
 
@@ -43,22 +45,42 @@ def role(settings: Settings) -> str:
     return "sentinel"
 
 
+def use(settings: Settings, passwords: Mapping[str, str]) -> None:
+    """Let the Sentinel that runs log in with another password; raises NoAnswerError.
+
+    It connects to all anew. Only when it is seen to be connected may the next Sentinel be told: several at once that do
+    not hear the primary would replace it.
+    """
+    ask_text(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", secret=passwords[USER])
+    ask_text(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", secret=passwords[USER])
+    began = time.monotonic()
+    while True:
+        facts = ask(settings, settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)
+        passed = time.monotonic() - began
+        if facts["flags"] == "master" and int(facts["last-ok-ping-reply"]) / 1000 < passed:
+            return
+        if passed > CONNECTED_SECONDS:
+            raise NoAnswerError(f"{settings.address} does not hear the primary: {facts['flags']}")
+        time.sleep(POLL_SECONDS)
+
+
 def configuration(settings: Settings, learned: Sequence[str]) -> str:
     """Return the shared configuration with this Sentinel's own part, and what it has learned.
 
     What belongs to the primary follows the line that names it.
     """
     monitor = [line for line in learned if line.startswith("sentinel monitor ")]
+    password = settings.passwords[USER]
     own = [
         f"port {settings.address.port}",
         f"dir {settings.data}",
         f"sentinel announce-ip {settings.address.host}",
         f"sentinel announce-port {settings.address.port}",
-        "sentinel sentinel-user sentinel",
-        f"sentinel sentinel-pass {settings.passwords['sentinel']}",
+        f"sentinel sentinel-user {USER}",
+        f"sentinel sentinel-pass {password}",
         *monitor,
-        f"sentinel auth-user {PRIMARY_NAME} sentinel",
-        f"sentinel auth-pass {PRIMARY_NAME} {settings.passwords['sentinel']}",
+        f"sentinel auth-user {PRIMARY_NAME} {USER}",
+        f"sentinel auth-pass {PRIMARY_NAME} {password}",
     ]
     shared = settings.config.read_text(encoding="utf-8").splitlines()
     return "\n".join([*own, *shared, *(line for line in learned if line not in monitor)]) + "\n"

@@ -1,10 +1,10 @@
-"""What a node is told from outside, once, by its environment and its secrets."""
+"""What a node is told from outside: once by its environment, and in between by its secrets."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``NODE_*`` of the environment, and the passwords from ``NODE_SECRETS``."""
+    """``NODE_*`` of the environment."""
 
     kind: str
     """The module that knows what this node does (see ``__main__``)."""
@@ -42,13 +42,11 @@ class Settings:
     config: Path
     """The configuration that all nodes of this kind share."""
     secrets: Path
-    passwords: Mapping[str, str] = field(repr=False)
-    """User of the nodes' ACL -> password, for the users that nodes log in as."""
+    """Directory of what the deployment may change while the node runs: users and logins."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the environment; raises KeyError, ValueError or OSError for what is missing."""
-        secrets = Path(environ.get("NODE_SECRETS", "/run/secrets"))
         return cls(
             kind=environ["NODE_KIND"],
             address=Address.parse(environ["NODE_ADDRESS"]),
@@ -56,12 +54,14 @@ class Settings:
             sentinels=_addresses(environ.get("NODE_SENTINELS", "")),
             data=Path(environ.get("NODE_DATA", "/data")),
             config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
-            secrets=secrets,
-            passwords={
-                path.name.removesuffix("_password"): path.read_text(encoding="utf-8").strip()
-                for path in secrets.glob("*_password")
-            },
+            secrets=Path(environ.get("NODE_SECRETS", "/run/secrets")),
         )
+
+    @property
+    def passwords(self) -> Mapping[str, str]:
+        """User of the nodes' ACL -> password, for the users that nodes log in as. Read anew each time: they change."""
+        lines = (self.secrets / "logins").read_text(encoding="utf-8").splitlines()
+        return dict(line.split() for line in lines if not line.startswith("#"))
 
     @property
     def peers(self) -> tuple[Address, ...]:

@@ -15,6 +15,7 @@ from redis_node.ask import NoAnswerError, ask, ask_text
 from redis_node.cluster.joining import Joining
 from redis_node.cluster.members import Member, members, partner, resolve
 from redis_node.cluster.volume import see_the_volume
+from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
 
 HAND_OVER_SECONDS = 5.0
@@ -51,8 +52,7 @@ def configuration(settings: Settings, own: Address) -> str:
         f"port {own.port}",
         f"cluster-announce-hostname {settings.address.host}",
         f"cluster-announce-ip {own.host}",
-        "masteruser replication",
-        f"masterauth {settings.passwords['replication']}",
+        *directives(settings.passwords),
     ]
     return "\n".join(lines) + "\n"
 

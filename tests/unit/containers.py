@@ -7,7 +7,7 @@ the test keeps, and gets another address of 127.0.0.0/8 at each start. One volum
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
 import random
 import shutil
@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
+from passwords import INTERNAL_PASSWORD, logins, rotated
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-INTERNAL_PASSWORD = "internal"  # noqa: S105
 APP_PASSWORD = "secret"  # noqa: S105
-"""Both as ``render.yml`` gives them."""
-USERS = ("operator", "replication")
+"""As ``render.yml`` gives it."""
 LIFETIME_SECONDS = 400
 SLOTS = 16384
 ENTER = 'mount --bind "$HOSTS" /etc/hosts && hostname "$NODE" && shift && exec "$@"'
@@ -50,11 +49,6 @@ def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T
             last = error
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:g} s for {what}; last seen: {last!r}")
-
-
-def password(user: str) -> str:
-    """Return what a user of the nodes logs in with."""
-    return hashlib.sha256(f"{INTERNAL_PASSWORD} {user}".encode()).hexdigest()
 
 
 class Container:
@@ -118,7 +112,7 @@ class Container:
 
     def client(self, **options: Any) -> Redis:
         """Return a client of this node alone."""
-        login = {"username": "operator", "password": password("operator")}
+        login = {"username": "operator", "password": self.stack.logins["operator"]}
         return Redis(
             host=self.address, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0), **login | options
         )
@@ -148,13 +142,29 @@ class Stack:
         self.secrets = directory / "secrets"
         self.secrets.mkdir()
         (self.secrets / "users.acl").write_text(texts["users.acl"])
-        for user in USERS:
-            (self.secrets / f"{user}_password").write_text(password(user))
+        self.logins: dict[str, str] = {}
+        self.write(logins(INTERNAL_PASSWORD))
         self.nodes: dict[str, Container] = {}
 
     def __getitem__(self, number: int) -> Container:
         """Return a node by its number."""
         return self.nodes[f"redis-{number}"]
+
+    def write(self, passwords: dict[str, str]) -> None:
+        """Write what the nodes log in with."""
+        self.logins = passwords
+        (self.secrets / "logins").write_text("".join(f"{user} {word}\n" for user, word in passwords.items()))
+
+    def rotate(self, internal: str) -> None:
+        """Give the nodes other passwords as a deployment does: all accept them, then all use them."""
+        acl = self.secrets / "users.acl"
+        acl.write_text(rotated(acl.read_text(), internal))
+        for node in self.nodes.values():
+            node.client().execute_command("ACL", "LOAD")
+        for name in self.nodes:
+            used = self.run("redis_node", "use", node=name, told=json.dumps(logins(internal)))
+            assert used.returncode == 0, used.stderr
+        self.write(logins(internal))
 
     def new_address(self) -> str:
         """Return an address that no node had before."""
@@ -206,11 +216,14 @@ class Stack:
             if not self.nodes[name].runs:
                 self.nodes[name].start()
 
-    def run(self, *words: str, node: str = "redis-1", seconds: float = 200.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, node: str = "redis-1", seconds: float = 200.0, told: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run a module of the node program in a node's container."""
         return subprocess.run(
             self.command(sys.executable, "-m", *words),
             env=self.environ(node),
+            input=told,
             capture_output=True,
             text=True,
             timeout=seconds,

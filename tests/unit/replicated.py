@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import shutil
 import signal
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import ROOT
+from passwords import INTERNAL_PASSWORD, logins, rotated
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 APP_PASSWORD = "secret"  # noqa: S105
-INTERNAL_PASSWORD = "internal"  # noqa: S105
-"""Both as ``render.yml`` gives them."""
+"""As ``render.yml`` gives it."""
 
 
 def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T:
@@ -59,11 +59,10 @@ class Member:
         for made in (self.volume, secrets):
             made.mkdir(parents=True)
         config, acl = ("sentinel.conf", "sentinel.acl") if kind == "sentinel" else ("redis.conf", "users.acl")
-        (secrets / acl).write_text(texts[acl])
-        for user in ("operator", "replication", "sentinel"):
-            password = hashlib.sha256(f"{INTERNAL_PASSWORD} {user}".encode()).hexdigest()
-            (secrets / f"{user}_password").write_text(password)
-        self.operator_password = (secrets / "operator_password").read_text()
+        self.acl = secrets / acl
+        self.acl.write_text(texts[acl])
+        self.logins = secrets / "logins"
+        self.write(logins(INTERNAL_PASSWORD))
         shared = texts[config].replace("bind * -::*", "bind 127.0.0.1 -::1")
         shared = shared.replace("dir /data\n", f"dir {self.volume}\n").replace("/run/secrets/", f"{secrets}/")
         (directory / "shared.conf").write_text(shared)
@@ -81,6 +80,10 @@ class Member:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "redis_node", "run"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
+
+    def write(self, passwords: dict[str, str]) -> None:
+        """Write what this member logs in with at its next start."""
+        self.logins.write_text("".join(f"{user} {password}\n" for user, password in passwords.items()))
 
     def end(self, number: signal.Signals) -> None:
         """Send the signal and wait until process and server are gone."""
@@ -106,17 +109,19 @@ class Member:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def ask(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def ask(self, *command: str, told: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the program beside the server, as ``docker exec`` does."""
         words = [sys.executable, "-m", "redis_node", *command]
-        return subprocess.run(words, cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            words, cwd=ROOT, env=self.environ, input=told, capture_output=True, text=True, check=False
+        )
 
     def client(self, user: str = "operator") -> Redis:
-        password = APP_PASSWORD if user == "counter" else self.operator_password
+        passwords = dict(line.split() for line in self.logins.read_text().splitlines()) | {"counter": APP_PASSWORD}
         return Redis(
             port=self.port,
             username=user,
-            password=password,
+            password=passwords[user],
             decode_responses=True,
             socket_timeout=5,
             retry=Retry(NoBackoff(), 0),
@@ -169,6 +174,17 @@ class Set:
         """Return the one primary."""
         (found,) = [node for node in self.nodes if node.client().role()[0] == "master"]
         return found
+
+    def rotate(self, internal: str) -> None:
+        """Give the nodes other passwords as a deployment does: all accept them, then all use them."""
+        for member in self.members:
+            member.acl.write_text(rotated(member.acl.read_text(), internal))
+            member.client().execute_command("ACL", "LOAD")
+        for member in self.members:
+            used = member.ask("use", told=json.dumps(logins(internal)))
+            assert used.returncode == 0, used.stderr
+        for member in self.members:
+            member.write(logins(internal))
 
     def increment(self, times: int = 1) -> int:
         """Count as the app does: on the primary, confirmed by one replica at least; return the value."""

@@ -19,6 +19,7 @@ from containers import LIFETIME_SECONDS, SLOTS, Stack, wait_until
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, record
+from redis.exceptions import AuthenticationError
 
 from redis_node.cluster.members import parse, partner
 
@@ -170,6 +171,27 @@ def test_data_of_another_topology_is_left_alone(fresh: Stack) -> None:
     assert fresh[2].process.wait(20) == 1
     assert "holds data but no nodes.conf" in fresh[2].log.read_text()
     assert manifest.exists()
+
+
+# -- Passwords
+
+
+@pytest.mark.fault
+def test_passwords_change_while_all_goes_on(cluster: Stack) -> None:
+    """After two rotations the first passwords open nothing, and a program that was started with them still hands over."""
+    first = dict(cluster.logins)
+    for number in (1, 2):
+        cluster.rotate(f"internal-{number}")
+        cluster.settled()
+    for node in cluster.nodes.values():
+        for user in ("operator", "replication"):
+            with pytest.raises(AuthenticationError):
+                node.client(username=user, password=first[user], protocol=2).ping()
+    cluster[1].stop()
+    assert cluster[1].said("slots over to redis-4")
+    cluster[1].start()
+    cluster.settled()
+    expect_all_counted(cluster)
 
 
 # -- What a cluster survives

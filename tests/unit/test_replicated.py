@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import render
-from redis.exceptions import ResponseError
+from redis import Redis
+from redis.exceptions import AuthenticationError, ResponseError
 from replicated import Set, wait_until
 
 
@@ -144,6 +145,32 @@ def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> No
     assert not running.nodes[0].listens()
     for node in running.nodes[1:]:
         assert node.client().info("keyspace")["db0"]["keys"] >= 1
+
+
+@pytest.mark.fault
+def test_passwords_change_while_all_goes_on(running: Set) -> None:
+    """After two rotations the first passwords open nothing, and a program that was started with them still hands over."""
+    primary = running.primary()
+    former = primary.client()
+    assert former.ping()
+    first = Path(primary.logins).read_text()
+    for number in (1, 2):
+        running.rotate(f"internal-{number}")
+        running.settled()
+        assert running.primary() is primary
+        assert running.increment() == 3 + number
+    for member in running.members:
+        for user, password in (line.split() for line in first.splitlines()):
+            with pytest.raises(AuthenticationError):
+                Redis(port=member.port, username=user, password=password, protocol=2).ping()
+    primary.stop()
+    assert "handed over to " in primary.said()
+    primary.start()
+    replica = next(node for node in running.nodes if node is not primary and not is_primary(node))
+    replica.stop()
+    replica.start()
+    running.settled()
+    assert running.increment() == 6
 
 
 @pytest.mark.fault

@@ -31,6 +31,14 @@ COMBINATIONS = {
     for topology, edge in itertools.product(TOPOLOGIES, EDGES)
 } | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
 
+SECRETS = {
+    "type": "bind",
+    "source": "/etc/counter-deploy/counter/redis-secrets",
+    "target": "/run/secrets",
+    "read_only": True,
+}
+"""What is mounted into every Redis node and Sentinel."""
+
 Rendered = dict[str, str]
 
 
@@ -144,7 +152,7 @@ def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: t
         assert service["deploy"]["endpoint_mode"] == "dnsrr"
         assert service["deploy"]["replicas"] == 1
         assert service["deploy"]["update_config"]["order"] == "stop-first"
-        assert service["volumes"] == [f"{name}:/data"]
+        assert service["volumes"] == [f"{name}:/data", SECRETS]
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
         assert "ports" not in service
     assert len({service["volumes"][0] for service in found.values()}) == len(found)
@@ -157,11 +165,8 @@ def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tu
     for key in found:
         service = services(texts)[key]
         assert service["deploy"]["endpoint_mode"] == "dnsrr"
-        assert service["volumes"] == [f"{key}:/data"]
+        assert service["volumes"] == [f"{key}:/data", SECRETS]
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
-        assert {secret["source"] for secret in service["secrets"]} == {
-            "sentinel.acl", "operator_password", "sentinel_password"
-        }  # fmt: skip
     environment = services(texts)["app"]["environment"]
     assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
 

@@ -1,0 +1,20 @@
+"""What a server that holds data logs in to its primary with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from redis_node.ask import ask_text
+from redis_node.settings import Settings
+
+USER = "replication"
+
+
+def directives(passwords: Mapping[str, str]) -> list[str]:
+    """Return the lines of its configuration."""
+    return [f"masteruser {USER}", f"masterauth {passwords[USER]}"]
+
+
+def use(settings: Settings, passwords: Mapping[str, str]) -> None:
+    """Let the server that runs log in with another password from now on; its link stays. Raises NoAnswerError."""
+    ask_text(settings, settings.address, "CONFIG", "SET", "masterauth", secret=passwords[USER])

@@ -1,0 +1,26 @@
+"""The passwords of Redis nodes, as the role redis makes them, and their rotation in the files of users."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+INTERNAL_PASSWORD = "internal"  # noqa: S105
+"""As ``render.yml`` gives it."""
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def logins(internal: str, users: tuple[str, ...] = ("operator", "replication", "sentinel")) -> dict[str, str]:
+    """Return user -> password."""
+    return {user: digest(f"{internal} {user}") for user in users}
+
+
+def rotated(acl: str, internal: str) -> str:
+    """Return a file of users that accepts new passwords of the nodes and the ones before, and no older ones."""
+    for user, password in logins(internal).items():
+        acl = re.sub(rf"(user {user} on )(#\w+) #\w+", rf"\1#{digest(password)} \2", acl)
+    return acl
