@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 from redis_node.ask import NoAnswerError
@@ -53,10 +54,9 @@ def main(arguments: Sequence[str]) -> int:
             command = kind.command(settings)
             return serve(command, lambda: kind.after_start(settings), lambda: kind.before_stop(settings))
         case ["role"]:
-            return _said(lambda: kind.role(settings) + "\n")
+            return _said(partial(kind.role, settings))
         case ["use"]:
-            passwords = json.load(sys.stdin)
-            return _said(lambda: kind.use(settings, passwords) or "")
+            return _said(partial(kind.use, settings, json.load(sys.stdin)))
         case ["settled", *seconds]:
             return _settled(kind, settings, float(seconds[0]) if seconds else 0.0)
         case _:
@@ -64,10 +64,11 @@ def main(arguments: Sequence[str]) -> int:
             return 64
 
 
-def _said(answer: Callable[[], str]) -> int:
-    """Print the answer; otherwise say why there is none and return 1."""
+def _said(question: Callable[[], str | None]) -> int:
+    """Print the answer, if there is one to give; otherwise say what went wrong and return 1."""
     try:
-        sys.stdout.write(answer())
+        if answer := question():
+            sys.stdout.write(answer + "\n")
     except NoAnswerError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -42,7 +42,16 @@ def ask_text(settings: Settings, address: Address, *command: str, secret: str | 
     place = ["-h", address.host, "-p", str(address.port), "-t", str(CONNECT_SECONDS)]
     try:
         done = subprocess.run(
-            ["redis-cli", *place, "--user", USER, "--no-auth-warning", "-e", *(["-x"] if secret else []), *command],
+            [
+                *settings.redis_cli,
+                *place,
+                "--user",
+                USER,
+                "--no-auth-warning",
+                "-e",
+                *(["-x"] if secret else []),
+                *command,
+            ],
             input=secret,
             env=os.environ | {"REDISCLI_AUTH": settings.passwords[USER]},
             capture_output=True,

@@ -11,8 +11,8 @@ from redis_node import fence
 from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
-from redis_node.quorum import views
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
+from redis_node.quorum import views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
@@ -55,7 +55,7 @@ def configuration(settings: Settings, primary: Address) -> str:
     """Return what is this node's own. The server rewrites the file when a Sentinel changes its role."""
     lines = [
         f"include {settings.config}",
-        f"port {settings.address.port}",
+        *settings.listen,
         f"replica-announce-ip {settings.address.host}",
         f"replica-announce-port {settings.address.port}",
         *directives(settings.passwords),

@@ -72,7 +72,7 @@ def configuration(settings: Settings, learned: Sequence[str]) -> str:
     monitor = [line for line in learned if line.startswith("sentinel monitor ")]
     password = settings.passwords[USER]
     own = [
-        f"port {settings.address.port}",
+        *settings.listen,
         f"dir {settings.data}",
         f"sentinel announce-ip {settings.address.host}",
         f"sentinel announce-port {settings.address.port}",

@@ -41,6 +41,8 @@ class Settings:
     """Directory of the node's volume."""
     config: Path
     """The configuration that all nodes of this kind share."""
+    ca: str
+    """Certificate of the authority with which all of them speak TLS; empty: they speak it not."""
     secrets: Path
     """Directory of what the deployment may change while the node runs: users and logins."""
 
@@ -54,8 +56,19 @@ class Settings:
             sentinels=_addresses(environ.get("NODE_SENTINELS", "")),
             data=Path(environ.get("NODE_DATA", "/data")),
             config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
+            ca=environ.get("NODE_CA", ""),
             secrets=Path(environ.get("NODE_SECRETS", "/run/secrets")),
         )
+
+    @property
+    def listen(self) -> list[str]:
+        """The lines of the server's configuration that say at which port it listens."""
+        return ["port 0", f"tls-port {self.address.port}"] if self.ca else [f"port {self.address.port}"]
+
+    @property
+    def redis_cli(self) -> list[str]:
+        """The command that asks servers, without address and login."""
+        return ["redis-cli", *(["--tls", "--cacert", self.ca] if self.ca else [])]
 
     @property
     def passwords(self) -> Mapping[str, str]:

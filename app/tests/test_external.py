@@ -90,7 +90,9 @@ def test_tls_is_verified(client_of: Build, tls_server: tuple[RedisServer, int], 
     client = client_of(**external, REDIS_CA_FILE=certificate)
     assert client.post("/api/counters/a/increment").json["value"] == 1
     wait_until("the probe", lambda: "over TLS" in client.get("/api/store").json["promise"])
-    # An authority that is unknown, and no TLS at all.
+    # A name that the certificate lacks, an authority that is unknown, and no TLS at all.
+    named = {"REDIS_NODES": f"localhost:{port}", "REDIS_CA_FILE": certificate}
+    assert client_of(**named, **soon).post("/api/counters/a/increment").status_code == 503
     assert client_of(**external, **soon).post("/api/counters/a/increment").status_code == 503
     assert client_of(**standalone, REDIS_CA_FILE=certificate).post("/api/counters/a/increment").json["value"] == 2
     assert client_of(**standalone, **soon).post("/api/counters/a/increment").status_code == 503

@@ -49,7 +49,7 @@ def configuration(settings: Settings, own: Address) -> str:
     """Return what is this node's own."""
     lines = [
         f"include {settings.config}",
-        f"port {own.port}",
+        *settings.listen,
         f"cluster-announce-hostname {settings.address.host}",
         f"cluster-announce-ip {own.host}",
         *directives(settings.passwords),

@@ -208,7 +208,7 @@ class Shape:
     def _manage(self, *words: str, answer: str = "") -> None:
         """Run ``redis-cli --cluster``; raises NoAnswerError with the end of what it printed."""
         done = subprocess.run(
-            ["redis-cli", "--user", USER, "--no-auth-warning", "--cluster", *words],
+            [*self._settings.redis_cli, "--user", USER, "--no-auth-warning", "--cluster", *words],
             env=os.environ | {"REDISCLI_AUTH": self._settings.passwords[USER]},
             input=answer,
             capture_output=True,

@@ -85,4 +85,5 @@ class Stack:
         if app is None:
             raise LookError(f"no app of {self.name} runs")
         password = app.exec("cat", "/run/secrets/redis_password")
-        return node.exec("sh", "-c", f"REDISCLI_AUTH={password} redis-cli --user counter --no-auth-warning {command}")
+        options = "--user counter --no-auth-warning ${NODE_CA:+--tls --cacert $NODE_CA}"
+        return node.exec("sh", "-c", f"REDISCLI_AUTH={password} redis-cli {options} {command}")

@@ -22,6 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from certificates import Certificates, write
 from conftest import ROOT
 from passwords import INTERNAL_PASSWORD, logins, rotated
 from redis import Redis
@@ -112,7 +113,9 @@ class Container:
 
     def client(self, **options: Any) -> Redis:
         """Return a client of this node alone."""
-        login = {"username": "operator", "password": self.stack.logins["operator"]}
+        login: dict[str, Any] = {"username": "operator", "password": self.stack.logins["operator"]}
+        if self.stack.ca:  # by address, which no certificate has
+            login |= {"ssl": True, "ssl_ca_certs": self.stack.ca, "ssl_check_hostname": False}
         return Redis(
             host=self.address, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0), **login | options
         )
@@ -131,8 +134,8 @@ class Container:
 class Stack:
     """The nodes of one cluster, their secrets, and the file of their names."""
 
-    def __init__(self, directory: Path, texts: dict[str, str]) -> None:
-        """Take the rendered templates."""
+    def __init__(self, directory: Path, texts: dict[str, str], certificates: Certificates | None = None) -> None:
+        """Take the rendered templates, and the certificates where they ask for TLS."""
         self.directory, self.texts = directory, texts
         self._network = f"127.{random.randint(2, 250)}.{random.randint(1, 250)}"
         self._addresses = 0
@@ -144,6 +147,10 @@ class Stack:
         (self.secrets / "users.acl").write_text(texts["users.acl"])
         self.logins: dict[str, str] = {}
         self.write(logins(INTERNAL_PASSWORD))
+        self.ca = ""
+        if certificates:
+            write(certificates, self.secrets)
+            self.ca = str(self.secrets / "ca.crt")
         self.nodes: dict[str, Container] = {}
 
     def __getitem__(self, number: int) -> Container:
@@ -185,6 +192,7 @@ class Stack:
             "NODE_ADDRESS": f"{name}:6379",
             "NODE_NODES": "redis-1:6379,redis-2:6379,redis-3:6379",
             "NODE_SECRETS": str(self.secrets),
+            "NODE_CA": self.ca,
             "PYTHONPATH": str(ROOT),
         }
 
@@ -242,6 +250,7 @@ class Stack:
             "COUNTER_TOPOLOGY": "cluster",
             "COUNTER_REDIS_NODES": ",".join(f"{name}:6379" for name in self.nodes),
             "COUNTER_REDIS_PASSWORD_FILE": str(self.directory / "app_password"),
+            "COUNTER_REDIS_CA_FILE": self.ca,
             "COUNTER_HISTORY_LOG": "1",
         }
         command = self.command(

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from conftest import ROOT
 from passwords import INTERNAL_PASSWORD, logins, rotated
@@ -63,6 +64,10 @@ class Member:
         self.acl.write_text(texts[acl])
         self.logins = secrets / "logins"
         self.write(logins(INTERNAL_PASSWORD))
+        self.tls: dict[str, Any] = {}
+        for name in (name for name in texts if name.endswith((".crt", ".key"))):
+            (secrets / name).write_text(texts[name])
+            self.tls = {"ssl": True, "ssl_ca_certs": str(secrets / "ca.crt")}
         shared = texts[config].replace("bind * -::*", "bind 127.0.0.1 -::1")
         shared = shared.replace("dir /data\n", f"dir {self.volume}\n").replace("/run/secrets/", f"{secrets}/")
         (directory / "shared.conf").write_text(shared)
@@ -72,6 +77,7 @@ class Member:
             "NODE_CONFIG": str(directory / "shared.conf"),
             "NODE_DATA": str(self.volume),
             "NODE_SECRETS": str(secrets),
+            "NODE_CA": self.tls.get("ssl_ca_certs", ""),
             **others,
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -119,6 +125,7 @@ class Member:
     def client(self, user: str = "operator") -> Redis:
         passwords = dict(line.split() for line in self.logins.read_text().splitlines()) | {"counter": APP_PASSWORD}
         return Redis(
+            host="localhost",
             port=self.port,
             username=user,
             password=passwords[user],
@@ -126,6 +133,7 @@ class Member:
             socket_timeout=5,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            **self.tls,
         )
 
     def said(self) -> str:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import certificates
 import pytest
 from conftest import render
 from containers import LIFETIME_SECONDS, SLOTS, Stack, wait_until
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, record
+from redis import Redis
 from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from redis_node.cluster.members import parse, partner
 
@@ -33,7 +38,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     knobs = {"redis_topology": "cluster", "docker_host_engine": engine, "http_port": 8080}
     # On a busy machine a node that waits for its turn is not down.
     knobs["redis_down_after_milliseconds"] = 3000
-    return render(tmp_path_factory.mktemp("site"), {"six": knobs, "three": knobs | {"redis_replicas": 3}})
+    variants: dict[str, dict[str, object]] = {"six": {}, "three": {"redis_replicas": 3}, "tls": {"redis_tls": True}}
+    return render(tmp_path_factory.mktemp("site"), {name: knobs | more for name, more in variants.items()})
 
 
 @pytest.fixture
@@ -173,12 +179,38 @@ def test_data_of_another_topology_is_left_alone(fresh: Stack) -> None:
     assert manifest.exists()
 
 
-# -- Passwords
+# -- TLS and passwords
+
+
+@pytest.mark.fault
+def test_all_parts_speak_tls_only(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:
+    """The nodes meet, the app verifies their names, and all find each other again after a restart elsewhere."""
+    for made in ("site", "stack"):
+        (tmp_path / made).mkdir()
+    stack = Stack(tmp_path / "stack", texts["tls"], certificates.make(tmp_path / "site"))
+    try:
+        stack.start(6)
+        stack.shape(6)
+        stack.settled()
+        stack.count(NAMES)
+        expect_pairs(stack, 6)
+        with pytest.raises(RedisConnectionError):
+            Redis(host=stack[1].address, protocol=2).ping()
+        with stack.app() as url:
+            answer = urllib.request.urlopen(urllib.request.Request(f"{url}/api/counters/c0/increment", method="POST"))
+            assert json.load(answer)["value"] == 2
+        for node in stack.nodes.values():
+            node.kill()
+        stack.start(6)
+        stack.settled()
+        assert stack.counted(["c0", "c1"]) == {"c0": 2, "c1": 1}
+    finally:
+        stack.kill()
 
 
 @pytest.mark.fault
 def test_passwords_change_while_all_goes_on(cluster: Stack) -> None:
-    """After two rotations the first passwords open nothing, and a program that was started with them still hands over."""
+    """After two rotations the first passwords open nothing; a program that was started with them still hands over."""
     first = dict(cluster.logins)
     for number in (1, 2):
         cluster.rotate(f"internal-{number}")

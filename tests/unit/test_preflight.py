@@ -50,6 +50,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "external with another URL": ({"redis_topology": "external", "redis_url": "http://192.0.2.20"}, {"redis_url"}),
     "external without host": ({"redis_topology": "external", "redis_url": "redis://"}, {"redis_url"}),
     "external with TLS": ({"redis_topology": "external", "redis_url": "rediss://192.0.2.20:6380/0"}, set()),
+    "TLS": ({"redis_tls": "true"}, set()),
+    "TLS no boolean": ({"redis_tls": "strict"}, {"redis_tls"}),
+    "TLS of an external Redis": (
+        {"redis_tls": "true", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
+        {"redis_tls"},
+    ),
     "rotation": ({"redis_rotate": "true"}, set()),
     "rotation with yes": ({"redis_rotate": True}, set()),
     "rotation no boolean": ({"redis_rotate": "now"}, {"redis_rotate"}),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import certificates
 import pytest
 from conftest import render
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from replicated import Set, wait_until
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the rendered templates of the topology."""
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the rendered templates of the topology, without and with TLS."""
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    return render(tmp_path_factory.mktemp("site"), {"sentinel": knobs})["sentinel"]
+    return render(tmp_path_factory.mktemp("site"), {"plain": knobs, "tls": knobs | {"redis_tls": True}})
+
+
+@pytest.fixture
+def texts(rendered: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return those without TLS."""
+    return rendered["plain"]
 
 
 @pytest.fixture
@@ -149,7 +158,7 @@ def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> No
 
 @pytest.mark.fault
 def test_passwords_change_while_all_goes_on(running: Set) -> None:
-    """After two rotations the first passwords open nothing, and a program that was started with them still hands over."""
+    """After two rotations the first passwords open nothing; a program that was started with them still hands over."""
     primary = running.primary()
     former = primary.client()
     assert former.ping()
@@ -171,6 +180,37 @@ def test_passwords_change_while_all_goes_on(running: Set) -> None:
     replica.start()
     running.settled()
     assert running.increment() == 6
+
+
+@pytest.mark.fault
+def test_all_parts_speak_tls_only(tmp_path: Path, rendered: dict[str, dict[str, str]]) -> None:
+    """They find each other, hand over, and change passwords and certificate over TLS; nothing else is heard."""
+    for made in ("new", "renewed", "set"):
+        (tmp_path / made).mkdir()
+    first = certificates.make(tmp_path / "new")
+    found = Set(tmp_path / "set", rendered["tls"] | certificates.files(first))
+    try:
+        found.start()
+        found.settled()
+        assert found.increment(3) == 3
+        for member in found.members:
+            with pytest.raises((RedisConnectionError, ResponseError)):
+                Redis(port=member.port, protocol=2).ping()
+        primary = found.primary()
+        found.rotate("internal-1")
+        found.settled()
+        renewed = certificates.make(tmp_path / "renewed", first)
+        for node in found.nodes:
+            certificates.write(renewed, node.acl.parent)
+            node.client().config_set("tls-cert-file", str(node.acl.parent / "redis.crt"))
+            assert ssl.get_server_certificate(("localhost", node.port)).strip() == renewed["certificate"].strip()
+        primary.stop()
+        assert "handed over to " in primary.said()
+        primary.start()
+        found.settled()
+        assert found.increment() == 4
+    finally:
+        found.kill()
 
 
 @pytest.mark.fault

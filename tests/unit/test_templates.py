@@ -26,10 +26,18 @@ TOPOLOGIES = re.findall(r"'(\w+)'", re.findall(r"redis_topology in \[(.*?)\]", R
 EDGES = ["proxy", "mesh"]
 
 NEW_ENGINE, OLD_ENGINE = "26.1.5", "20.10.24"
-COMBINATIONS = {
-    f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
-    for topology, edge in itertools.product(TOPOLOGIES, EDGES)
-} | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
+COMBINATIONS = (
+    {
+        f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
+        for topology, edge in itertools.product(TOPOLOGIES, EDGES)
+    }
+    | {
+        f"{topology}-tls": {"redis_topology": topology, "redis_tls": True, "engine": NEW_ENGINE}
+        for topology in TOPOLOGIES
+        if topology != "external"
+    }
+    | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
+)
 
 SECRETS = {
     "type": "bind",
@@ -169,6 +177,25 @@ def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tu
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
     environment = services(texts)["app"]["environment"]
     assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
+
+
+def test_tls_is_the_only_way_in_where_it_is_asked_for(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    tls = name.endswith("-tls")
+    environment = services(texts)["app"]["environment"]
+    assert environment.get("COUNTER_REDIS_CA_FILE") == ("/run/secrets/redis_ca" if tls else None)
+    assert ("redis_ca" in {use["source"] for use in services(texts)["app"]["secrets"]}) == tls
+    lines = texts["redis.conf"].splitlines()
+    assert ("port 0" in lines) == ("tls-port 6379" in lines) == ("tls-replication yes" in lines) == tls
+    assert ("tls-cluster yes" in lines) == (name == "cluster-tls")
+    assert ("tls-replication yes" in texts["sentinel.conf"].splitlines()) == tls
+    for key, service in services(texts).items():
+        if key.startswith(("redis-", "sentinel-")):
+            assert ("--tls" in service["healthcheck"]["test"][1]) == tls
+            replicated = name.startswith(("sentinel", "cluster"))
+            assert ("NODE_CA" in service.get("environment", {})) == (tls and replicated)
+            # Only a Sentinel has to start anew for a renewed certificate.
+            assert ("NODE_CERTIFICATE" in service.get("environment", {})) == (tls and key.startswith("sentinel"))
 
 
 def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str, Rendered]) -> None:
