@@ -48,6 +48,13 @@ def test_busy_machine_is_inconclusive(recorded: Callable[[str], dict[str, Any]])
     assert {check["rule"] for check in verdict["checks"] if check["passed"] is False} == {"machine CPU", "efficiency"}
 
 
+def test_equal_arms_differ_by_no_more_than_the_stated_interval(recorded: Callable[[str], dict[str, Any]]) -> None:
+    """Recorded with the same count twice (``bench_replicas=[2, 2]``): there is nothing to find, and nothing is claimed."""
+    first, second = recorded("same-count")["counts"]
+    assert first["replicas"] == second["replicas"]
+    assert second["speedup"]["low"] < 1 < second["speedup"]["high"]
+
+
 def test_independent_nodes_lose_acknowledged_increments(recorded: Callable[[str], dict[str, Any]]) -> None:
     """Recorded on a swarm: three Redis nodes that do not replicate. The loss is a FAIL however busy the machine was."""
     summary = recorded("independent")
