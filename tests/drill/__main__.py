@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from history.checker import Result, Verdict, check
+from history.checker import Result, Verdict, Violation, check
 from history.model import load
 from history.recorder import Plan, record
 
 from drill.containers import Host, LookError
-from drill.faults import FAULTS, Fault, command, lose_host
+from drill.faults import FAULTS, Fault, command, lose_host, soak
 from drill.stack import Stack
 
 WORSE = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
@@ -41,13 +41,14 @@ MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
 def main() -> int:
     """Run the drill; print the verdict."""
     parser = argparse.ArgumentParser(prog="drill", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("fault", choices=[*FAULTS, "lose-host", "command"])
+    parser.add_argument("fault", choices=[*FAULTS, "lose-host", "command", "soak"])
     parser.add_argument("--url", required=True, help="where the counter is served; several separated by commas")
     parser.add_argument("--stack", default="counter", help="name of the stack")
     parser.add_argument(
         "--host", action="append", help="reaches a host, for example 'ssh node-1'; default: this machine"
     )
     parser.add_argument("--command", default="", help="with the fault `command`: what is run while clients count")
+    parser.add_argument("--seconds", type=float, default=600.0, help="with `soak`: for how long nothing may happen")
     parser.add_argument("--off", default="docker kill", help="with `lose-host`: switches off the host named after it")
     parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
     parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
@@ -60,6 +61,8 @@ def main() -> int:
             fault = command(options.command)
         case "lose-host":
             fault = partial(lose_host, off=options.off, on=options.on)
+        case "soak":
+            fault = partial(soak, seconds=options.seconds)
         case name:
             fault = FAULTS[name]
     stack = Stack(options.stack, tuple(Host(prefix) for prefix in options.host or [""]))
@@ -79,7 +82,9 @@ def main() -> int:
                 for counter in range(1, options.counters + 1)
             ]
             try:
-                runs += run(stack, fault, plans, expect_switch=options.fault in MOVES_PRIMARY)
+                epochs = stack.epochs() if options.fault == "soak" else {}
+                found = run(stack, fault, plans, expect_switch=options.fault in MOVES_PRIMARY)
+                runs += undisturbed(found, epochs, stack.epochs()) if epochs else found
             except (LookError, OSError) as error:
                 sys.stderr.write(f"drill: {error}\n")
                 return 64
@@ -124,6 +129,14 @@ def run(stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: boo
         )
         for plan in plans
     ]
+
+
+def undisturbed(results: Sequence[Result], before: dict[str, str], after: dict[str, str]) -> list[Result]:
+    """Fail the results where a primary was replaced, or should have been: nothing had failed."""
+    if before == after:
+        return list(results)
+    false = Violation(6, f"somebody tried to replace a primary: epochs {before} before, {after} after")
+    return [replace(one, verdict=Verdict.FAIL, violations=(*one.violations, false)) for one in results]
 
 
 if __name__ == "__main__":

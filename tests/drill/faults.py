@@ -93,6 +93,12 @@ def lose_host(stack: Stack, off: str, on: str) -> None:
             time.sleep(OFF_SECONDS)
 
 
+def soak(stack: Stack, seconds: float) -> None:
+    """Do nothing for a while."""
+    del stack
+    time.sleep(seconds)
+
+
 def command(text: str) -> Fault:
     """Return a fault that is a command of the user's: a deployment, or a host that is switched off and on."""
 

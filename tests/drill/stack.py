@@ -42,8 +42,9 @@ class Stack:
         return primaries[0]
 
     def primaries(self) -> list[Container]:
-        """Return all that say they are the counter's primary; raises LookError."""
-        found = [container for container in self.nodes() if container.role() == "primary"]
+        """Return all that say they are the counter's primary, or the one node that is alone; raises LookError."""
+        nodes = self.nodes()
+        found = nodes if self._alone(nodes) else [container for container in nodes if container.role() == "primary"]
         return [
             one for one in found if not self._redis_cli(one, f"GET '{{{self.counter}}}:value'").startswith("MOVED ")
         ]
@@ -53,15 +54,24 @@ class Stack:
         deadline = time.monotonic() + HEALING_SECONDS
         last = "nothing runs"
         while time.monotonic() < deadline:
-            for container in self.redis()[:1]:
+            redis = self.redis()
+            question = ["redis-cli", "ping"] if self._alone(redis) else ["python3", "-m", "redis_node", "settled", "5"]
+            for container in redis[:1]:
                 try:
-                    container.exec("python3", "-m", "redis_node", "settled", "5")
+                    container.exec(*question)
                 except LookError as error:
                     last = str(error)
                 else:
                     return
             time.sleep(0.5)
         raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}")
+
+    def epochs(self) -> dict[str, str]:
+        """Return the epoch that each Sentinel, or cluster node, knows: an attempt to replace a primary raises it."""
+        file, word = ("sentinel.conf", "current-epoch") if self.sentinels() else ("nodes.conf", "currentEpoch")
+        voters = self.sentinels() or self.nodes()
+        texts = {voter.service: voter.exec("cat", f"/data/{file}").split() for voter in voters}
+        return {service: words[words.index(word) + 1] for service, words in texts.items()}
 
     def state(self) -> State:
         """Return what the checker wants to know of a healed stack."""
@@ -78,6 +88,11 @@ class Stack:
         """Return the ids that the store counted; None where the app was not told to log them."""
         there = replace(self, counter=counter)
         return frozenset(self._redis_cli(there.primary(), f"SMEMBERS '{{{counter}}}:log'").split()) or None
+
+    @staticmethod
+    def _alone(redis: list[Container]) -> bool:
+        """Tell whether these are the one node of topology standalone, which knows nothing of roles."""
+        return [container.service for container in redis] == ["redis-1"]
 
     def _redis_cli(self, node: Container, command: str) -> str:
         """Ask a node as the app would; raises LookError."""

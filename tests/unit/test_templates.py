@@ -160,7 +160,9 @@ def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: t
         assert service["deploy"]["endpoint_mode"] == "dnsrr"
         assert service["deploy"]["replicas"] == 1
         assert service["deploy"]["update_config"]["order"] == "stop-first"
-        assert service["volumes"] == [f"{name}:/data", SECRETS]
+        topology = combination[0].partition("-")[0]
+        suffix = f"-{topology}" if topology in ("sentinel", "cluster") else ""
+        assert service["volumes"] == [f"{name}{suffix}:/data", SECRETS]
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
         assert "ports" not in service
     assert len({service["volumes"][0] for service in found.values()}) == len(found)

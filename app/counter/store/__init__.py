@@ -22,6 +22,11 @@ _ROUTES: dict[Topology, Callable[[Config], Route]] = {
 }
 
 
+def open_route(config: Config) -> Route:
+    """Return the way to the primaries of the configured topology. Nothing connects yet."""
+    return _ROUTES[config.topology](config)
+
+
 def open_store(config: Config) -> Store:
     """Return the store of the configured topology. Nothing connects yet: a replica starts without Redis."""
-    return DurableStore(_ROUTES[config.topology](config), config)
+    return DurableStore(open_route(config), config)

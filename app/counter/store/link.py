@@ -11,7 +11,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from counter import metrics
 from counter.config import Address
-from counter.store.operation import Failure, Operation, commands_for, failure_of, settle
+from counter.store.operation import Command, Failure, Operation, commands_for, failure_of, settle
+from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
@@ -44,6 +45,26 @@ class Link:
         except (RedisError, OSError) as error:
             self._give_up(batch, Failure(f"{self.node}: {error}", uncertain=True))
 
+    def run(self, commands: Sequence[Command], until: float) -> list[Any]:
+        """Run any commands in one round, confirmed as increments are, and return their replies.
+
+        Raises:
+            RedisError, OSError, UnavailableError: a part may have been applied.
+
+        """
+        try:
+            self._connect(until)
+            replies, doubt = self._exchange(commands, until)
+            for reply in replies:
+                if isinstance(reply, ResponseError):
+                    raise reply
+            if doubt is not None:
+                raise UnavailableError(doubt.reason)
+        except (RedisError, OSError, UnavailableError):
+            self.close()
+            raise
+        return replies
+
     def close(self) -> None:
         """Drop the connection; the next round makes another."""
         if self._connection is not None:
@@ -71,21 +92,9 @@ class Link:
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
-        """Write, WAIT, ROLE in one pipeline; acknowledge only what enough replicas hold and a primary says.
-
-        Without enough replicas, or from a node that is no primary any more, what was written may vanish.
-        """
+        """Settle each operation by its own reply; acknowledge only what enough replicas hold and a primary says."""
         commands = commands_for(batch, confirmed=self._acks > 0, log=self._log)
-        pipeline = [command for command, _ in commands]
-        if self._acks:
-            # A fifth of the time is left for the replies: a slow replica shall not cost the connection.
-            pipeline.append(("WAIT", self._acks, max(1, int((until - time.monotonic()) * 800))))
-        pipeline.append(("ROLE",))
-        self._connection.send_packed_command(self._connection.pack_commands(pipeline))
-        replies = [self._reply(until) for _ in commands]
-        waited = self._reply(until) if self._acks else 0
-        role = self._reply(until)
-        doubt = self._doubt(waited, role)
+        replies, doubt = self._exchange([command for command, _ in commands], until)
         trouble = doubt is not None
         for (_, operations), reply in zip(commands, replies, strict=True):
             failure = doubt
@@ -100,6 +109,21 @@ class Link:
         self.troubled = trouble
         if trouble:
             self.close()
+
+    def _exchange(self, commands: Sequence[Command], until: float) -> tuple[list[Any], Failure | None]:
+        """Send the commands, WAIT and ROLE in one pipeline; return the replies, and why they are not to be trusted.
+
+        Without enough replicas, or from a node that is no primary any more, what was written may vanish.
+        """
+        pipeline = list(commands)
+        if self._acks:
+            # A fifth of the time is left for the replies: a slow replica shall not cost the connection.
+            pipeline.append(("WAIT", self._acks, max(1, int((until - time.monotonic()) * 800))))
+        pipeline.append(("ROLE",))
+        self._connection.send_packed_command(self._connection.pack_commands(pipeline))
+        replies = [self._reply(until) for _ in commands]
+        waited = self._reply(until) if self._acks else 0
+        return replies, self._doubt(waited, self._reply(until))
 
     def _doubt(self, waited: Any, role: Any) -> Failure | None:
         """Return why the writes of a round are not to be trusted, if they are not."""

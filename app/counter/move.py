@@ -1,0 +1,207 @@
+"""``python -m counter.move HOST:PORT...``: copies what Redis nodes of another topology hold, and proves the copy.
+
+The nodes named held the counters before; they are only read, and nobody counts meanwhile. ``COUNTER_*`` names the store
+that takes over; it is written as increments are, confirmed by its replicas. Keys that expire keep the time they have
+left. Running it again finishes what was broken off.
+
+Standard input: one line, a JSON object of the counters as they were seen last, name -> value; the copy must hold these.
+Standard output: one JSON object, ``counters`` and their ``sum``, and ``keys``, the number of all that was copied.
+Exit status 1: the copy was not made or is not equal; standard error says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import batched
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from counter.config import Address, Config
+from counter.store import open_route
+from counter.store.client import client, connection_options
+from counter.store.durable import Lane, Route
+from counter.store.operation import PROBE_KEY, Command, Failure, value_key
+from counter.store.types import UnavailableError
+
+BATCH = 500
+"""Keys that are read and written at a time."""
+ROUND_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"""How long either side may take to answer: nodes load their data, Sentinels find their primary."""
+POLL_SECONDS = 0.2
+SHOWN = 5
+_VALUE = value_key("*").partition("*")[2]
+
+
+class MoveError(Exception):
+    """The copy cannot be made, or is not equal; the text says which key or node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key: its text or its members, and the time that it has left in milliseconds (None: it stays)."""
+
+    key: str
+    value: str | frozenset[str]
+    left: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the new store holds after a move."""
+
+    keys: int
+    counters: int
+    sum: int
+
+
+class Target:
+    """The store that takes over."""
+
+    def __init__(self, route: Route) -> None:
+        """Take the way to its primaries."""
+        self._route = route
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write the entries; returns when they are confirmed."""
+        self._run([command for entry in entries for command in _writes(entry)])
+
+    def read(self, entries: Sequence[Entry]) -> list[str | frozenset[str] | None]:
+        """Return what the store has in the place of each entry."""
+        names = ["GET" if isinstance(entry.value, str) else "SMEMBERS" for entry in entries]
+        replies = self._run([(name, entry.key) for name, entry in zip(names, entries, strict=True)])
+        return [frozenset(reply) if isinstance(reply, list) else reply for reply in replies]
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        """Run each command at the primary of its key; what fails is repeated until ``PATIENCE_SECONDS`` are over."""
+        replies: dict[int, Any] = {}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                lanes: dict[Lane, list[int]] = {}
+                for number in (number for number in range(len(commands)) if number not in replies):
+                    lanes.setdefault(self._route.lane(str(commands[number][1])), []).append(number)
+                for lane, numbers in lanes.items():
+                    answers = lane.link.run([commands[number] for number in numbers], time.monotonic() + ROUND_SECONDS)
+                    replies.update(zip(numbers, answers, strict=True))
+            except (RedisError, OSError, UnavailableError) as error:
+                self._route.failed(Failure(str(error)))
+                if time.monotonic() > deadline:
+                    raise MoveError(f"the new Redis nodes did not take it: {error}") from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return [replies[number] for number in range(len(commands))]
+
+
+def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> Moved:
+    """Copy everything, then read both sides again and compare; raises MoveError."""
+    keys = 0
+    held: dict[str, str | frozenset[str]] = {}
+    for source in sources:
+        for entries in _read(source):
+            stay = [entry for entry in entries if entry.left is None]
+            if other := [entry.key for entry in stay if held.setdefault(entry.key, entry.value) != entry.value]:
+                raise MoveError(f"two of the old nodes hold different values: {_some(other)}")
+            target.write(entries)
+            keys += len(entries)
+    counters = _compare(sources, target)
+    if short := [
+        f"{name}: {value} seen, {counters.get(name, 0)} moved"
+        for name, value in seen.items()
+        if counters.get(name, 0) < value
+    ]:
+        raise MoveError(f"less than was seen before the move: {_some(short)}")
+    return Moved(keys, len(counters), sum(counters.values()))
+
+
+def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
+    """Return the counters of the new store; raises MoveError unless all that stays is equal on both sides."""
+    counters: dict[str, int] = {}
+    for source in sources:
+        for entries in _read(source):
+            stay = [entry for entry in entries if entry.left is None]
+            found = target.read(stay)
+            if wrong := [entry.key for entry, value in zip(stay, found, strict=True) if value != entry.value]:
+                raise MoveError(f"the new Redis nodes hold something else: {_some(wrong)}")
+            for entry, value in zip(stay, found, strict=True):
+                if entry.key.endswith(_VALUE) and isinstance(value, str):
+                    counters[entry.key.removesuffix(_VALUE).removeprefix("{")] = int(value)
+    return counters
+
+
+def _read(source: Redis) -> Iterator[list[Entry]]:
+    """Yield all that a node holds, but for what expires meanwhile and the probe of readiness."""
+    for keys in batched(source.scan_iter(count=BATCH), BATCH):
+        facts = source.pipeline(transaction=False)
+        for key in keys:
+            facts.type(key)
+            facts.pttl(key)
+        answers = facts.execute()
+        kinds = dict(zip(keys, answers[::2], strict=True))
+        if strange := [f"{key} is a {kind}" for key, kind in kinds.items() if kind not in ("string", "set", "none")]:
+            raise MoveError(f"no counter has such keys: {_some(strange)}")
+        values = source.pipeline(transaction=False)
+        for key in keys:
+            values.smembers(key) if kinds[key] == "set" else values.get(key)
+        yield [
+            Entry(key, value if isinstance(value, str) else frozenset(value), None if left == -1 else left)
+            for key, left, value in zip(keys, answers[1::2], values.execute(), strict=True)
+            if value and (left == -1 or left > 0) and key != PROBE_KEY
+        ]
+
+
+def _writes(entry: Entry) -> Iterator[Command]:
+    if isinstance(entry.value, frozenset):
+        for members in batched(sorted(entry.value), BATCH):
+            yield ("SADD", entry.key, *members)
+        if entry.left is not None:
+            yield ("PEXPIRE", entry.key, entry.left)
+    elif entry.left is None:
+        yield ("SET", entry.key, entry.value)
+    else:
+        yield ("SET", entry.key, entry.value, "PX", entry.left)
+
+
+def _await(source: Redis) -> None:
+    """Wait until a node has loaded its data; raises MoveError."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            source.ping()
+        except (RedisError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise MoveError(f"an old Redis node does not answer: {error}") from error
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _some(things: Sequence[str]) -> str:
+    return ", ".join(things[:SHOWN]) + (f", and {len(things) - SHOWN} more" if len(things) > SHOWN else "")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Move; return the exit status."""
+    config = Config.from_env()
+    # One reply can be all that a counter ever logged.
+    options = connection_options(config) | {"socket_timeout": ROUND_SECONDS}
+    sources = [client(Address.parse(argument, 6379), options) for argument in arguments]
+    try:
+        for source in sources:
+            _await(source)
+        moved = move(sources, Target(open_route(config)), json.loads(sys.stdin.readline() or "{}"))
+    except (MoveError, RedisError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(moved)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

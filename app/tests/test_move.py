@@ -1,0 +1,211 @@
+"""The program that copies counters from one topology to another, between real Redis processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from processes import Process, RedisServer, free_port, running, wait_until
+from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
+
+from counter.config import Config
+from counter.store import open_store
+from counter.store.operation import operation_key
+from counter.store.types import ReusedKeyError
+
+NAMES = [f"c{number}" for number in range(12)]
+Topology = SentinelSet | Cluster | RedisServer
+
+
+def sentinel(directory: Path) -> tuple[Topology, list[RedisServer], dict[str, str]]:
+    found = SentinelSet(directory)
+    return found, found.processes, found.environ()
+
+
+def cluster(directory: Path) -> tuple[Topology, list[RedisServer], dict[str, str]]:
+    found = Cluster(directory)
+    return found, found.nodes, found.environ()
+
+
+def standalone(directory: Path) -> tuple[Topology, list[RedisServer], dict[str, str]]:
+    found = RedisServer(directory, *DURABLE)
+    return found, [found], {"TOPOLOGY": "standalone", "REDIS_NODES": found.address}
+
+
+Kind = Callable[[Path], tuple[Topology, list[RedisServer], dict[str, str]]]
+KINDS = (standalone, sentinel, cluster)
+
+
+class Source(RedisServer):
+    """What a node left on its volume, shown by a server of its own: neither replica nor part of a cluster."""
+
+    def __init__(self, node: RedisServer) -> None:
+        self.port = free_port()
+        options = ["--port", str(self.port), "--dir", str(node.directory), "--appendonly", "yes", "--save", ""]
+        user = ["--user", "counter", "on", f">{PASSWORD}", "~*", "+@all"]
+        Process.__init__(
+            self, ["redis-server", *options, *user, "--bind", "127.0.0.1"], node.directory / f"source-{self.port}.log"
+        )
+
+
+class Site:
+    """The topology before and the one after."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory, self._stack = directory, stack
+        self._password = directory / "password"
+        self._password.write_text(PASSWORD)
+        self.environ: dict[str, str] = {}
+
+    def deploy(self, kind: Kind) -> list[RedisServer]:
+        """Start a topology; return its nodes that hold data and are primary."""
+        directory = self._directory / f"{kind.__name__}-{len(list(self._directory.iterdir()))}"
+        directory.mkdir()
+        found, processes, environ = kind(directory)
+        self._stack.enter_context(running(*processes))
+        found.up()
+        told = environ | {"REDIS_PASSWORD_FILE": str(self._password), "HISTORY_LOG": "1"}
+        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+        nodes = [one for one in processes if one.client().info("server")["redis_mode"] != "sentinel"]
+        return [one for one in nodes if one.client().role()[0] == "master"]
+
+    def show(self, node: RedisServer) -> Source:
+        """Stop a node for good, and show what it left."""
+        node.kill()
+        source = Source(node)
+        self._stack.enter_context(running(source))
+        return source
+
+    def move(self, sources: list[Source], seen: dict[str, int]) -> subprocess.CompletedProcess[str]:
+        """Run the program."""
+        return subprocess.run(
+            [sys.executable, "-m", "counter.move", *(source.address for source in sources)],
+            input=json.dumps(seen),
+            env=os.environ | self.environ,
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def count(site: Site) -> dict[str, int]:
+    """Count, with keys of clients too; return the counters."""
+    store = open_store(Config.from_env(site.environ))
+    for number, name in enumerate(NAMES, 1):
+        for _ in range(number):
+            store.increment(name)
+        store.increment(name, f"key\"'\\-{name}")
+    return {name: number + 1 for number, name in enumerate(NAMES, 1)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(one, other) for one in KINDS for other in KINDS if one is not other],
+    ids=lambda kind: kind.__name__,
+)
+def test_counters_and_keys_of_operations_are_moved(site: Site, before: Kind, after: Kind) -> None:
+    primaries = site.deploy(before)
+    seen = count(site)
+    sources = [site.show(primary) for primary in primaries]
+    site.deploy(after)
+    for source in sources:
+        source.start()
+    done = site.move(sources, seen)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["counters"], told["sum"]) == (len(NAMES), sum(seen.values()))
+    store = open_store(Config.from_env(site.environ))
+    assert store.describe().counters == seen
+    # What a client repeats was counted before, and a key that was used stays used.
+    assert {name: store.increment(name, f"key\"'\\-{name}").value for name in NAMES} == seen
+    with pytest.raises(ReusedKeyError):
+        store.increment("other", f"key\"'\\-{NAMES[0]}")
+    # Nothing of it is lost or doubled when it is done again.
+    again = site.move(sources, seen)
+    assert json.loads(again.stdout) == told, again.stderr
+    assert store.increment(NAMES[0]).value == seen[NAMES[0]] + 1
+
+
+def test_the_time_that_is_left_is_moved(site: Site) -> None:
+    (node,) = site.deploy(standalone)
+    store = open_store(Config.from_env(site.environ))
+    store.increment("a", "k")
+    source = site.show(node)
+    source.up()
+    (target,) = site.deploy(standalone)
+    left = source.client().pttl(operation_key("a", "k"))
+    assert site.move([source], {}).returncode == 0
+    assert left - 60_000 < target.client().pttl(operation_key("a", "k")) <= left
+
+
+@pytest.fixture
+def pair(site: Site) -> tuple[Source, RedisServer]:
+    """Return what a standalone node left, with a counter, and an empty node that takes over."""
+    (node,) = site.deploy(standalone)
+    open_store(Config.from_env(site.environ)).increment("a")
+    source = site.show(node)
+    source.up()
+    (target,) = site.deploy(standalone)
+    return source, target
+
+
+def test_a_copy_with_less_than_was_seen_is_refused(site: Site, pair: tuple[Source, RedisServer]) -> None:
+    done = site.move([pair[0]], {"a": 1, "b": 3})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "less than was seen before the move: b: 3 seen, 0 moved\n"
+
+
+def test_two_nodes_that_disagree_are_refused(site: Site, pair: tuple[Source, RedisServer], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with running(second := RedisServer(other, f"user counter on >{PASSWORD} ~* +@all")):
+        second.up().client().set("{a}:value", 7)
+        done = site.move([pair[0], second], {})  # type: ignore[list-item]
+    assert done.returncode == 1
+    assert "two of the old nodes hold different values: {a}:value" in done.stderr
+
+
+def test_what_no_counter_has_is_not_left_behind_in_silence(site: Site, pair: tuple[Source, RedisServer]) -> None:
+    pair[0].client().hset("{a}:more", "field", "value")
+    done = site.move([pair[0]], {})
+    assert done.returncode == 1
+    assert "no counter has such keys: {a}:more is a hash" in done.stderr
+
+
+def test_a_target_that_holds_something_else_is_refused(site: Site, pair: tuple[Source, RedisServer]) -> None:
+    pair[1].client().sadd("counters", "stranger")
+    done = site.move([pair[0]], {})
+    assert done.returncode == 1
+    assert "the new Redis nodes hold something else: counters" in done.stderr
+
+
+def test_a_node_that_still_loads_or_starts_is_waited_for(site: Site, pair: tuple[Source, RedisServer]) -> None:
+    source, target = pair
+    source.kill()
+    target.kill()
+    moving = subprocess.Popen(
+        [sys.executable, "-m", "counter.move", source.address],
+        stdin=subprocess.DEVNULL,
+        env=os.environ | site.environ,
+        cwd=Path(__file__).parents[1],
+    )
+    with moving:
+        source.up()
+        wait_until("the source to be read", lambda: "cmdstat_scan" in source.client().info("commandstats"))
+        target.up()
+        assert moving.wait(60) == 0
+    assert target.client().get("{a}:value") == "1"

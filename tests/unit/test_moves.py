@@ -1,0 +1,177 @@
+"""Which moves from one topology to another are made, which are refused, and what stands in the stack file meanwhile."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, render, results_by_host
+from redis import Redis
+from redis.exceptions import NoPermissionError, ReadOnlyError
+from replicated import APP_PASSWORD, wait_until
+
+MOVABLE = ("standalone", "sentinel", "cluster")
+ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}
+
+
+def case(
+    former: str, asked: str, *, move: bool = False, tls: tuple[bool, bool] = (False, False), **moving: Any
+) -> dict[str, Any]:
+    """Return the variables of a host on which ``former`` is deployed and ``asked`` is asked for; ``tls``: of both."""
+    return {
+        "redis_former": former,
+        "redis_former_tls": tls[0],
+        "redis_tls": tls[1],
+        "redis_former_nodes": {"sentinel": 3, "cluster": 6}.get(former, 1),
+        "redis_topology": asked,
+        "redis_move": move,
+        "redis_moving": moving,
+    }
+
+
+ALLOWED = {
+    **{f"{one}-{other}": case(one, other, move=True) for one in MOVABLE for other in MOVABLE},
+    "broken-off": case("standalone", "cluster", move=True, to="sentinel", proved=False),
+    "back": case("standalone", "standalone", to="sentinel", proved=False),
+    "finish": case("standalone", "sentinel", move=True, to="sentinel", proved=True),
+}
+REFUSED = {
+    **{f"{one}-{other}-unasked": case(one, other) for one in MOVABLE for other in MOVABLE if one != other},
+    **{f"independent-{one}": case("independent", one, move=True) for one in MOVABLE},
+    **{f"{one}-independent": case(one, "independent", move=True) for one in MOVABLE},
+    "third": case("standalone", "cluster", move=True, to="sentinel", proved=True),
+    "from-tls": case("standalone", "sentinel", move=True, tls=(True, False)),
+    "to-tls": case("standalone", "sentinel", move=True, tls=(False, True)),
+    "too-late": case("standalone", "standalone", move=True, to="sentinel", proved=True),
+}
+REASONS = {
+    "standalone-sentinel-unasked": "./counter deploy -e redis_topology=sentinel -e redis_replicas=3 -e redis_move=true",
+    "cluster-standalone-unasked": "./counter deploy -e redis_topology=cluster -e redis_replicas=6",
+    "independent-standalone": "have diverged",
+    "sentinel-independent": "-e stack_name=divergence",
+    "from-tls": "./counter destroy, which keeps the data",
+    "third": "./counter deploy -e redis_topology=sentinel -e redis_move=true",
+    "too-late": "a move to sentinel is unfinished, and all counters are there already",
+}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Return what is said against each case."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": ALLOWED | REFUSED}}))
+    found = results_by_host(Path(__file__).with_name("moves.yml"), site / "hosts.yml")
+    return {host: result["msg"] for host, result in found.items()}
+
+
+def test_the_table_of_moves(judged: dict[str, list[str]]) -> None:
+    assert {name for name, said in judged.items() if not said} == set(ALLOWED)
+    assert {name for name, said in judged.items() if said} == set(REFUSED)
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_refusal_says_why_and_what_works(judged: dict[str, list[str]], name: str) -> None:
+    assert REASONS[name] in judged[name][0]
+
+
+# -- The stack file of a move
+
+MOVES: dict[str, dict[str, Any]] = {
+    f"{one}-{other}": {
+        "redis_topology": other,
+        "moving": {"from": one, "to": other, "sources": sources, "proved": False},
+    }
+    for one, sources in (("standalone", ["redis-1"]), ("sentinel", ["redis-2"]), ("cluster", ["redis-1", "redis-5"]))
+    for other in MOVABLE
+    if one != other
+}
+AFTER = {f"{name}-after": {"redis_topology": knobs["redis_topology"]} for name, knobs in MOVES.items()}
+SUFFIXES = {"standalone": "", "sentinel": "-sentinel", "cluster": "-cluster"}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the texts during each move and after it."""
+    given = {"docker_host_engine": ENGINE, "http_port": 8080}
+    return render(tmp_path_factory.mktemp("site"), {name: knobs | given for name, knobs in (MOVES | AFTER).items()})
+
+
+def stack(texts: dict[str, str]) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(texts["redis.stack.yml"])
+    return document
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_the_end_of_a_move_leaves_the_new_nodes_alone(rendered: dict[str, dict[str, str]], name: str) -> None:
+    during, after = stack(rendered[name])["services"], stack(rendered[f"{name}-after"])["services"]
+    assert {key: service for key, service in during.items() if key in after} == after
+    assert set(during) - set(after) == {"move", *(f"old-{source}" for source in MOVES[name]["moving"]["sources"])}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_old_and_new_nodes_have_no_volume_in_common(rendered: dict[str, dict[str, str]], name: str) -> None:
+    one, other = name.split("-")
+    document = stack(rendered[name])
+    mounted = [volume for service in document["services"].values() for volume in service.get("volumes", [])]
+    used = [volume for volume in mounted if isinstance(volume, str)]
+    assert len(set(used)) == len(used)
+    assert {volume.partition(":")[0] for volume in used} == set(document["volumes"])
+    for key, service in document["services"].items():
+        node = key.removeprefix("old-")
+        if node.startswith("redis-"):
+            assert service["volumes"][0] == f"{node}{SUFFIXES[one if key.startswith('old-') else other]}:/data"
+            assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{node} == here"]
+
+
+@pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
+@pytest.mark.parametrize("name", MOVES)
+def test_docker_reads_the_stack_file(rendered: dict[str, dict[str, str]], name: str, tmp_path: Path) -> None:
+    (tmp_path / "stack.yml").write_text(rendered[name]["redis.stack.yml"])
+    command = ["docker", "stack", "config", "--compose-file", str(tmp_path / "stack.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def source(rendered: dict[str, dict[str, str]], tmp_path: Path) -> Iterator[int]:
+    """Show what a node left on its volume, with the rendered configuration; return the port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    place = ["--bind", "127.0.0.1", "--port", str(port)]
+    node = ["redis-server", *place, "--dir", str(tmp_path), "--appendonly", "yes"]
+    with subprocess.Popen(node, stdout=subprocess.DEVNULL) as server:
+        wait_until("the node", Redis(port=port).ping)
+        Redis(port=port).set("{a}:value", 5)
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+    config = rendered["sentinel-cluster"]["source.conf"].replace("dir /data", f"dir {tmp_path}")
+    (tmp_path / "source.conf").write_text(config)
+    with subprocess.Popen(["redis-server", tmp_path / "source.conf", *place], stdout=subprocess.DEVNULL) as server:
+        try:
+            yield port
+        finally:
+            server.kill()
+
+
+def test_old_data_is_read_and_not_written(source: int) -> None:
+    client = Redis(port=source, username="counter", password=APP_PASSWORD, decode_responses=True, protocol=2)
+    wait_until("the source", client.ping)
+    assert list(client.scan_iter()) == ["{a}:value"]
+    assert (client.get("{a}:value"), client.type("{a}:value"), client.pttl("{a}:value")) == ("5", "string", -1)
+    for command in ("SET {a}:value 6", "DEL {a}:value", "FLUSHALL", "CONFIG SET appendonly no", "SHUTDOWN"):
+        with pytest.raises((NoPermissionError, ReadOnlyError)):
+            client.execute_command(*command.split())
+
+
+def test_no_move_keeps_a_password_in_the_environment(rendered: dict[str, dict[str, str]]) -> None:
+    for name in MOVES:
+        assert not re.search(rf"\b{APP_PASSWORD}\b", rendered[name]["redis.stack.yml"])
