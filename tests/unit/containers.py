@@ -15,41 +15,23 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from certificates import Certificates, write
 from conftest import ROOT
-from passwords import INTERNAL_PASSWORD, logins, rotated
+from passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
+from waiting import wait_until
 
-APP_PASSWORD = "secret"  # noqa: S105
-"""As ``render.yml`` gives it."""
 LIFETIME_SECONDS = 400
 SLOTS = 16384
 ENTER = 'mount --bind "$HOSTS" /etc/hosts && hostname "$NODE" && shift && exec "$@"'
-
-
-def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T:
-    """Call ``probe`` until it returns something true; a bound, not a measurement."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if result := probe():
-                return result
-            last = result
-        except (RedisError, OSError) as error:
-            last = error
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds:g} s for {what}; last seen: {last!r}")
 
 
 class Container:

@@ -9,34 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
-from passwords import INTERNAL_PASSWORD, logins, rotated
+from passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
-
-APP_PASSWORD = "secret"  # noqa: S105
-"""As ``render.yml`` gives it."""
-
-
-def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T:
-    """Call ``probe`` until it returns something true; a bound, not a measurement."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if result := probe():
-                return result
-        except (RedisError, OSError) as error:
-            last = error
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds:g} s for {what}; last seen: {last!r}")
+from waiting import wait_until
 
 
 def free_ports(count: int) -> list[int]:

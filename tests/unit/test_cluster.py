@@ -18,13 +18,14 @@ from pathlib import Path
 import certificates
 import pytest
 from conftest import render
-from containers import LIFETIME_SECONDS, SLOTS, Stack, wait_until
+from containers import LIFETIME_SECONDS, SLOTS, Stack
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, record
 from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from waiting import wait_until
 
 from redis_node.cluster.members import parse, partner
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, render, results_by_host
+from passwords import APP_PASSWORD
 from redis import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
-from replicated import APP_PASSWORD, wait_until
+from waiting import wait_until
 
 MOVABLE = ("standalone", "sentinel", "cluster")
 ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}

@@ -13,7 +13,8 @@ from conftest import render
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import Set, wait_until
+from replicated import Set
+from waiting import wait_until
 
 
 @pytest.fixture(scope="module")
