@@ -39,7 +39,7 @@ def test_an_engine_is_restarted_until_it_has_read_its_settings(
         pid = tmp_path / "run/docker.pid"
         pid.write_text("1")
         os.utime(pid, times=(0, file.stat().st_mtime + started_after))
-    enter = ["unshare", "--mount", "sh", "-c", ENTER, "sh", tmp_path / "docker", tmp_path / "run"]
+    enter: list[str | Path] = ["unshare", "--mount", "sh", "-c", ENTER, "sh", tmp_path / "docker", tmp_path / "run"]
     done = run(*enter, "ansible-playbook", "--check", "-e", GIVEN, Path(__file__).with_name("engine_state.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"msg: (\w+)", done.stdout) == [state]

@@ -24,9 +24,17 @@ def tell(site: Path, topology: str) -> CompletedProcess[str]:
         "swarm_node": {"host_info": {"Name": "one", "Swarm": {"NodeID": "id-of-one"}}},
     }
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": one}}}))
-    options = ["-i", site / "hosts.yml", "-e", f"redis_secrets_dir={site}", "-vvv", "--start-at-task", FIRST]
-    environ = {"DOCKER_HOST": "unix:///nonexistent", "ANSIBLE_INJECT_INVOCATION": "true"}
-    return run("ansible-playbook", *options, Path(__file__).with_name("tell.yml"), **environ)
+    options: list[str | Path] = [
+        "-i",
+        site / "hosts.yml",
+        "-e",
+        f"redis_secrets_dir={site}",
+        "-vvv",
+        "--start-at-task",
+        FIRST,
+    ]
+    command = ["ansible-playbook", *options, Path(__file__).with_name("tell.yml")]
+    return run(*command, DOCKER_HOST="unix:///nonexistent", ANSIBLE_INJECT_INVOCATION="true")
 
 
 def test_a_server_that_does_not_take_its_password_is_named_without_it(tmp_path: Path) -> None:
