@@ -9,13 +9,13 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: closing_sentence
 type: aggregate
-short_description: Prints the custom statistic C(counter) as the last line of a run
-description: The role summary sets it with set_stats; the default callback would print it as a nested structure.
+short_description: Prints the custom statistic C(closing_sentence) as the last line of a run
+description: The roles summary and bench set it with set_stats; the default callback would print a nested structure.
 """
 
 
 class CallbackModule(CallbackBase):
-    """Prints the custom statistic ``counter``, when a run set it."""
+    """Prints the custom statistic ``closing_sentence``, when a run set it."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -23,6 +23,6 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Run after the recap."""
-        sentence = stats.custom.get("_run", {}).get("counter")
+        sentence = stats.custom.get("_run", {}).get("closing_sentence")
         if sentence:
             self._display.display(f"{sentence}\n")
