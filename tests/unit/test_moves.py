@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, render, results_by_host, run
+from conftest import ROOT, render, results_by_host, run, stand_in_for_the_engine
 from passwords import APP_PASSWORD
 from redis import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
@@ -92,24 +92,6 @@ def test_a_refusal_says_why_and_what_works(judged: dict[str, list[str]], name: s
 
 # -- How a move begins, with modules that stand for the engine
 
-ENGINE_MODULE = """
-import json, os, sys
-from ansible.module_utils.basic import AnsibleModule
-with open(os.environ["CALLS"], "a") as calls:
-    print("{name}", file=calls)
-if "{name}" == os.environ["BROKEN"]:
-    sys.exit("broken off")
-print(json.dumps({{"changed": True, "containers": [], "networks": []}}))
-sys.exit(0)
-"""
-ENGINE_MODULES = (
-    "docker_swarm_service",
-    "docker_host_info",
-    "docker_stack",
-    "docker_volume",
-    "docker_node",
-    "docker_container_exec",
-)
 SEEN = {"demo": 3, "visits": 5}
 
 
@@ -117,12 +99,12 @@ class Beginning:
     """A first manager that has topology standalone, in a directory, and an app that shows its counters."""
 
     def __init__(self, site: Path, port: int) -> None:
-        modules = site / "collections/ansible_collections/community/docker/plugins/modules"
         self.site, self.state = site, site / "state/redis"
-        for made in (modules, self.state, site / "roles/stack/tasks"):
+        for made in (self.state, site / "roles/stack/tasks"):
             made.mkdir(parents=True)
-        for name in ENGINE_MODULES:
-            (modules / f"{name}.py").write_text(ENGINE_MODULE.format(name=name))
+        names = ("docker_swarm_service", "docker_host_info", "docker_stack", "docker_volume", "docker_node")
+        answer = {"containers": [], "networks": []}
+        self.engine = stand_in_for_the_engine(site, docker_container_exec={}, **dict.fromkeys(names, answer))
         compared = {"services": [{"name": "counter-redis_redis-1", "failure": "", "pending": ""}]}
         (site / "roles/stack/tasks/compare.yml").write_text(
             yaml.safe_dump([{"name": "Compare", "ansible.builtin.set_fact": {"stack_compared": compared}}])
@@ -158,10 +140,7 @@ class Beginning:
             *("ansible-playbook", "-i", self.site / "hosts.yml", self.site / "begin_move.yml"),
             *("-e", f"redis_topology={topology}", "-e", "redis_move=true"),
             ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
-            ANSIBLE_COLLECTIONS_PATH=str(self.site / "collections"),
-            DOCKER_HOST="tcp://127.0.0.1:1",  # the machine's own engine is never asked
-            CALLS=str(calls),
-            BROKEN=broken,
+            **self.engine | {"BROKEN": broken},
         )
         print(done.stdout)  # pytest shows it where the test fails
         return done.returncode == 0, calls.read_text().split()
