@@ -1,8 +1,10 @@
 # The images of the project, one target each: app, redis, redis-node, edge. All stand on one Debian base, so that a node keeps it once.
 # BASE is a Debian image from a registry, or one that roles/images made from Debian's packages.
+# REVISION is image_revision: another one installs the packages of the day, since the build's cache goes by it.
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS python
+ARG REVISION
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -51,6 +53,7 @@ USER 10002:10002
 CMD ["python3", "-m", "redis_node", "run"]
 
 FROM ${BASE} AS edge
+ARG REVISION
 RUN apt-get update \
     && apt-get install -y --no-install-recommends haproxy \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
@@ -61,6 +64,7 @@ STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy.cfg"]
 
 FROM ${BASE} AS registry
+ARG REVISION
 RUN apt-get update \
     && apt-get install -y --no-install-recommends docker-registry \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \

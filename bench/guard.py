@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FINISHED = "finished"
+VARIABLES = "put-back.json"
+"""What the command reads; it may hold passwords."""
 POLL_SECONDS = 0.5
 
 
@@ -44,6 +46,7 @@ def start(run: Path, limit: float, command: Sequence[str]) -> int:
         os.closerange(3, 1024)
         watch(run, watched, born, limit, command)
     finally:
+        (run / VARIABLES).unlink(missing_ok=True)
         os._exit(0)
 
 

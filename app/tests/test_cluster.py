@@ -49,6 +49,27 @@ def test_counters_spread_over_the_primaries_and_are_all_described(config: Config
     store.ready()
 
 
+def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, config: Config) -> None:
+    def connections() -> int:
+        return sum(node.client().info("stats")["total_connections_received"] for node in cluster.nodes)
+
+    store = open_store(config)
+    for name in NAMES:
+        store.increment(name)
+    before, own = connections(), len(cluster.nodes)
+    assert store.describe().counters == dict.fromkeys(sorted(NAMES), 1)
+    # The names, their values on three primaries, and six nodes that say who they are.
+    assert connections() - before - own == 1 + 3 + 6
+
+
+def test_a_description_ends_at_the_deadline(config: Config) -> None:
+    store = open_store(config)
+    store.increment("c0")
+    late = open_store(replace(config, deadline=-1.0)).describe()
+    assert late.counters is None
+    assert all(node.reachable for node in late.nodes)
+
+
 def test_a_key_belongs_to_one_counter_wherever_the_counters_live(cluster: Cluster, config: Config) -> None:
     store = open_store(config)
     assert store.increment(NAMES[0], "k").value == 1

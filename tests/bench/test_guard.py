@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.guard import FINISHED
+from bench.guard import FINISHED, VARIABLES
 
 from locations import ROOT
 
@@ -18,6 +18,7 @@ def playbook(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process named ansible-playbook that starts the guard as the role does, and then waits."""
     run = tmp_path / "run"
     run.mkdir()
+    (run / VARIABLES).touch()
     script = tmp_path / "ansible-playbook"
     guard = [sys.executable, "-m", "bench", "guard", "--limit", "60", str(run), "--", "touch", str(tmp_path / "put-back")]
     script.write_text(f"import subprocess, time\nsubprocess.run({guard!r}, check=True, cwd={str(ROOT)!r})\ntime.sleep(60)\n")
@@ -40,6 +41,13 @@ def appears(path: Path, seconds: float) -> bool:
     return False
 
 
+def vanishes(path: Path) -> bool:
+    deadline = time.monotonic() + 20
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not path.exists()
+
+
 def test_interrupted_playbook_is_cleaned_up_behind(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
     arm = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "bench"])
     (tmp_path / "run/arm.pid").write_text(str(arm.pid))
@@ -48,11 +56,13 @@ def test_interrupted_playbook_is_cleaned_up_behind(playbook: subprocess.Popen[by
     assert appears(tmp_path / "put-back", 20)
     assert arm.wait(timeout=20) < 0
     assert appears(tmp_path / "run" / FINISHED, 40)
+    assert vanishes(tmp_path / "run" / VARIABLES)
 
 
 def test_finished_run_is_left_alone(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    assert (tmp_path / "run" / VARIABLES).exists()
     (tmp_path / "run" / FINISHED).touch()
-    time.sleep(1.5)
+    assert vanishes(tmp_path / "run" / VARIABLES)
     playbook.kill()
     playbook.wait()
     assert not appears(tmp_path / "put-back", 2)

@@ -55,3 +55,32 @@ def render(site: Path, combinations: dict[str, dict[str, Any]]) -> dict[str, dic
         host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
         for host, result in results_by_host(Path(__file__).with_name("render.yml"), inventory).items()
     }
+
+
+STAND_IN = """
+import json, os, sys
+from ansible.module_utils.basic import AnsibleModule
+with open(os.environ["CALLS"], "a") as calls:
+    print("{name}", file=calls)
+if "{name}" == os.environ["BROKEN"]:
+    sys.exit("broken off")
+print(json.dumps({answer!r}))
+sys.exit(0)
+"""
+
+
+def stand_in_for_the_engine(site: Path, **answers: dict[str, Any]) -> dict[str, str]:
+    """Put modules in the place of community.docker's, each with its answer; return the environment that finds them.
+
+    Each writes its name into ``CALLS``; that in ``BROKEN`` ends as if the run was broken off there.
+    """
+    modules = site / "collections/ansible_collections/community/docker/plugins/modules"
+    modules.mkdir(parents=True)
+    for name, answer in answers.items():
+        (modules / f"{name}.py").write_text(STAND_IN.format(name=name, answer={"changed": False} | answer))
+    return {
+        "ANSIBLE_COLLECTIONS_PATH": str(site / "collections"),
+        "DOCKER_HOST": "tcp://127.0.0.1:1",  # the machine's own engine is never asked
+        "CALLS": str(site / "calls"),
+        "BROKEN": "",
+    }

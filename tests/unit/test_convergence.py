@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from conftest import results_by_host
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("engine")
@@ -136,3 +138,22 @@ def test_the_digest_that_the_engine_adds_to_an_image_is_no_difference() -> None:
     for task in seen["tasks"]:
         task["Spec"]["ContainerSpec"]["Image"] = container["Image"]
     assert not wanted_by_file(seen, image=container["Image"].partition("@")[0]).failure
+
+
+def test_a_container_is_found_by_the_id_of_its_node_where_hosts_share_a_name(tmp_path: Path) -> None:
+    seen = recording("converged")
+    for node in seen["nodes"]:
+        node["Description"]["Hostname"] = "clone"
+    tasks = judge(seen).tasks
+    assert len({task["node_id"] for task in tasks}) == 2
+    hosts = {
+        f"host-{task['id']}": {
+            "swarm_node": {"host_info": {"Name": "clone", "Swarm": {"NodeID": task["node_id"]}}},
+            "redis_service": {"name": "counter-redis_redis-1", "tasks": [task]},
+        }
+        for task in tasks
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
+    found = results_by_host(Path(__file__).with_name("whereabouts.yml"), inventory)
+    assert {host: result["msg"] for host, result in found.items()} == {host: host for host in hosts}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, render, results_by_host
+from conftest import ROOT, render, results_by_host, run, stand_in_for_the_engine
 from passwords import APP_PASSWORD
 from redis import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
@@ -42,6 +45,7 @@ ALLOWED = {
     **{f"{one}-{other}": case(one, other, move=True) for one in MOVABLE for other in MOVABLE},
     "broken-off": case("standalone", "cluster", move=True, to="sentinel", proved=False),
     "back": case("standalone", "standalone", to="sentinel", proved=False),
+    "back-to-all": case("cluster", "cluster", to="standalone", proved=False),
     "finish": case("standalone", "sentinel", move=True, to="sentinel", proved=True),
 }
 REFUSED = {
@@ -52,6 +56,7 @@ REFUSED = {
     "from-tls": case("standalone", "sentinel", move=True, tls=(True, False)),
     "to-tls": case("standalone", "sentinel", move=True, tls=(False, True)),
     "too-late": case("standalone", "standalone", move=True, to="sentinel", proved=True),
+    "back-to-fewer": case("cluster", "cluster", to="standalone", proved=False) | {"redis_replicas": 3},
 }
 REASONS = {
     "standalone-sentinel-unasked": "./counter deploy -e redis_topology=sentinel -e redis_replicas=3 -e redis_move=true",
@@ -61,6 +66,7 @@ REASONS = {
     "from-tls": "./counter destroy, which keeps the data",
     "third": "./counter deploy -e redis_topology=sentinel -e redis_move=true",
     "too-late": "a move to sentinel is unfinished, and all counters are there already",
+    "back-to-fewer": "./counter deploy -e redis_topology=cluster -e redis_replicas=6",
 }
 
 
@@ -82,6 +88,107 @@ def test_the_table_of_moves(judged: dict[str, list[str]]) -> None:
 @pytest.mark.parametrize("name", REASONS)
 def test_a_refusal_says_why_and_what_works(judged: dict[str, list[str]], name: str) -> None:
     assert REASONS[name] in judged[name][0]
+
+
+# -- How a move begins, with modules that stand for the engine
+
+SEEN = {"demo": 3, "visits": 5}
+
+
+class Beginning:
+    """A first manager that has topology standalone, in a directory, and an app that shows its counters."""
+
+    def __init__(self, site: Path, port: int) -> None:
+        self.site, self.state = site, site / "state/redis"
+        for made in (self.state, site / "roles/stack/tasks"):
+            made.mkdir(parents=True)
+        names = ("docker_swarm_service", "docker_host_info", "docker_stack", "docker_volume", "docker_node")
+        answer = {"containers": [], "networks": []}
+        self.engine = stand_in_for_the_engine(site, docker_container_exec={}, **dict.fromkeys(names, answer))
+        compared = {"services": [{"name": "counter-redis_redis-1", "failure": "", "pending": ""}]}
+        (site / "roles/stack/tasks/compare.yml").write_text(
+            yaml.safe_dump([{"name": "Compare", "ansible.builtin.set_fact": {"stack_compared": compared}}])
+        )
+        (self.state / "redis.conf").write_text("# One Redis node of topology standalone.\n")
+        (self.state / "stack.yml").write_text("services: {redis-1: {volumes: ['redis-1:/data']}}\n")
+        self.deployed.write_text(json.dumps({"counter_addresses": ["127.0.0.1"], "http_port": port}))
+        (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+        node = {"ID": "id-1", "Spec": {"Labels": {"counter.redis-1": "here"}}, "Description": {"Hostname": "host"}}
+        host = {
+            "ansible_connection": "local",
+            "redis_state_dir": str(self.state),
+            "swarm_nodes": {"nodes": [node]},
+            "swarm_node": {"host_info": {"Swarm": {"NodeID": "id-1"}}},
+        }
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
+        shutil.copy(Path(__file__).with_name("begin_move.yml"), site)
+
+    @property
+    def deployed(self) -> Path:
+        return self.state.parent / "deployed.json"
+
+    def noted(self) -> dict[str, Any]:
+        """Return what stands in move.json; nothing where it is not there."""
+        path = self.state / "move.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def deploy(self, topology: str, broken: str = "") -> tuple[bool, list[str]]:
+        """Deploy as far as the move goes; return whether it succeeded, and which modules were called."""
+        calls = self.site / "calls"
+        calls.write_text("")
+        done = run(
+            *("ansible-playbook", "-i", self.site / "hosts.yml", self.site / "begin_move.yml"),
+            *("-e", f"redis_topology={topology}", "-e", "redis_move=true"),
+            ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+            **self.engine | {"BROKEN": broken},
+        )
+        print(done.stdout)  # pytest shows it where the test fails
+        return done.returncode == 0, calls.read_text().split()
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    """The app, as far as a move asks it."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"counters": SEEN}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def broken_off(tmp_path: Path) -> Beginning:
+    """Return a move to sentinel that was broken off when it was about to stop the app, and the app has gone since."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shop) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        found = Beginning(tmp_path, app.server_port)
+        succeeded, calls = found.deploy("sentinel", broken="docker_swarm_service")
+        app.shutdown()
+    assert (succeeded, calls) == (False, ["docker_swarm_service"])
+    begun = {"from": "standalone", "to": "sentinel", "nodes": 1, "sources": [], "seen": SEEN, "proved": False}
+    assert found.noted() == begun
+    return found
+
+
+def test_a_move_that_was_broken_off_before_the_nodes_stopped_goes_on(broken_off: Beginning) -> None:
+    succeeded, calls = broken_off.deploy("sentinel")
+    assert succeeded
+    assert calls.index("docker_swarm_service") < calls.index("docker_stack")
+    assert (broken_off.noted()["sources"], broken_off.noted()["seen"]) == (["redis-1"], SEEN)
+    assert not broken_off.deployed.exists()
+    # From here on the nodes that held everything are known: they are not asked again.
+    succeeded, calls = broken_off.deploy("sentinel")
+    assert succeeded
+    assert "docker_swarm_service" not in calls
+
+
+def test_a_move_that_was_broken_off_before_the_nodes_stopped_is_given_up_while_they_run(broken_off: Beginning) -> None:
+    succeeded, calls = broken_off.deploy("standalone")
+    assert succeeded
+    assert "docker_stack" not in calls
+    assert broken_off.noted() == {}
 
 
 # -- The stack file of a move

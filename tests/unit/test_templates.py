@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, render, run
+from conftest import ROOT, project_environment, render, run
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
+from replicated import free_ports
+from waiting import wait_until
 
 TEMPLATES = sorted(path.stem for path in (ROOT / "templates").glob("*.j2"))
 RULES = (ROOT / "roles/preflight/vars/main/variables.yml").read_text(encoding="utf-8")
@@ -275,6 +277,80 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
     done = run(haproxy, "-c", "-f", path)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr.upper(), done.stderr
+
+
+@pytest.fixture
+def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """Run HAProxy with its rendered configuration, and the app behind it; return their ports."""
+    edge, app, statistics = free_ports(3)
+    config = rendered["standalone-proxy"]["haproxy.cfg"]
+    for there, here in (
+        ("bind :8080", f"bind 127.0.0.1:{edge}"),
+        ("bind :8404", f"bind 127.0.0.1:{statistics}"),
+        (
+            "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr none",
+            f"server app 127.0.0.1:{app}",
+        ),
+    ):
+        assert there in config
+        config = config.replace(there, here)
+    (tmp_path / "haproxy.cfg").write_text(config)
+    environment = project_environment(
+        PYTHONPATH=str(ROOT / "app"),
+        COUNTER_BIND=f"127.0.0.1:{app}",
+        COUNTER_REDIS_NODES="127.0.0.1:1",
+        COUNTER_DRAIN_SECONDS="0",
+    )
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
+    haproxy = ["/usr/sbin/haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment) as behind,
+        subprocess.Popen(haproxy, stdout=log, stderr=log) as front,
+    ):
+        try:
+            wait_until("the app behind the edge", lambda: status(edge, "/healthz") == 200)
+            yield edge, app
+        finally:
+            front.kill()
+            behind.terminate()
+
+
+def status(port: int, target: str) -> int:
+    """Return the status of a GET, with the target as it is written."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode())
+        return int(connection.makefile().readline().split()[1])
+
+
+def test_no_spelling_of_the_path_leads_to_the_metrics_through_the_edge(edge_and_app: tuple[int, int]) -> None:
+    edge, app = edge_and_app
+    led = [
+        "/metrics",
+        "/metrics?a=b",
+        "/%6detrics",
+        "/%6Detrics",
+        "//metrics",
+        "/%2fmetrics",
+        "/%2F/metric%73",
+        "http://edge//metrics",
+    ]
+    for target in led:
+        assert (status(app, target), status(edge, target)) == (200, 404), target
+    # What the app itself does not take for its metrics.
+    for target in (
+        "/metrics/",
+        "/METRICS",
+        "/./metrics",
+        "/a/../metrics",
+        "/%256detrics",
+        "/metrics%00",
+        "/metrics%3fa",
+        "/metrics;a",
+    ):
+        assert status(app, target) == 404, target
+    # The edge looks at the path only.
+    assert status(edge, "/healthz?path=/metrics") == 200
 
 
 # What the app asks of Redis: every endpoint, once.

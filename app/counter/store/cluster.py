@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import client, connection_options, node_states
+from counter.store.client import client, connection_options, counter_names, node_states
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import COUNTERS, Failure, value_key
@@ -38,14 +39,7 @@ class ClusterRoute(Replicated):
 
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of the key's slot."""
-        if self._stale:
-            self._refresh()
-        slot = key_slot(key.encode())
-        for first, last, address in self._slots:
-            if first <= slot <= last:
-                return self._lane(address)
-        self._stale = True
-        raise UnavailableError(f"no primary serves slot {slot}")
+        return self._lane(self._primary(key))
 
     def failed(self, failure: Failure) -> None:
         """Ask for the slots again, unless the failure has nothing to do with them."""
@@ -54,23 +48,41 @@ class ClusterRoute(Replicated):
     def describe(self) -> Description:
         """See ``Store.describe``: all counters of all primaries."""
         values = None
-        try:
-            names = self._ask(COUNTERS, ("SMEMBERS", COUNTERS))
-            values = {name: int(self._ask(value_key(name), ("GET", value_key(name))) or 0) for name in sorted(names)}
-        except (RedisError, OSError, UnavailableError):
-            pass  # what the nodes say is told all the same
+        with suppress(RedisError, OSError, UnavailableError):  # what the nodes say is told all the same
+            values = self._values(time.monotonic() + self._config.deadline)
         served: Counter[str] = Counter()
         for first, last, address in self._slots:
             served[str(address)] += last - first + 1
         states = node_states(self._nodes(), self._options)
         return Description(tuple(replace(state, slots=served[state.name]) for state in states), values)
 
-    def _ask(self, key: str, command: tuple[str, str]) -> Any:
-        self.lane(key)
+    def _values(self, until: float) -> dict[str, int]:
+        """Return name -> value of all counters, read in one round for each primary; begins none after ``until``."""
+        with client(self._primary(COUNTERS), self._ask_options) as node:
+            names = sorted(counter_names(node))
+        homes: defaultdict[Address, list[str]] = defaultdict(list)
+        for name in names:
+            homes[self._primary(value_key(name))].append(name)
+        found: dict[str, int] = {}
+        for address, here in homes.items():
+            if time.monotonic() > until:
+                raise UnavailableError("the primaries answer too slowly")
+            with client(address, self._ask_options) as node, node.pipeline(transaction=False) as pipeline:
+                for name in here:
+                    pipeline.get(value_key(name))
+                found |= {name: int(value or 0) for name, value in zip(here, pipeline.execute(), strict=True)}
+        return {name: found[name] for name in names}
+
+    def _primary(self, key: str) -> Address:
+        """Return who serves the key's slot; raises UnavailableError where nobody is known to."""
+        if self._stale:
+            self._refresh()
         slot = key_slot(key.encode())
-        address = next(address for first, last, address in self._slots if first <= slot <= last)
-        with client(address, self._ask_options) as node:
-            return node.execute_command(*command)
+        for first, last, address in self._slots:
+            if first <= slot <= last:
+                return address
+        self._stale = True
+        raise UnavailableError(f"no primary serves slot {slot}")
 
     def _lane(self, address: Address) -> Lane:
         lane = self._lanes.get(address)

@@ -102,6 +102,7 @@ def _task_row(task: dict, hosts: dict[str, str]) -> dict:
         "id": task["ID"],
         "slot": task.get("Slot", 0),
         "node": hosts.get(task.get("NodeID", ""), task.get("NodeID", "")),
+        "node_id": task.get("NodeID", ""),
         "desired": task["DesiredState"],
         "state": status["State"],
         "error": status.get("Err", ""),
