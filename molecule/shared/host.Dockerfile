@@ -1,6 +1,6 @@
 # A test host: what a Debian server has before anybody deploys to it, and no more. BASE is Debian's minimal system.
 ARG BASE
-FROM ${BASE}
+FROM ${BASE} AS server
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates dbus iproute2 kmod openssh-server procps python3 python3-apt sudo systemd-sysv \
@@ -11,7 +11,27 @@ RUN apt-get update \
     && echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin \
     && install -d -o admin -g admin -m 0700 /home/admin/.ssh \
     && : >/etc/machine-id
-# There are no devices and no consoles to look after in a container.
+
+# A host that shares the kernel of the machine that it runs on: systemd in a container.
+FROM server AS container
+# There are no devices and no consoles to look after.
 RUN systemctl mask systemd-udevd.service systemd-logind.service getty.target console-getty.service
 STOPSIGNAL SIGRTMIN+3
 CMD ["/sbin/init"]
+
+# A host with a kernel of its own: Debian's User Mode Linux, a kernel that is a process and needs no virtualization of the processor.
+FROM server AS machine
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends e2fsprogs ifupdown iptables user-mode-linux \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* \
+    && touch -d @0 /var/lib/apt/lists \
+    && ln -sT /usr/lib/uml/modules /usr/lib/modules \
+    # This kernel has no nf_tables for iptables, and does not load the old tables for another network namespace.
+    && update-alternatives --set iptables /usr/sbin/iptables-legacy \
+    && update-alternatives --set ip6tables /usr/sbin/ip6tables-legacy \
+    && printf '%s\n' iptable_filter iptable_nat >/etc/modules-load.d/iptables.conf \
+    # Its disk has no partitions to look for, and its consoles nobody who looks at them.
+    && systemctl mask getty.target
+COPY --chmod=0755 machine /usr/local/sbin/machine
+VOLUME /disk
+CMD ["machine"]
