@@ -5,9 +5,9 @@ Prints one JSON object:
   failed        increments that were not: another status, a refused or a broken connection
   errors        how often each of these happened
   before, after value of the counter; with nothing failed, after - before == acknowledged
-  replicas      names of the replicas that answered
+  replicas      how many increments each replica acknowledged, by its name
   per_second    acknowledged / seconds
-  p99_ms, longest_ms   how long an acknowledged increment took, in milliseconds
+  p50_ms, p99_ms, longest_ms   how long an acknowledged increment took, in milliseconds
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Load:
         self._stop = threading.Event()
         self._durations: list[list[float]] = [[] for _ in range(connections)]
         self._errors: list[Counter[str]] = [Counter() for _ in range(connections)]
-        self._replicas: list[set[str]] = [set() for _ in range(connections)]
+        self._replicas: list[Counter[str]] = [Counter() for _ in range(connections)]
 
     def _value(self) -> int:
         response, body = Client(self._urls[0]).request("GET", self._path)
@@ -71,7 +71,7 @@ class Load:
                 continue
             if response.status // 100 == 2:  # noqa: PLR2004
                 self._durations[index].append(time.monotonic() - began)
-                self._replicas[index].add(response.headers["X-Counter-Replica"])
+                self._replicas[index][response.headers["X-Counter-Replica"]] += 1
             else:
                 self._errors[index][f"{response.status}: {body[:200].decode(errors='replace')}"] += 1
 
@@ -98,8 +98,9 @@ class Load:
             "errors": dict(errors.most_common(10)),
             "before": before,
             "after": self._value(),
-            "replicas": sorted(set().union(*self._replicas)),
+            "replicas": dict(sorted(sum(self._replicas, Counter()).items())),
             "per_second": round(len(durations) / elapsed, 1),
+            "p50_ms": round(1000 * durations[len(durations) // 2], 1) if durations else None,
             "p99_ms": round(1000 * durations[int(0.99 * len(durations))], 1) if durations else None,
             "longest_ms": round(1000 * durations[-1], 1) if durations else None,
         }
