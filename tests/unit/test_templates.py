@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -280,8 +282,8 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
 
 
 @pytest.fixture
-def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int]]:
-    """Run HAProxy with its rendered configuration, and the app behind it; return their ports."""
+def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int, int]]:
+    """Run HAProxy with its rendered configuration, and the app behind it; return ports and the app's process group."""
     edge, app, statistics = free_ports(3)
     config = rendered["standalone-proxy"]["haproxy.cfg"]
     for there, here in (
@@ -305,14 +307,15 @@ def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tupl
     haproxy = ["/usr/sbin/haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")]
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment) as behind,
+        subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment, start_new_session=True) as behind,
         subprocess.Popen(haproxy, stdout=log, stderr=log) as front,
     ):
         try:
             wait_until("the app behind the edge", lambda: status(edge, "/healthz") == 200)
-            yield edge, app
+            yield edge, app, behind.pid
         finally:
             front.kill()
+            os.killpg(behind.pid, signal.SIGCONT)
             behind.terminate()
 
 
@@ -323,8 +326,16 @@ def status(port: int, target: str) -> int:
         return int(connection.makefile().readline().split()[1])
 
 
-def test_no_spelling_of_the_path_leads_to_the_metrics_through_the_edge(edge_and_app: tuple[int, int]) -> None:
-    edge, app = edge_and_app
+def test_the_edge_does_not_wait_longer_than_the_app_may_take(edge_and_app: tuple[int, int, int]) -> None:
+    edge, _app, group = edge_and_app
+    with socket.create_connection(("127.0.0.1", edge), timeout=10) as connection:
+        os.killpg(group, signal.SIGSTOP)
+        connection.sendall(b"GET /api/counters/any HTTP/1.1\r\nHost: edge\r\n\r\n")
+        assert connection.makefile().readline().split()[1] == "504"
+
+
+def test_no_spelling_of_the_path_leads_to_the_metrics_through_the_edge(edge_and_app: tuple[int, int, int]) -> None:
+    edge, app, _group = edge_and_app
     led = [
         "/metrics",
         "/metrics?a=b",
