@@ -109,6 +109,7 @@ class Beginning:
         (site / "roles/stack/tasks/compare.yml").write_text(
             yaml.safe_dump([{"name": "Compare", "ansible.builtin.set_fact": {"stack_compared": compared}}])
         )
+        shutil.copy(ROOT / "roles/stack/tasks/gone.yml", site / "roles/stack/tasks")
         (self.state / "redis.conf").write_text("# One Redis node of topology standalone.\n")
         (self.state / "stack.yml").write_text("services: {redis-1: {volumes: ['redis-1:/data']}}\n")
         self.deployed.write_text(json.dumps({"counter_addresses": ["127.0.0.1"], "http_port": port}))
