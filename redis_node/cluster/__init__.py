@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from redis_node.ask import NoAnswerError, ask, ask_text
 from redis_node.cluster.joining import Joining
-from redis_node.cluster.members import Member, members, partner, resolve
+from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import see_the_volume
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
@@ -98,7 +98,8 @@ def role(settings: Settings) -> str:
 def unsettled(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
-    Every node is reached and calls the cluster's state ok, and every replica is in step.
+    Every node is reached and calls the cluster's state ok, every replica is in step, and the first node of each pair is
+    its primary.
     """
     try:
         known = members(settings, own_address(settings))
@@ -108,8 +109,8 @@ def unsettled(settings: Settings) -> str:
             primary = next((one for one in known if one.id == member.primary), None)
             if primary is None:
                 pair = next((one for one in known if one.name == partner(member.name)), None)
-                if pair and pair.primary != member.id:
-                    return f"{pair.name} does not follow {member.name}"
+                if pair and (pair.primary != member.id or first_of_its_pair(pair.name)):
+                    return f"{pair.name} does not follow {member.name}, or should be the primary of the two"
             elif late := behind(settings, member, primary):
                 return late
             if (state := _state(settings, member.address)) != "ok":

@@ -4,6 +4,9 @@ Redis Cluster heals by itself as long as one address that a node kept still lead
 all, none does: then each node asks for the names and meets the others there. And a node whose volume was emptied is a
 stranger to the others: it joins them again, waits until its partner serves what it served, has its former id forgotten,
 and follows the partner.
+
+Afterwards it looks after its place: the first node of a pair becomes the primary again when all is well. The first
+nodes are on different hosts; a host with the primaries of two pairs would take the majority of primaries with it.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ import sys
 import time
 
 from redis_node.ask import NoAnswerError, ask, ask_text, info
-from redis_node.cluster.members import Member, members, merged, partner, resolve
+from redis_node.cluster.members import Member, first_of_its_pair, members, merged, partner, resolve
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.5
 WATCH_SECONDS = 2.0
+WELL_SECONDS = 10.0
+"""For how long all must have been well before a pair's first node becomes its primary again: it may often fail."""
 
 
 class Joining:
@@ -27,15 +32,17 @@ class Joining:
         self._settings, self._own = settings, own
         self._name = settings.address.host
         self._said = ""
+        self._well_since = float("inf")
 
     def run(self) -> None:
-        """Take steps until there is none left; from then on see that the node keeps its primary."""
+        """Take steps until there is none left; from then on see that the node keeps its place."""
         placed = False
         while True:
             try:
                 placed = placed or self._step()
                 if placed:
                     self._follow_to_another_address()
+                    self._become_primary_again()
             except NoAnswerError as error:
                 self._say(f"waits: {error}")
             time.sleep(WATCH_SECONDS if placed else POLL_SECONDS)
@@ -81,6 +88,20 @@ class Joining:
         if primary and primary.alive and primary.address.host != link["master_host"]:
             self._do("CLUSTER", "REPLICATE", primary.id)
             self._say(f"follows {primary.name} from {link['master_host']} to {primary.address}")
+
+    def _become_primary_again(self) -> None:
+        """Take the slots over from the pair's second node. No write is lost: it takes none until this node has all."""
+        known = members(self._settings, self._own)
+        me = next(member for member in known if member.mine)
+        well = first_of_its_pair(self._name) and me.replica and all(member.alive for member in known)
+        if not well or info(self._settings, self._own, "replication").get("master_link_status") != "up":
+            self._well_since = float("inf")
+            return
+        self._well_since = min(self._well_since, time.monotonic())
+        if time.monotonic() - self._well_since >= WELL_SECONDS:
+            self._do("CLUSTER", "FAILOVER")
+            self._say(f"becomes the primary of its pair again, in the place of {partner(self._name)}")
+            self._well_since = float("inf")
 
     def _former(self, me: Member, known: list[Member]) -> list[Member]:
         """Return what the others know this one as besides. Nobody tells a new node about one that is gone."""

@@ -107,3 +107,8 @@ def partner(name: str) -> str:
     if own <= 2 * SMALLEST:
         return f"redis-{own + SMALLEST if own <= SMALLEST else own - SMALLEST}"
     return f"redis-{own + 1 if own % 2 else own - 1}"
+
+
+def first_of_its_pair(name: str) -> bool:
+    """Tell whether the node is the primary of its pair when all is well."""
+    return number(name) < number(partner(name))

@@ -15,7 +15,7 @@ from functools import partial
 
 from redis_node.ask import USER, NoAnswerError, ask, ask_text
 from redis_node.cluster import behind
-from redis_node.cluster.members import SLOTS, Member, members, merged, number, partner, resolve
+from redis_node.cluster.members import SLOTS, Member, first_of_its_pair, members, merged, number, partner, resolve
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
@@ -44,9 +44,7 @@ class Shape:
         self._settings, self._count = settings, count
         self._names = [f"redis-{one}" for one in range(1, count + 1)]
         # The other node of a pair is missing in a cluster of three.
-        self._firsts = [
-            one for one in self._names if partner(one) not in self._names or number(one) < number(partner(one))
-        ]
+        self._firsts = [one for one in self._names if partner(one) not in self._names or first_of_its_pair(one)]
 
     def reach(self) -> None:
         """Do all of it; raises ShapeError or NoAnswerError."""

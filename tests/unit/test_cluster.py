@@ -272,6 +272,21 @@ def test_an_emptied_primary_comes_back_as_a_replica(cluster: Stack, lost: str) -
 
 
 @pytest.mark.fault
+def test_a_host_may_be_lost_after_an_earlier_failover(cluster: Stack) -> None:
+    """The host of redis-2 has redis-4 too: were both primaries, the one that is left would be no majority."""
+    cluster[1].kill()
+    wait_until("redis-4 to take over", lambda: cluster[4].client().role()[0] == "master")
+    cluster[1].start()
+    cluster.settled()
+    assert cluster[1].client().role()[0] == "master"
+    for one in (2, 4):
+        cluster[one].kill()
+    # The first that runs is asked where a counter is.
+    wait_until("redis-5 to take over", lambda: cluster[1].view()["redis-5"][1] > 0)
+    expect_all_counted(cluster)
+
+
+@pytest.mark.fault
 def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
     primary = cluster.at("{c0}:value")
     emptied = cluster.nodes[partner(primary.name)]
