@@ -23,11 +23,11 @@ def project_environment(**more: str) -> dict[str, str]:
     return clean | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"} | more
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; the caller looks at how it ended."""
+def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in the root of the project; the caller looks at how it ended."""
     return subprocess.run(
         [str(part) for part in command],
-        cwd=cwd,
+        cwd=ROOT,
         env=project_environment(**environ),
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Path:
 
 def bench(site: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     playbook = Path(__file__).with_name("caller.yml")
-    command = ("ansible-playbook", "-i", site / "hosts.yml", playbook, *options)
+    command: list[str | Path] = ["ansible-playbook", "-i", site / "hosts.yml", playbook, *options]
     return run(*command, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", **environ)
 
 

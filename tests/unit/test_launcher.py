@@ -79,7 +79,7 @@ def test_it_works_from_another_directory_and_through_a_link(tmp_path: Path, *, t
     if through_link:
         command = tmp_path / "counter"
         command.symlink_to(ROOT / "counter")
-    done = run(command, "deploy", "--syntax-check", "-e", "stack_name=two words", cwd=tmp_path)
+    done = run("env", f"--chdir={tmp_path}", command, "deploy", "--syntax-check", "-e", "stack_name=two words")
     assert done.returncode == 0, done.stderr
     # The command that is run can be typed as it is printed.
     assert "+ .venv/bin/ansible-playbook deploy.yml --syntax-check -e stack_name=two\\ words\n" in done.stdout

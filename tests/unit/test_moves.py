@@ -103,7 +103,7 @@ class Beginning:
         for made in (self.state, site / "roles/stack/tasks"):
             made.mkdir(parents=True)
         names = ("docker_swarm_service", "docker_host_info", "docker_stack", "docker_volume", "docker_node")
-        answer = {"containers": [], "networks": []}
+        answer: dict[str, Any] = {"containers": [], "networks": []}
         self.engine = stand_in_for_the_engine(site, docker_container_exec={}, **dict.fromkeys(names, answer))
         compared = {"services": [{"name": "counter-redis_redis-1", "failure": "", "pending": ""}]}
         (site / "roles/stack/tasks/compare.yml").write_text(
