@@ -103,21 +103,25 @@ def unsettled(settings: Settings) -> str:
     """
     try:
         known = members(settings, own_address(settings))
-        for member in known:
-            if not member.alive:
-                return f"{member.name or member.id} is not reached"
-            primary = next((one for one in known if one.id == member.primary), None)
-            if primary is None:
-                pair = next((one for one in known if one.name == partner(member.name)), None)
-                if pair and (pair.primary != member.id or first_of_its_pair(pair.name)):
-                    return f"{pair.name} does not follow {member.name}, or should be the primary of the two"
-            elif late := behind(settings, member, primary):
-                return late
-            if (state := _state(settings, member.address)) != "ok":
-                return f"{member.name} says that the cluster's state is {state}"
+        return next((missing for member in known if (missing := _missing(settings, member, known))), "")
     except NoAnswerError as error:
         return str(error)
-    return ""
+
+
+def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str:
+    """Return the first thing that one node lacks, or nothing; raises NoAnswerError."""
+    if not member.alive:
+        return f"{member.name or member.id} is not reached"
+    primary = next((one for one in known if one.id == member.primary), None)
+    pair = next((one for one in known if one.name == partner(member.name)), None)
+    if primary and (late := behind(settings, member, primary)):
+        return late
+    if pair and not primary and pair.primary != member.id:
+        return f"{pair.name} does not follow {member.name} yet"
+    if pair and not primary and first_of_its_pair(pair.name):
+        return f"{pair.name} is not the primary of its pair again yet"
+    state = _state(settings, member.address)
+    return "" if state == "ok" else f"{member.name} says that the cluster's state is {state}"
 
 
 def behind(settings: Settings, replica: Member, primary: Member) -> str:

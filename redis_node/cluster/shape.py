@@ -2,6 +2,9 @@
 
 Creates it, takes nodes in, spreads the slots evenly, lets nodes go. Prints what it changed, a line each, and nothing
 when there was nothing to do. What was interrupted is finished by running it again.
+
+``... COUNT relieve NAME`` does the same, but leaves the pair of node NAME next to no slots until it is run without
+``relieve``: while one of a pair is away, the counters of the pair have to wait, since each write is to be on two disks.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from redis_node.ask import USER, NoAnswerError, ask, ask_text
+from redis_node.ask import USER, NoAnswerError, ask, ask_text, info
 from redis_node.cluster import behind
 from redis_node.cluster.members import SLOTS, Member, first_of_its_pair, members, merged, number, partner, resolve
 from redis_node.settings import Address, Settings
@@ -29,6 +32,8 @@ A counter has a key for each recent operation, and waits until all of them have 
 """
 EVEN = 0.02
 """Share by which a primary's slots may differ from an even spread; below it redis-cli moves nothing."""
+KEPT_SLOTS = 1
+"""A primary without any slot has no vote; the others might be too few to replace one that fails meanwhile."""
 PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
 
 
@@ -46,13 +51,16 @@ class Shape:
         # The other node of a pair is missing in a cluster of three.
         self._firsts = [one for one in self._names if partner(one) not in self._names or first_of_its_pair(one)]
 
-    def reach(self) -> None:
-        """Do all of it; raises ShapeError or NoAnswerError."""
+    def reach(self, relieved: str = "") -> None:
+        """Do all of it, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
         self._meet()
         self._forget_the_emptied()
         self._replicate()
         self._mend()
-        self._balance()
+        if relieved:
+            self._relieve(relieved)
+        else:
+            self._balance()
         self._let_go()
         if missing := SLOTS - sum(member.slots for member in self._view()):
             raise ShapeError(f"{missing} of {SLOTS} slots are served by nobody")
@@ -144,17 +152,44 @@ class Shape:
         )
         if not leave and all(abs(member.slots - even) <= even * EVEN for member in stay):
             return
-        weights = [f"{member.id}=0" for member in leave]
+        seconds = self._rebalance({member.id: 0.0 for member in leave})
+        _say(f"spread the slots evenly over {len(stay)} primaries in {seconds:.1f} s")
+
+    def _relieve(self, name: str) -> None:
+        """Let the other pairs serve what the pair of a node serves, if their memory has room for it."""
+        view = self._view()
+        primaries = [self._primary(first, view) for first in self._firsts]
+        pair = next(one for one in primaries if one.name in (name, partner(name)))
+        if pair.slots <= 2 * KEPT_SLOTS:
+            return
+        others = [one for one in primaries if one is not pair]
+        share = self._memory(pair)[0] / len(others)
+        for one in others:
+            used, limit = self._memory(one)
+            if used + share > limit:
+                _say(f"{one.name} has no room for what {pair.name} serves: that waits while one of the pair is away")
+                return
+        # redis-cli rounds down.
+        seconds = self._rebalance({pair.id: (KEPT_SLOTS + 0.5) * len(others) / (SLOTS - KEPT_SLOTS)})
+        _say(f"moved the slots of {pair.name} to the other primaries in {seconds:.1f} s, but for {KEPT_SLOTS}")
+
+    def _memory(self, member: Member) -> tuple[int, int]:
+        """Return the bytes that a node uses, and those that its data may use."""
+        facts = info(self._settings, member.address, "memory")
+        return int(facts["used_memory"]), int(facts["maxmemory"])
+
+    def _rebalance(self, weights: Mapping[str, float]) -> float:
+        """Spread the slots by weights, which are 1 for primaries that are not named; return the seconds it took."""
         began = time.monotonic()
         options = [
             "--cluster-use-empty-masters",
             "--cluster-pipeline",
             str(KEYS_AT_A_TIME),
-            *(["--cluster-weight", *weights] if weights else []),
+            *(["--cluster-weight", *(f"{one}={weight:.7f}" for one, weight in weights.items())] if weights else []),
         ]
         self._manage("rebalance", str(self._place()), *options)
         self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
-        _say(f"spread the slots evenly over {len(stay)} primaries in {time.monotonic() - began:.1f} s")
+        return time.monotonic() - began
 
     def _let_go(self) -> None:
         """Take the nodes beyond the count out: replicas first, then primaries that serve nothing any more."""
@@ -238,8 +273,16 @@ def _say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Reach the shape; return the exit status (1: not possible, with the reason on standard error)."""
+    match arguments:
+        case [count]:
+            relieved = ""
+        case [count, "relieve", relieved]:
+            pass
+        case _:
+            sys.stderr.write(f"usage: {__doc__}\n")
+            return 64
     try:
-        Shape(Settings.from_env(), int(arguments[0])).reach()
+        Shape(Settings.from_env(), int(count)).reach(relieved)
     except (ShapeError, NoAnswerError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--counters", type=int, default=1, help="how many, by so many clients each")
+    parser.add_argument("--max-gap", type=float, help="fail when no increment is acknowledged for longer, in seconds")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
     options = parser.parse_args()
     match options.fault:
@@ -83,7 +84,8 @@ def main() -> int:
             ]
             try:
                 epochs = stack.epochs() if options.fault == "soak" else {}
-                found = run(stack, fault, plans, expect_switch=options.fault in MOVES_PRIMARY)
+                moved = options.fault in MOVES_PRIMARY
+                found = run(stack, fault, plans, expect_switch=moved, max_gap=options.max_gap)
                 runs += undisturbed(found, epochs, stack.epochs()) if epochs else found
             except (LookError, OSError) as error:
                 sys.stderr.write(f"drill: {error}\n")
@@ -105,7 +107,9 @@ def main() -> int:
     return EXIT[verdict]
 
 
-def run(stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool) -> list[Result]:
+def run(
+    stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool, max_gap: float | None
+) -> list[Result]:
     """Count, break what holds the first counter, heal, count on, and judge; raises LookError or OSError."""
     stack = replace(stack, counter=plans[0].counter)
     stack.healed()
@@ -121,14 +125,14 @@ def run(stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: boo
             stop.set()
         for recording in recordings:
             recording.result()
-    return [
-        check(
-            replace(load(plan.out), log=stack.log(plan.counter)),
-            state=replace(stack, counter=plan.counter).state(),
-            expect_switch=expect_switch and plan is plans[0],
-        )
-        for plan in plans
-    ]
+    results = []
+    for plan in plans:
+        there = replace(stack, counter=plan.counter)
+        history = replace(load(plan.out), log=there.log())
+        moved = expect_switch and plan is plans[0]
+        results.append(check(history, state=there.state(), expect_switch=moved, max_gap=max_gap))
+        there.forget_log()
+    return results
 
 
 def undisturbed(results: Sequence[Result], before: dict[str, str], after: dict[str, str]) -> list[Result]:

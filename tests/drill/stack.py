@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from history.model import State
 
@@ -84,10 +84,13 @@ class Stack:
         )
         return State(primaries, addresses=addresses)
 
-    def log(self, counter: str) -> frozenset[str] | None:
+    def log(self) -> frozenset[str] | None:
         """Return the ids that the store counted; None where the app was not told to log them."""
-        there = replace(self, counter=counter)
-        return frozenset(self._redis_cli(there.primary(), f"SMEMBERS '{{{counter}}}:log'").split()) or None
+        return frozenset(self._redis_cli(self.primary(), f"SMEMBERS '{{{self.counter}}}:log'").split()) or None
+
+    def forget_log(self) -> None:
+        """Free the memory that the log takes, as much as a user may: it expires at once."""
+        self._redis_cli(self.primary(), f"PEXPIRE '{{{self.counter}}}:log' 1")
 
     @staticmethod
     def _alone(redis: list[Container]) -> bool:

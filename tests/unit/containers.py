@@ -248,9 +248,9 @@ class Stack:
             process.terminate()
             process.wait(30)
 
-    def shape(self, count: int) -> list[str]:
+    def shape(self, count: int, *relieve: str) -> list[str]:
         """Make the cluster one of ``count`` nodes, as a deployment does; return what was said."""
-        done = self.run("redis_node.cluster.shape", str(count))
+        done = self.run("redis_node.cluster.shape", str(count), *relieve)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines()
 

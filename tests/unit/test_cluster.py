@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from waiting import wait_until
 from redis_node.cluster.members import parse, partner
 
 NAMES = [f"c{one}" for one in range(24)]
+AWAY_SECONDS = 5.0
+"""About twice what Swarm takes to start a changed node."""
 
 
 @pytest.fixture(scope="module")
@@ -369,16 +372,33 @@ def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
 
 @pytest.mark.fault
 def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> None:
+    """While a node is away, its pair serves next to nothing, but goes on to have a vote."""
+
     def change_all() -> None:
-        roles = {name: role for name, (role, _) in cluster[1].view().items()}
-        for name in sorted(roles, key=lambda name: (roles[name] == "primary", name)):
-            cluster.nodes[name].stop()
-            cluster.nodes[name].start()
-            cluster.settled()
+        for first in (1, 2, 3):
+            roles = {name: cluster[1].view()[name][0] for name in (f"redis-{first}", f"redis-{first + 3}")}
+            for name in sorted(roles, key=lambda name: roles[name] == "primary"):
+                cluster.shape(6, "relieve", name)
+                assert 1 <= cluster[1].view()[f"redis-{first}"][1] <= 2, cluster[1].view()
+                cluster.nodes[name].stop()
+                time.sleep(AWAY_SECONDS)
+                cluster.nodes[name].start()
+                cluster.settled()
+        assert any("spread" in line for line in cluster.shape(6))
 
     results = drill(cluster, change_all)
     print([(one.longest_gap, one.ok) for one in results])
     assert {one.verdict for one in results} == {Verdict.PASS}, results
+    assert max(one.longest_gap for one in results) < AWAY_SECONDS
+    expect_pairs(cluster, 6)
+
+
+def test_a_pair_keeps_its_slots_where_the_others_have_no_room(cluster: Stack) -> None:
+    cluster[3].client().config_set("maxmemory", 1)
+    (said,) = cluster.shape(6, "relieve", "redis-4")
+    assert said == "redis-3 has no room for what redis-1 serves: that waits while one of the pair is away"
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
 
 
 @pytest.mark.fault
