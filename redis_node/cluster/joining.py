@@ -15,7 +15,7 @@ import sys
 import time
 
 from redis_node.ask import NoAnswerError, ask, ask_text, info
-from redis_node.cluster.members import Member, first_of_its_pair, members, merged, partner, resolve
+from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.5
@@ -132,9 +132,7 @@ class Joining:
             )
             return
         for member in former:
-            for other in known:
-                if other.alive:
-                    ask(self._settings, other.address, "CLUSTER", "FORGET", member.id)
+            forget(self._settings, member, known)
             self._say(f"is no longer known as {member.id}")
 
     def _do(self, *command: str | int) -> None:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from redis_node.ask import ask_text
+from redis_node.ask import NoAnswerError, ask, ask_text
 from redis_node.settings import Address, Settings
 
 SLOTS = 16384
@@ -68,6 +68,19 @@ def parse(text: str) -> list[Member]:
 def members(settings: Settings, node: Address) -> list[Member]:
     """Ask one node whom it knows; raises NoAnswerError."""
     return parse(ask_text(settings, node, "CLUSTER", "NODES"))
+
+
+def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
+    """Have an id forgotten by all that are reached; raises NoAnswerError.
+
+    They tell each other as well, so that some know of it already.
+    """
+    for other in (member for member in by if member.alive and member.id != gone.id):
+        try:
+            ask(settings, other.address, "CLUSTER", "FORGET", gone.id)
+        except NoAnswerError as error:
+            if "Unknown node" not in str(error):
+                raise
 
 
 def merged(views: Iterable[Iterable[Member]]) -> list[Member]:

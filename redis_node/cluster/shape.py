@@ -18,12 +18,23 @@ from functools import partial
 
 from redis_node.ask import USER, NoAnswerError, ask, ask_text, info
 from redis_node.cluster import behind
-from redis_node.cluster.members import SLOTS, Member, first_of_its_pair, members, merged, number, partner, resolve
+from redis_node.cluster.members import (
+    SLOTS,
+    Member,
+    first_of_its_pair,
+    forget,
+    members,
+    merged,
+    number,
+    partner,
+    resolve,
+)
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
+ORDER_SECONDS = 90.0
 MOVE_SECONDS = 840.0
 KEYS_AT_A_TIME = 1000
 """How many keys move in one step, during which their source serves nothing else.
@@ -57,6 +68,7 @@ class Shape:
         self._forget_the_emptied()
         self._replicate()
         self._mend()
+        self._wait("the first node of each pair to be its primary", ORDER_SECONDS, self._in_order)
         if relieved:
             self._relieve(relieved)
         else:
@@ -100,7 +112,7 @@ class Shape:
                     f"the {gone.slots} slots of {gone.name or gone.id} are served by nobody: their only copy was on a "
                     f"volume that is gone or not reached. If it will not return, the way on is to begin anew: {PURGE}"
                 )
-            self._forget(gone)
+            forget(self._settings, gone, self._view())
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
 
     def _replicate(self) -> None:
@@ -163,12 +175,11 @@ class Shape:
         if pair.slots <= 2 * KEPT_SLOTS:
             return
         others = [one for one in primaries if one is not pair]
-        share = self._memory(pair)[0] / len(others)
-        for one in others:
-            used, limit = self._memory(one)
-            if used + share > limit:
-                _say(f"{one.name} has no room for what {pair.name} serves: that waits while one of the pair is away")
-                return
+        # The others are evened out as well.
+        share = sum(self._memory(one)[0] for one in primaries) / len(others)
+        if full := [one.name for one in others if share > self._memory(one)[1]]:
+            _say(f"{full[0]} has no room for what {pair.name} serves: that waits while one of the pair is away")
+            return
         # redis-cli rounds down.
         seconds = self._rebalance({pair.id: (KEPT_SLOTS + 0.5) * len(others) / (SLOTS - KEPT_SLOTS)})
         _say(f"moved the slots of {pair.name} to the other primaries in {seconds:.1f} s, but for {KEPT_SLOTS}")
@@ -197,9 +208,14 @@ class Shape:
         for member in sorted(leaving, key=lambda one: not one.replica):
             if member.slots:
                 raise ShapeError(f"{member.name} still serves {member.slots} slots")
-            self._forget(member)
+            forget(self._settings, member, self._view())
             ask(self._settings, member.address, "CLUSTER", "RESET", "HARD")
             _say(f"{member.name} left the cluster")
+
+    def _in_order(self) -> bool:
+        """Tell whether each pair's first node is the primary. It becomes that by itself, but not while slots move."""
+        known = {member.name: member for member in self._view()}
+        return not any(known[first].replica for first in self._firsts)
 
     def _agreed(self) -> bool:
         """Tell whether each node reaches the others, and all see the same roles and slots."""
@@ -221,15 +237,6 @@ class Shape:
     def _introduce(self, name: str, to: str) -> None:
         place = self._place(name)
         ask(self._settings, self._place(to), "CLUSTER", "MEET", place.host, place.port)
-
-    def _forget(self, gone: Member) -> None:
-        """Have an id forgotten by all; they tell each other as well, so that some know it already."""
-        for other in (member for member in self._view() if member.alive and member.id != gone.id):
-            try:
-                ask(self._settings, other.address, "CLUSTER", "FORGET", gone.id)
-            except NoAnswerError as error:
-                if "Unknown node" not in str(error):
-                    raise
 
     def _view(self, name: str = "redis-1") -> list[Member]:
         place = self._place(name)

@@ -161,9 +161,14 @@ class Stack:
         return f"{self._network}.{self._addresses}"
 
     def name(self, name: str, address: str) -> None:
-        """Let a name lead to an address, or nowhere; the file is written in place, since it is mounted."""
+        """Let a name lead to an address, or nowhere.
+
+        The file is mounted, so it is written in place, and never empty: a node that starts may be looking itself up.
+        """
         self._names[name] = address
-        self.hosts.write_text("".join(f"{where} {name}\n" for name, where in self._names.items() if where))
+        with self.hosts.open("r+") as hosts:
+            hosts.write("".join(f"{where} {name}\n" for name, where in self._names.items() if where))
+            hosts.truncate()
 
     def environ(self, name: str) -> dict[str, str]:
         """Return what a process of a node is started with."""

@@ -290,6 +290,34 @@ def test_a_host_may_be_lost_after_an_earlier_failover(cluster: Stack) -> None:
 
 
 @pytest.mark.fault
+def test_slots_move_only_when_each_first_node_is_primary_again(cluster: Stack) -> None:
+    """It takes its slots back ten seconds after all is well; a move of slots that meets that would break off."""
+    cluster[1].kill()
+    wait_until("redis-4 to take over", lambda: cluster[4].client().role()[0] == "master")
+    cluster[1].start()
+    assert any("moved the slots of redis-2" in line for line in cluster.shape(6, "relieve", "redis-5"))
+    assert cluster[1].client().role()[0] == "master"
+    assert any("evenly over 3 primaries" in line for line in cluster.shape(6))
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+
+
+@pytest.mark.fault
+def test_a_node_with_a_new_disk_joins_long_after_it_was_lost(cluster: Stack) -> None:
+    """By then no node mentions its former id to a new one."""
+    cluster[1].kill()
+    cluster[1].empty()
+    wait_until("redis-4 to take over", lambda: cluster[4].client().role()[0] == "master")
+    time.sleep(2 * AWAY_SECONDS)
+    cluster[1].start()
+    wait_until("it to follow", lambda: cluster[1].client().role()[0] == "slave")
+    cluster.settled()
+    assert cluster[1].said("is no longer known as")
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+
+
+@pytest.mark.fault
 def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
     primary = cluster.at("{c0}:value")
     emptied = cluster.nodes[partner(primary.name)]
