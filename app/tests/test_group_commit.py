@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from processes import RedisServer
 
+from counter.config import Config
 from counter.store.group_commit import GroupCommit
-from counter.store.operation import Kind, Operation
+from counter.store.operation import Failure, Kind, Operation, settle
+from counter.store.standalone import StandaloneRoute
 
 
 def operation(identifier: str = "", seconds: float = 10.0) -> Operation:
@@ -151,6 +154,49 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     log.let_go()
     threads[1].join(5)
     assert second.value == "second leader"
+
+
+def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = StandaloneRoute(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})).lane("").link
+    begun, queued = threading.Event(), threading.Event()
+    told: list[Failure | None] = []
+
+    def commit(batch: Sequence[Operation], until: float) -> None:
+        begun.set()
+        queued.wait(5)
+        if taken in batch:
+            threads[1].join(5)  # whoever waits gives up before the replies are in
+        link.commit(batch, until + 5)
+
+    def looked_at(operations: Sequence[Operation], reply: object) -> None:
+        if taken in operations:
+            told.append(taken.failure)  # as whoever gave up finds it while the reply is handed out
+        settle(operations, reply)
+
+    monkeypatch.setattr("counter.store.link.settle", looked_at)
+    group = GroupCommit(commit, 1000)
+    taken = operation("taken", 1.0)
+    threads = [
+        threading.Thread(target=group.submit, args=[one]) for one in (operation("first"), taken, operation("next"))
+    ]
+    threads[0].start()
+    begun.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    while len(group._queue) < 2:  # noqa: SLF001
+        time.sleep(0.001)
+    queued.set()
+    for thread in threads:
+        thread.join(5)
+    assert told == [taken.failure]
+    assert taken.failure
+    assert taken.failure.uncertain
+    repeated = operation("taken")
+    group.submit(repeated)
+    assert repeated.value == taken.value  # it did count, once
+    assert redis_server.client().get("{a}:value") == "3"
 
 
 def test_a_full_queue_refuses_at_once() -> None:

@@ -75,7 +75,7 @@ class Link:
         self.close()
         self.troubled = True
         for operation in batch:
-            operation.value, operation.failure = None, failure
+            operation.failure = failure
 
     def _connect(self, until: float) -> None:
         if self._connection is not None:
@@ -103,9 +103,11 @@ class Link:
                 trouble = trouble or not failure.permanent
             for operation in operations:
                 operation.node = self.node
-                operation.failure = failure
             if failure is None:
                 settle(operations, reply)
+            else:
+                for operation in operations:
+                    operation.failure = failure
         self.troubled = trouble
         if trouble:
             self.close()

@@ -98,7 +98,8 @@ class Failure:
 class Operation:
     """One attempt at one operation, waiting for its turn and then for its result.
 
-    Exactly one of ``value`` and ``failure`` is set when it is settled.
+    ``value`` or ``failure`` is set when it is settled, and neither is taken back: who gives up at the deadline while
+    the round goes on has an uncertain failure, and goes by it though a value may follow.
     """
 
     __slots__ = ("deadline", "failure", "identifier", "kind", "leads", "name", "node", "ttl", "value", "wake")
