@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ PACKAGE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; errors are one line on stderr and exit code 3."""
+    """Run one step; errors are one line on stderr and exit code 3, mistakes of this program a traceback and the same code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Steps of a benchmark; ./counter bench runs them all.")
     steps = parser.add_subparsers(dest="step", required=True)
     for name in ("plan", "ceiling", "arm", "report"):
@@ -56,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         return STEPS[options.step](options)
     except (GeneratorFailed, NotAllAnswered, CounterUnreadable, LookupError, ValueError, OSError) as error:
         print(f"bench {options.step}: {error}", file=sys.stderr)
-        return 3
+    except Exception:  # noqa: BLE001  # Python would end with 1, the code of the verdict FAIL
+        traceback.print_exc()
+    return 3
 
 
 def plan_step(options: argparse.Namespace) -> int:

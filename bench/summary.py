@@ -95,10 +95,10 @@ def _counts(settings: Settings, measured: Sequence[Mapping[str, Any]], recording
         row["speedup"] = asdict(ratio) if ratio else None
         row["efficiency"] = round(scaling.efficiency(ratio.value, settings.replicas[0], replicas), 4) if ratio else None
         rows.append(row)
-    base = rows[0]["latency"]
-    for row in rows:
-        both = base and row["latency"] and row["column"]
-        row["p99_ratio"] = round(row["latency"]["corrected_ms"]["p99"] / base["corrected_ms"]["p99"], 4) if both else None
+    # None without a success at the fixed rate, and with a Locust file that keeps a timetable of its own.
+    latencies = [row["latency"] and row["latency"]["corrected_ms"] for row in rows]
+    for row, latency in zip(rows, latencies, strict=True):
+        row["p99_ratio"] = round(latency["p99"] / latencies[0]["p99"], 4) if latency and latencies[0] and row["column"] else None
     return rows
 
 

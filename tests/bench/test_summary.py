@@ -114,6 +114,28 @@ def change(path: Path, edit: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(value))
 
 
+@pytest.mark.parametrize("gone", ["corrected:", ("corrected:", "ok:")])
+@pytest.mark.parametrize("arms", [["L-r1-1"], ["L-r4-1"], ["L-r1-1", "L-r4-1"]])
+def test_a_fixed_rate_without_times_from_the_intended_start_is_reported(copy_of: Callable[[str], Path], arms: list[str], gone: str | tuple[str, ...]) -> None:
+    """Nothing succeeded at the fixed rate, or a Locust file keeps a timetable of its own."""
+    run = copy_of("busy-machine")
+    for arm in arms:
+        log = run / "arms" / arm / "latency.hlog"
+        log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if not line.removeprefix("Tag=").startswith(gone)))
+    assert main(["report", str(run)]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["counts"][1]["p99_ratio"] is None
+    assert [row["latency"]["corrected_ms"] is None for row in summary["counts"]] == ["L-r1-1" in arms, "L-r4-1" in arms]
+    assert "p99" in (run / "report.html").read_text()
+
+
+def test_a_mistake_of_the_program_is_no_verdict(copy_of: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run = copy_of("busy-machine")
+    (run / "manifest.json").write_text("[]")
+    assert main(["report", str(run)]) == 3
+    assert "TypeError" in capsys.readouterr().err
+
+
 def test_one_lost_increment_is_a_fail_even_on_a_busy_machine(copy_of: Callable[[str], Path]) -> None:
     run = copy_of("busy-machine")
     change(run / "arms/S-r4-1/ledger.json", lambda entries: entries[0].update(state="lost", lost=1))

@@ -6,9 +6,23 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from conftest import ROOT, run
+
+
+def report(measured: Path) -> CompletedProcess[str]:
+    """Report on a run as the last tasks of a benchmark do."""
+    given = {
+        "bench_venv": sys.prefix,
+        "bench_reports": str(measured.parent),
+        "bench_run": measured.name,
+        "bench_directory": str(measured),
+        "bench_driver": "localhost",
+        "bench_broken_by": "",
+    }
+    return run("ansible-playbook", Path(__file__).with_name("verdict.yml"), "-e", json.dumps(given))
 
 
 @pytest.mark.parametrize(
@@ -16,16 +30,17 @@ from conftest import ROOT, run
 )
 def test_a_benchmark_ends_with_its_verdict(tmp_path: Path, recorded: str, verdict: str) -> None:
     measured = Path(shutil.copytree(ROOT / "tests/bench/recorded" / recorded, tmp_path / recorded))
-    given = {
-        "bench_venv": sys.prefix,
-        "bench_reports": str(tmp_path),
-        "bench_run": recorded,
-        "bench_directory": str(measured),
-        "bench_driver": "localhost",
-        "bench_broken_by": "",
-    }
-    done = run("ansible-playbook", Path(__file__).with_name("verdict.yml"), "-e", json.dumps(given))
+    done = report(measured)
     assert (done.returncode == 0) == (verdict != "FAIL"), done.stdout + done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith(verdict)
     assert last.endswith(f"Report: {measured}/report.html")
+
+
+def test_a_report_that_cannot_be_written_ends_with_its_cause_and_not_with_a_verdict(tmp_path: Path) -> None:
+    measured = Path(shutil.copytree(ROOT / "tests/bench/recorded/same-count", tmp_path / "same-count"))
+    (measured / "manifest.json").write_text("[]")
+    done = report(measured)
+    assert done.returncode != 0
+    assert "TypeError: list indices" in done.stdout + done.stderr
+    assert "Report:" not in done.stdout + done.stderr
