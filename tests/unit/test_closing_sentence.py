@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, run
 
 
-def report(measured: Path) -> CompletedProcess[str]:
+def report(measured: Path, **more: bool) -> CompletedProcess[str]:
     """Report on a run as the last tasks of a benchmark do."""
     given = {
         "bench_venv": sys.prefix,
@@ -22,7 +22,7 @@ def report(measured: Path) -> CompletedProcess[str]:
         "bench_driver": "localhost",
         "bench_broken_by": "",
     }
-    return run("ansible-playbook", Path(__file__).with_name("verdict.yml"), "-e", json.dumps(given))
+    return run("ansible-playbook", Path(__file__).with_name("verdict.yml"), "-e", json.dumps(given | more))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,13 @@ def test_a_benchmark_ends_with_its_verdict(tmp_path: Path, recorded: str, verdic
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith(verdict)
     assert last.endswith(f"Report: {measured}/report.html")
+
+
+def test_in_a_comparison_a_fail_is_a_result(tmp_path: Path) -> None:
+    measured = Path(shutil.copytree(ROOT / "tests/bench/recorded/independent", tmp_path / "independent"))
+    done = report(measured, bench_in_comparison=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("FAIL")
 
 
 def test_a_report_that_cannot_be_written_ends_with_its_cause_and_not_with_a_verdict(tmp_path: Path) -> None:
