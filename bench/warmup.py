@@ -4,9 +4,12 @@ import http.client
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16
+KEPT_SECONDS = 1.0
+"""After that a connection is made anew: with the mesh each stays with its replica, and there may be more of these than connections."""
 
 
 class NotAllAnswered(RuntimeError):
@@ -21,22 +24,7 @@ def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> 
     answers: Counter[str] = Counter()
     started = time.monotonic()
     done = threading.Event()
-
-    def visit() -> None:
-        connection = None
-        while not done.is_set():
-            try:
-                connection = connection or _connect(target)
-                connection.request("POST", "/api/counters/bench-warmup/increment")
-                response = connection.getresponse()
-                response.read()
-                if response.status < 300:
-                    answers[response.getheader("X-Counter-Replica") or "?"] += 1
-            except (OSError, http.client.HTTPException):
-                connection = None
-                time.sleep(0.2)
-
-    threads = [threading.Thread(target=visit, daemon=True) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=_visit, args=(target, answers, done), daemon=True) for _ in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
     try:
@@ -53,6 +41,22 @@ def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> 
             thread.join(timeout=10)
     heard = ", ".join(sorted(answers)) or "none"
     raise NotAllAnswered(f"{len(answers)} of {replicas} replicas answered at {target} within {limit:g} s ({heard}); see: ./counter status")
+
+
+def _visit(target: str, answers: Counter[str], done: threading.Event) -> None:
+    """Increment until ``done``, on one connection after the other."""
+    while not done.is_set():
+        kept_until = time.monotonic() + KEPT_SECONDS
+        try:
+            with closing(_connect(target)) as connection:
+                while time.monotonic() < kept_until and not done.is_set():
+                    connection.request("POST", "/api/counters/bench-warmup/increment")
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status < 300:
+                        answers[response.getheader("X-Counter-Replica") or "?"] += 1
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.2)
 
 
 def _connect(target: str) -> http.client.HTTPConnection:

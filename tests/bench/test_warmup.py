@@ -1,0 +1,53 @@
+"""Every replica is reached before an arm, however the edge spreads."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from bench.warmup import CONNECTIONS, warm_up
+
+
+class Mesh(ThreadingHTTPServer):
+    """As Swarm's own load balancer: each connection goes to the next replica, and stays with it."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self, replicas: int) -> None:
+        super().__init__(("127.0.0.1", 0), Replica)
+        self.turns = itertools.cycle(range(1, replicas + 1))
+
+
+class Replica(BaseHTTPRequestHandler):
+    """Answers all requests of one connection."""
+
+    server: Mesh
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.name = str(next(self.server.turns))
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("X-Counter-Replica", self.name)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    with Mesh(replicas=2 * CONNECTIONS) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_more_replicas_than_connections_are_reached_where_a_connection_stays_with_its_replica(mesh: Mesh) -> None:
+    answers = warm_up(f"http://127.0.0.1:{mesh.server_port}", replicas=2 * CONNECTIONS, seconds=0.1, limit=20)
+    assert len(answers) == 2 * CONNECTIONS
