@@ -7,11 +7,16 @@ from typing import Any
 
 from bench.environment import COMPARABLE
 
+SAME_RATE = 0.05
+"""Latency is compared between rates that differ by no more than this share: each run's rate is a share of its own capacity, so that a
+faster build is measured at a higher rate."""
+
 
 def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Figures of ``summary`` beside those of the summary at ``path`` (a file, or the directory of a run).
 
-    Runs with different fingerprints are not compared: ``rows`` stays empty and ``differences`` names what differs. Raises OSError, ValueError.
+    Runs with different fingerprints are not compared: ``rows`` stays empty and ``differences`` names what differs. Latencies at
+    different rates stand side by side, without a ``change``. Raises OSError, ValueError.
     """
     file = path / "summary.json" if path.is_dir() else path
     earlier = json.loads(file.read_text())
@@ -38,14 +43,17 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    before, after = (_at(side, ("latency", "rate_rps")) or 0.0 for side in (other, row))
+    alike = abs(after - before) <= SAME_RATE * before
+    paced = f"at {before:,.0f} requests/s then, {after:,.0f} now"
     chosen = (
-        ("requests/s, saturated", ("saturation", "throughput_rps")),
-        ("p99 in ms, fixed rate", ("latency", "corrected_ms", "p99")),
-        ("p50 in ms, fixed rate", ("latency", "corrected_ms", "p50")),
-        ("speed-up", ("speedup", "value")),
+        ("requests/s, saturated", ("saturation", "throughput_rps"), True),
+        (f"p99 in ms {paced}", ("latency", "corrected_ms", "p99"), alike),
+        (f"p50 in ms {paced}", ("latency", "corrected_ms", "p50"), alike),
+        ("speed-up", ("speedup", "value"), True),
     )
     rows = []
-    for figure, path in chosen:
+    for figure, path, comparable in chosen:
         now, then = _at(row, path), _at(other, path)
         if now is not None and then:
             rows.append(
@@ -54,7 +62,7 @@ def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, An
                     "figure": figure,
                     "then": then,
                     "now": now,
-                    "change": round(now / then - 1, 4),
+                    "change": round(now / then - 1, 4) if comparable else None,
                 }
             )
     return rows

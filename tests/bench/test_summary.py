@@ -11,6 +11,7 @@ import pytest
 from bench.__main__ import main
 from bench.baseline import compare
 from bench.comparison import read, write
+from bench.report import html, markdown
 from bench.summary import SCHEMA, summarise
 
 from locations import RECORDED, ROOT
@@ -174,3 +175,23 @@ def test_baseline_of_another_machine_is_not_compared(recorded: Callable[[str], d
     assert not result["comparable"]
     assert result["rows"] == []
     assert result["differences"] == ["cores: 64 then, 2 now"]
+
+
+@pytest.mark.parametrize(("share", "alike"), [(1.04, True), (0.96, True), (1.3, False), (0.7, False)])
+def test_latency_is_compared_at_one_rate_only(recorded: Callable[[str], dict[str, Any]], tmp_path: Path, share: float, alike: bool) -> None:
+    summary = recorded("busy-machine")
+    other = json.loads(json.dumps(summary))
+    for row in other["counts"]:
+        row["latency"]["rate_rps"] *= share
+    (tmp_path / "summary.json").write_text(json.dumps(other))
+    result = compare(summary, tmp_path)
+    assert result["comparable"]
+    changes = {row["figure"]: row["change"] for row in result["rows"] if row["replicas"] == 4}
+    then, now = (side["counts"][1]["latency"]["rate_rps"] for side in (other, summary))
+    rates = f"at {then:,.0f} requests/s then, {now:,.0f} now"
+    latency = 0.0 if alike else None
+    assert changes == {"requests/s, saturated": 0.0, f"p99 in ms {rates}": latency, f"p50 in ms {rates}": latency, "speed-up": 0.0}
+    schema = json.loads((ROOT / "bench/summary.schema.json").read_text())
+    jsonschema.validate({**summary, "baseline": result}, schema, cls=jsonschema.Draft202012Validator)
+    assert ("not compared" not in markdown({**summary, "baseline": result})) == alike
+    assert ("different rates" not in html({**summary, "baseline": result})) == alike
