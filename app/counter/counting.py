@@ -71,8 +71,8 @@ class Counting:
                 extra={"counter": name, "operation_id": error.operation_id, "reason": str(error)},
             )
             detail = (
-                "It is not known whether the increment was counted. "
-                "Repeat it with this operation_id as Idempotency-Key: it counts once in any case."
+                "It is not known whether the increment was counted. Repeat it with this operation_id as Idempotency-Key"
+                f" within {error.seconds:g} seconds of the first attempt: it counts once in any case."
             )
             raise self._unavailable("store-indeterminate", detail, operation_id=error.operation_id) from error
         except StoreError as error:

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from processes import RedisServer, free_port
 
-from counter.store.durable import _new_id
+from counter.store.durable import GENERATED_KEY_SECONDS, _new_id
 
 Build = Callable[..., FlaskClient]
 
@@ -94,6 +94,20 @@ def test_a_reply_that_never_comes_is_indeterminate_and_the_repeat_settles_it(
     for _ in range(2):
         status, repeated = increment(client, "a", answer.json["operation_id"])
         assert (status, repeated["value"]) == (200, 2)
+
+
+@pytest.mark.parametrize(("kept", "generated"), [(600, GENERATED_KEY_SECONDS), (30, 30)])
+def test_the_answer_says_how_long_a_repeat_settles_it(
+    client_of: Build, redis_server: RedisServer, kept: int, generated: int
+) -> None:
+    # It counts, but the replica that has to confirm it is not there.
+    url = f"redis://{redis_server.address}"
+    client = client_of(TOPOLOGY="external", REDIS_URL=url, REDIS_REPLICAS=1, DEADLINE_SECONDS="0.6", KEY_SECONDS=kept)
+    answer = client.post("/api/counters/a/increment")
+    assert answer.json["code"] == "store-indeterminate"
+    assert f"within {generated} seconds of the first attempt" in answer.json["detail"]
+    left = redis_server.client().pttl(f"{{a}}:op:{answer.json['operation_id']}")
+    assert 0 <= generated * 1000 - left < 5000
 
 
 def test_a_counter_whose_key_holds_something_else_does_not_disturb_the_others(

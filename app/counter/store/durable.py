@@ -143,7 +143,7 @@ class DurableStore:
             if patient:
                 self._patience.release()
         if uncertain and kind is Kind.INCREMENT:
-            raise IndeterminateError(failure.reason, identifier)
+            raise IndeterminateError(failure.reason, identifier, ttl / 1000)
         raise UnavailableError(failure.reason, identifier)
 
     def _list(self, name: str, deadline: float) -> None:

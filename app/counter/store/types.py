@@ -52,7 +52,12 @@ class UnavailableError(StoreError):
 
 
 class IndeterminateError(StoreError):
-    """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it."""
+    """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it in time."""
+
+    def __init__(self, reason: str, operation_id: str, seconds: float) -> None:
+        """Take how long after its first attempt the operation is remembered at least."""
+        super().__init__(reason, operation_id)
+        self.seconds = seconds
 
 
 class ReusedKeyError(StoreError):
@@ -77,7 +82,8 @@ class Store(Protocol):
 
         Raises:
             UnavailableError: not counted.
-            IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key``.
+            IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key`` within
+                its ``seconds``.
             ReusedKeyError: ``key`` was used for another counter.
 
         """
