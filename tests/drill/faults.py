@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from drill.containers import Container, LookError
 from drill.stack import Stack
 
 PAUSE_SECONDS = 10.0
 LATE_SECONDS = 12.0
+AWAY_SECONDS = 60.0
 CUT_SECONDS = 1.5
 OFF_SECONDS = 20.0
 EMPTY = "find /data -mindepth 1 -delete"
@@ -27,15 +29,8 @@ def kill(stack: Stack) -> None:
 
 def kill_late(stack: Stack) -> None:
     """Kill the primary, and whatever comes in its place for a while."""
-    service = stack.primary().service
-    deadline = time.monotonic() + LATE_SECONDS
-    while time.monotonic() < deadline:
-        for container in (found for found in stack.nodes() if found.service == service):
-            try:
-                container.kill()
-            except LookError:
-                continue  # it ended by itself
-        time.sleep(0.2)
+    ends = time.monotonic() + LATE_SECONDS
+    _keep_away(stack, stack.primary().service, until=lambda: time.monotonic() > ends)
 
 
 def pause(stack: Stack) -> None:
@@ -49,7 +44,10 @@ def pause(stack: Stack) -> None:
 
 
 def cut_and_kill(stack: Stack) -> None:
-    """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again."""
+    """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again.
+
+    It stays away until one of them is the primary: what it alone has must not come back with it.
+    """
     primary = stack.primary()
     replicas = [node for node in stack.nodes() if node.service != primary.service]
     try:
@@ -60,6 +58,8 @@ def cut_and_kill(stack: Stack) -> None:
     finally:
         for replica in replicas:
             replica.network("up")
+    others = {replica.service for replica in replicas}
+    _keep_away(stack, primary.service, until=lambda: any(one.service in others for one in stack.primaries()))
 
 
 def wipe(stack: Stack) -> None:
@@ -109,6 +109,19 @@ def command(text: str) -> Fault:
             raise LookError(f"{text}: {(done.stdout + done.stderr)[-2000:]}")
 
     return run
+
+
+def _keep_away(stack: Stack, service: str, until: Callable[[], bool]) -> None:
+    """Kill a node, and whatever comes in its place; raises LookError when that takes too long."""
+    deadline = time.monotonic() + AWAY_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(LookError):  # what was asked, or was to be killed, has just ended by itself
+            if until():
+                return
+            for container in (found for found in stack.nodes() if found.service == service):
+                container.kill()
+        time.sleep(0.2)
+    raise LookError(f"{service} was kept away for {AWAY_SECONDS:g} s, and no other node is primary")
 
 
 def _kill(containers: list[Container]) -> None:
