@@ -37,6 +37,12 @@ RUNS = {
     "/volumes/check-redis_redis-1": {"Name": "check-redis_redis-1"},
 }
 
+# With -e NAME=VALUE a number arrives as text.
+NUMBERS = (
+    *("-e", "preflight_min_memory_mb=1", "-e", "preflight_min_disk_gb=1", "-e", "preflight_max_clock_skew=60"),
+    *("-e", "preflight_max_replicas=64", "-e", "swarm_heartbeat_seconds=5", "-e", "destroy_timeout=60"),
+)
+
 
 def check(site: Path, state: State, playbook: str, *options: str) -> CompletedProcess[str]:
     """Run a playbook with --check in that state, without asking an engine for a change; ``site`` is empty."""
@@ -67,7 +73,7 @@ def check(site: Path, state: State, playbook: str, *options: str) -> CompletedPr
 @pytest.mark.parametrize("state", STATES)
 def test_a_deployment_can_be_checked(tmp_path: Path, state: str) -> None:
     # Its nodes come to three hosts, where there are so many.
-    done = check(tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel")
+    done = check(tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel", *NUMBERS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -76,7 +82,7 @@ PURGE = ("-e", "purge=true", "-e", "confirm=check")
 
 
 def test_the_removal_of_what_runs_can_be_checked(tmp_path: Path) -> None:
-    done = check(tmp_path, ({"old": LONE | RUNS}, {}), "destroy", *PURGE)
+    done = check(tmp_path, ({"old": LONE | RUNS}, {}), "destroy", *PURGE, *NUMBERS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "changed: [old] => (item=check-redis_redis-1)" in done.stdout
 
