@@ -9,11 +9,21 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-from conftest import ROOT, run
+from conftest import ROOT, results_by_host, run
 from passwords import INTERNAL_PASSWORD, logins
 
 ASK = "Read what the nodes log in with"
 TELL = "Let the servers use them"
+PLAY = [
+    {
+        "hosts": "managers",
+        "gather_facts": False,
+        "tasks": [
+            {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "password", "public": True}},
+            {"ansible.builtin.debug": {"msg": "{{ redis_passwords }}"}},
+        ],
+    }
+]
 
 
 def tell(site: Path, topology: str, first: str = TELL) -> CompletedProcess[str]:
@@ -70,3 +80,24 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
 def test_passwords_of_a_rotation_that_broke_off_are_known(tmp_path: Path, kept: str) -> None:
     (tmp_path / "logins").write_text(f"# 0\noperator {logins(kept)['operator']}\n")
     assert "TASK [Make the directory of users" in tell(tmp_path, "sentinel", ASK).stdout
+
+
+def test_a_password_is_used_as_it_is_kept(tmp_path: Path) -> None:
+    """What is used is what the next deployment finds: otherwise that would be another one, again and again."""
+    given = {"file": "given\n", "digits": 12345, "empty": "", "none": None}
+    hosts = {}
+    for name, password in given.items():
+        (kept := tmp_path / name).mkdir()
+        (kept / "passwords").write_text("before\n")
+        (kept / "internal").write_text("internal\n")
+        hosts[name] = {"ansible_connection": "local", "redis_state_dir": str(kept), "redis_password": password}
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(PLAY))
+    results = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml")
+    assert {name: result["msg"] for name, result in results.items()} == {
+        "file": ["given", "before"],
+        "digits": ["12345", "before"],
+        "empty": ["before"],
+        "none": ["before"],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -64,6 +65,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_rotate"},
     ),
     "rotation of a given password": ({"redis_rotate": "true", "redis_password": "given"}, {"redis_rotate"}),
+    "password": ({"redis_password": "a;'\"#}b"}, set()),
+    "password of digits": ({"redis_password": 12345}, set()),
+    "password with the end of its line": ({"redis_password": "given\n"}, set()),
     "edge": ({"edge": "nginx"}, {"edge"}),
     "port 0": ({"http_port": "0"}, {"http_port"}),
     "port 65536": ({"http_port": "65536"}, {"http_port"}),
@@ -172,6 +176,15 @@ def test_a_password_in_a_refused_url_is_not_shown() -> None:
     assert "replicas=0: must be" in output
     assert "redis_url=http://***@192.0.2.20: must be redis://" in output
     assert "hidden" not in output.replace("redis_url=http://me:hidden@192.0.2.20", "")
+
+
+@pytest.mark.parametrize("password", ["hidden words", "hidden\nlines", " \n"])
+def test_a_password_of_several_words_or_none_is_refused_and_not_shown(tmp_path: Path, password: str) -> None:
+    options = tmp_path / "options.json"
+    options.write_text(json.dumps({"redis_password": password}))
+    output = deploy("-e", f"@{options}")
+    assert "redis_password=***: must be one word of visible characters" in output
+    assert "hidden" not in output
 
 
 def test_a_name_of_other_tools_is_refused_with_ours() -> None:
