@@ -21,7 +21,9 @@ RUN --mount=type=secret,id=ca \
     && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
        install --require-hashes -r /tmp/requirements.txt
 COPY app/counter /opt/counter/lib/app/counter
-RUN python3 -m compileall -q -o 2 /opt/counter/lib
+# A checkout may be readable by its owner only; the app runs as somebody else.
+RUN chmod -R a+rX /opt/counter/lib \
+    && python3 -m compileall -q -o 2 /opt/counter/lib
 
 FROM python AS app
 COPY --from=app-packages /opt/counter /opt/counter
@@ -47,7 +49,8 @@ FROM redis AS redis-node
 # Redis where nodes replicate: the program in redis_node starts the server, and hands over before it stops.
 USER root
 COPY redis_node /opt/redis-node/redis_node
-RUN python3 -m compileall -q /opt/redis-node
+RUN chmod -R a+rX /opt/redis-node \
+    && python3 -m compileall -q /opt/redis-node
 ENV PYTHONPATH=/opt/redis-node PYTHONUNBUFFERED=1
 USER 10002:10002
 CMD ["python3", "-m", "redis_node", "run"]

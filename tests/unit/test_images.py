@@ -1,9 +1,11 @@
-"""What a new image_revision takes anew, and what is left as it is without one."""
+"""What a new image_revision takes anew, what is left as it is without one, and what an image holds of a checkout."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,19 @@ def test_every_package_is_installed_after_the_revision_is_known() -> None:
     assert len(on_the_base) == 3
     for text in on_the_base:
         assert "ARG REVISION" in text.partition("RUN")[0]
+
+
+def test_the_users_of_the_images_can_read_what_only_its_owner_can_read_in_the_checkout(tmp_path: Path) -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (app/counter|redis_node) (\S+)\n(?:#.*\n)*RUN ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert [source for source, *_ in copied] == ["app/counter", "redis_node"]
+    for source, destination, command in copied:
+        image = tmp_path / source
+        shutil.copytree(ROOT / source, (place := image / destination[1:]), ignore=shutil.ignore_patterns("__pycache__"))
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        subprocess.run(["sh", "-c", command.replace("/opt", f"{image}/opt")], check=True)
+        for path in [place, *place.rglob("*")]:
+            needed = 0o055 if path.is_dir() else 0o044
+            assert path.stat().st_mode & needed == needed, path
+        assert list(place.rglob("*.pyc"))
