@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, run
+from conftest import ROOT, run, stand_in_for_the_engine
 
 TEMPLATES = ("counter.stack.yml.j2", "haproxy.cfg.j2")
 LEFT_TO_SCALE = {"counter_replicas"}
@@ -109,3 +109,27 @@ def test_what_an_earlier_version_remembered_is_enough(manager: Manager, tmp_path
     memory.write_text(json.dumps(earlier | {"counter_addresses": ["192.0.2.11"]}))
     found = manager.scale(counter_memory_file=str(memory))
     assert (found["edge"], found["counter_threads"], found["counter_extra_environment"]) == ("mesh", 32, {})
+
+
+def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) -> None:
+    def node(number: int, state: str = "ready", availability: str = "active") -> dict[str, Any]:
+        return {"Spec": {"Availability": availability}, "Status": {"State": state, "Addr": f"192.0.2.{number}"}}
+
+    nodes = [node(12), node(13, state="down"), node(14, availability="drain"), node(15, availability="pause")]
+    remembered = [f"192.0.2.{number}" for number in range(11, 17)]
+    tasks = [
+        {"ansible.builtin.set_fact": {"counter_addresses": remembered}},
+        {"ansible.builtin.include_role": {"name": "counter", "tasks_from": "present"}},
+        {"ansible.builtin.debug": {"msg": "{{ counter_addresses }}"}},
+    ]
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}})
+    )
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "gather_facts": False, "tasks": tasks}]))
+    engine = stand_in_for_the_engine(tmp_path, docker_node_info={"nodes": nodes})
+    done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **engine)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The first is the manager that remembers all this, however the swarm calls its address.
+    assert re.findall(r"^ +- (192\S+)$", done.stdout, re.MULTILINE) == ["192.0.2.11", "192.0.2.12", "192.0.2.15"]
+    assert "no node of the swarm is ready at 192.0.2.13, 192.0.2.14, 192.0.2.16" in " ".join(done.stdout.split())
