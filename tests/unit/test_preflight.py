@@ -225,6 +225,52 @@ def listener() -> Iterator[tuple[int, int]]:
         process.kill()
 
 
+def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path) -> None:
+    def host(*networks: tuple[str, str, bool], manager: bool = True, encrypted: bool = False) -> dict[str, Any]:
+        return {
+            "ansible_connection": "local",
+            "overlay_encrypted": str(encrypted),
+            "__preflight_engine": {
+                "host_info": {"Swarm": {"ControlAvailable": manager}},
+                "networks": [
+                    {
+                        "Name": name,
+                        "Labels": {"com.docker.stack.namespace": stack},
+                        "Options": {"encrypted": ""} if yes else {},
+                    }
+                    for stack, name, yes in networks
+                ]
+                + [{"Name": "bridge", "Labels": None, "Options": None}],
+            },
+        }
+
+    def deployed(*, encrypted: bool) -> list[tuple[str, str, bool]]:
+        return [("counter", "counter_front", encrypted), ("counter-redis", "counter-redis_store", encrypted)]
+
+    other = ("counterpart", "counterpart_front", True)
+    hosts = {
+        "readable": host(*deployed(encrypted=False), encrypted=True),
+        "encrypted": host(*deployed(encrypted=True)),
+        "as-asked": host(*deployed(encrypted=True), encrypted=True),
+        "another-stack": host(*deployed(encrypted=False), other),
+        "worker": host(*deployed(encrypted=True), manager=False),
+        "new": {"ansible_connection": "local", "__preflight_engine": {"failed": False, "msg": "no engine"}},
+    }
+    tasks = [{"ansible.builtin.include_role": {"name": "preflight", "tasks_from": "networks"}}]
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "gather_facts": False, "tasks": tasks}]))
+    done = run(
+        "ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", ANSIBLE_ANY_ERRORS_FATAL="false"
+    )
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert set(re.findall(r"fatal: \[([a-z-]+)\]", output)) == {"readable", "encrypted"}, output
+    assert "overlay_encrypted=true: counter-redis_store and counter_front of counter, made without encryption" in output
+    assert "Keep overlay_encrypted=false. Or" in output
+    assert "./counter destroy && ./counter deploy -e overlay_encrypted=true" in output
+    assert "Keep overlay_encrypted=true. Or" in output
+
+
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as root")
 
 
