@@ -79,8 +79,9 @@ def _in_step(settings: Settings) -> bool:
 
 
 def _held(settings: Settings, replica: dict[str, str]) -> int:
-    """Return the offset up to which a replica has everything, on its disk too."""
-    return int(ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")[4])
+    """Return the offset up to which a replica has everything, on its disk too; -1 when it is one no more."""
+    role = ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")
+    return int(role[4]) if role[0] == "slave" else -1
 
 
 def _promoted(settings: Settings, sentinel: Address) -> bool:

@@ -126,11 +126,12 @@ def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str
 
 def behind(settings: Settings, replica: Member, primary: Member) -> str:
     """Say what a replica lacks that its primary had when this was asked; raises NoAnswerError."""
-    offset = int(ask(settings, primary.address, "ROLE")[1])
-    answer = ask(settings, replica.address, "ROLE")
-    if answer[0] != "slave" or answer[3] != "connected":
+    served, answer = (ask(settings, node.address, "ROLE") for node in (primary, replica))
+    # They may have changed places since they were listed.
+    if served[0] != "master" or answer[0] != "slave" or answer[3] != "connected":
         return f"{replica.name} does not follow {primary.name} yet"
-    return f"{replica.name} is behind {primary.name} by {offset - answer[4]} bytes" if answer[4] < offset else ""
+    late = int(served[1]) - int(answer[4])
+    return f"{replica.name} is behind {primary.name} by {late} bytes" if late > 0 else ""
 
 
 def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
