@@ -61,6 +61,12 @@ def test_what_a_lost_host_had_comes_to_the_new_one() -> None:
     assert placement.single_points(places, pairs) == {}
 
 
+def test_a_pair_is_apart_even_where_the_host_of_one_has_the_fewest() -> None:
+    names, pairs = cluster(6)
+    kept = dict.fromkeys(["redis-2", "redis-3", "redis-5", "redis-6"], "two") | {"redis-4": "one"}
+    assert placement.spread_over(names, HOSTS[:2], kept, pairs)["redis-1"] == "two"
+
+
 def test_hosts_that_must_not_be_lost_are_told() -> None:
     grown = placement.spread_over(SENTINEL, HOSTS, dict.fromkeys(SENTINEL, "one"), {})
     assert placement.single_points(grown, {}) == {"one": SENTINEL}
