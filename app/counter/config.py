@@ -128,7 +128,7 @@ class Config:
             ca_file=env.text("REDIS_CA_FILE", "") or None,
             primary_name=env.text("REDIS_PRIMARY_NAME", "counter"),
             write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
-            replicas_per_primary=env.integer("REDIS_REPLICAS", _default_replicas(topology, redis_nodes), 0, 1000),
+            replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
             edge=env.choice("EDGE", Edge, Edge.NONE),
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),

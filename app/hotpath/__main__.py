@@ -118,7 +118,7 @@ def run(rounds: int, seconds: int) -> tuple[list[Arm], list[Sample]]:
         primary = RedisServer(directory, "appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0")
         replica = RedisServer(directory, "appendonly yes", "appendfsync always", f"replicaof 127.0.0.1 {primary.port}")
         ours = Gunicorn(directory, THREADS=str(THREADS), REDIS_NODES=plain.address)
-        durable = Gunicorn(directory, THREADS=str(THREADS), REDIS_NODES=primary.address, REDIS_REPLICAS="1")
+        durable = Gunicorn(directory, THREADS=str(THREADS), REDIS_NODES=primary.address, REPLICAS_PER_PRIMARY="1")
         baselines = {name: baseline(directory, name, plain) for name in ("hello", "bare")}
         sample_port = free_port()
         sample = Process(

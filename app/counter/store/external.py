@@ -62,7 +62,7 @@ class ExternalRoute:
         if offer and self._acks > offer.replicas:
             return (
                 f"The external Redis has {offer.replicas} replicas, but every increment has to reach {self._acks}: "
-                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REDIS_REPLICAS to what it has."
+                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REPLICAS_PER_PRIMARY to what it has."
             )
         return None
 
