@@ -83,7 +83,6 @@ class Config:
     deadline: float = 5.0
     drain: float = 3.0
     key_seconds: float = 600.0
-    queue_limit: int = 1024
     history_log: bool = False
 
     @property
@@ -138,7 +137,6 @@ class Config:
             deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
             drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
             key_seconds=env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0),
-            queue_limit=env.integer("QUEUE_LIMIT", 1024, 1, 100_000),
             history_log=env.flag("HISTORY_LOG"),
         )
 

@@ -23,7 +23,7 @@ LIFETIME_SECONDS = 600
 """No process outlives this, whatever happens to the test run."""
 
 
-def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 15.0) -> T:
+def wait_until[T](what: str, probe: Callable[[], T | None], seconds: float = 15.0) -> T:
     """Call ``probe`` until it returns something true; raise AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     last: object = None
