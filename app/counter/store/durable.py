@@ -69,7 +69,6 @@ class DurableStore:
         # answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._logged = config.history_log
-        self._confirmed = config.required_acks > 0
         self._listed: set[str] = set()
         self._listing: set[str] = set()
         self._lister: ThreadPoolExecutor | None = None
@@ -100,7 +99,7 @@ class DurableStore:
     def read(self, name: str) -> Counted:
         """Read from the primary; see ``Store.read``."""
         deadline = time.monotonic() + self._deadline
-        done = self._perform(lambda: Read(name, deadline, confirmed=self._confirmed))
+        done = self._perform(lambda: Read(name, deadline))
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:

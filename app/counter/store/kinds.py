@@ -12,9 +12,7 @@ INCREMENT = """
 local answers = {}
 for i = 3, #KEYS do
   local value = redis.call('GET', KEYS[i])
-  if value then
-    redis.call('PEXPIRE', KEYS[i], ARGV[i - 1])
-  else
+  if not value then
     value = redis.call('INCR', KEYS[1])
     redis.call('SET', KEYS[i], value, 'PX', ARGV[i - 1])
     if ARGV[1] == '1' then redis.call('SADD', KEYS[2], string.sub(KEYS[i], #KEYS[1] - 1)) end
@@ -25,8 +23,7 @@ return answers
 """
 """KEYS: the value, the log, then one operation key each. ARGV: 1 to keep the log, then one time to live (ms) each.
 
-A repeated operation answers with its first value and writes too (PEXPIRE): WAIT compares with this connection's last
-write, so after a mere read it would confirm what no replica has seen.
+A repeated operation answers with its first value.
 """
 
 CLAIM = """
@@ -34,13 +31,7 @@ local owner = redis.call('GET', KEYS[1]) or ARGV[1]
 redis.call('SET', KEYS[1], owner, 'PX', ARGV[2])
 return owner
 """
-"""Give an Idempotency-Key to the first counter that uses it; return whose it is. Always writes, as above."""
-
-CONFIRMED_READ = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('INCRBY', KEYS[1], 0)
-"""
-"""Read by a write that changes nothing, so that the WAIT after it proves that this node still is the primary."""
+"""Give an Idempotency-Key to the first counter that uses it; return whose it is."""
 
 
 class Increment(Operation):
@@ -75,18 +66,16 @@ class Increment(Operation):
 class Read(Operation):
     """Read a counter; the value is 0 for one that was never counted."""
 
-    __slots__ = ("confirmed",)
+    __slots__ = ()
 
-    def __init__(self, name: str, deadline: float, *, confirmed: bool) -> None:
-        """Take the counter's name; ``confirmed``: prove the primary (see CONFIRMED_READ)."""
+    def __init__(self, name: str, deadline: float) -> None:
+        """Take the counter's name."""
         super().__init__(value_key(name), deadline)
-        self.confirmed = confirmed
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one command for all who read the same counter."""
-        key = group[0].key
-        return ("EVAL", CONFIRMED_READ, 1, key) if group[0].confirmed else ("GET", key)
+        """Return one GET for all who read the same counter."""
+        return ("GET", group[0].key)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
