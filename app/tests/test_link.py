@@ -13,6 +13,7 @@ from processes import RedisServer, running, wait_until
 
 from counter.config import Address, Config
 from counter.store.client import connection_options
+from counter.store.ids import Memory
 from counter.store.kinds import Increment, Read
 from counter.store.link import Link
 from counter.store.operation import Operation
@@ -88,7 +89,7 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
         with running(replica):
             replica.up()
             wait_until("the copy in memory", lambda: replica.client().dbsize() >= 60)
-            (early,) = committed(to(primary, acks=1), Increment("a", "1", 60_000, soon()))
+            (early,) = committed(to(primary, acks=1), Increment("a", "1", Memory(60_000), soon()))
             assert replica.client().info("persistence")["aof_rewrite_in_progress"] == 1, "the rewrite was too short"
             assert primary.client().wait(1, 1000) == 1  # it has it in memory
             assert early.failure
@@ -97,7 +98,9 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
             link = to(primary, acks=1)
             late = wait_until(
                 "the replica to count",
-                lambda: next((one for one in committed(link, Increment("a", "1", 60_000, soon())) if one.value), None),
+                lambda: next(
+                    (one for one in committed(link, Increment("a", "1", Memory(60_000), soon())) if one.value), None
+                ),
                 30,
             )
             assert late.value == 1
@@ -143,16 +146,16 @@ def test_whatever_ends_a_round_its_replies_are_not_taken_for_those_of_the_next(
     with monkeypatch.context() as patched:
         patched.setattr(Link, "_reply", end)
         with pytest.raises(type(error)):
-            committed(link, *(Increment("a", str(number), 60_000, soon()) for number in range(3)))
-    assert [one.value for one in committed(link, Increment("b", "4", 60_000, soon()))] == [1]
+            committed(link, *(Increment("a", str(number), Memory(60_000), soon()) for number in range(3)))
+    assert [one.value for one in committed(link, Increment("b", "4", Memory(60_000), soon()))] == [1]
     assert [one.value for one in committed(link, Read("a", soon()))] == [3]
 
 
 def test_a_lost_connection_is_not_made_again_to_the_host_of_before(three_servers: list[RedisServer]) -> None:
     primary = three_servers[0]
     link = Link(lambda _: Address("127.0.0.1", primary.port), OPTIONS, acks=0)
-    committed(link, Increment("a", "1", 60_000, soon()))
+    committed(link, Increment("a", "1", Memory(60_000), soon()))
     primary = three_servers[1]
     link._connection.disconnect()  # noqa: SLF001
-    (done,) = committed(link, Increment("a", "2", 60_000, soon()))
+    (done,) = committed(link, Increment("a", "2", Memory(60_000), soon()))
     assert (done.value, done.node) == (1, three_servers[1].address)

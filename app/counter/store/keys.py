@@ -24,7 +24,7 @@ def value_key(name: str) -> str:
 
 
 def operation_key(name: str, operation_id: str) -> str:
-    """Return the key that remembers the value which an operation was answered with."""
+    """Return the key by which the version before remembered an operation (``counter.store.transition``)."""
     return f"{{{name}}}:op:{operation_id}"
 
 
@@ -34,5 +34,5 @@ def log_key(name: str) -> str:
 
 
 def claim_key(operation_id: str) -> str:
-    """Return the key that remembers which counter a client's Idempotency-Key was used for."""
+    """Return the key by which the version before remembered whose an Idempotency-Key is."""
     return f"key:{operation_id}"
