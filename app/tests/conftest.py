@@ -15,9 +15,10 @@ from counter import lifecycle
 from counter.application import create_app
 from counter.config import Config
 
-
 # A busy machine is slow, not wrong.
-hypothesis.settings.register_profile("app", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "app", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("app")
 
 
