@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from processes import RedisServer
+from support.processes import RedisServer
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit

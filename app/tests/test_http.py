@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask.testing import FlaskClient
-from processes import RedisServer, free_port
+from support.ports import free_port
+from support.processes import RedisServer
 
 from counter import lifecycle
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, run
+from support.recordings import unpack
 
 
 def report(measured: Path, **more: bool) -> CompletedProcess[str]:
@@ -29,7 +29,7 @@ def report(measured: Path, **more: bool) -> CompletedProcess[str]:
     ("recorded", "verdict"), [("same-count", "PASS"), ("busy-machine", "INCONCLUSIVE"), ("independent", "FAIL")]
 )
 def test_a_benchmark_ends_with_its_verdict(tmp_path: Path, recorded: str, verdict: str) -> None:
-    measured = Path(shutil.copytree(ROOT / "tests/bench/recorded" / recorded, tmp_path / recorded))
+    measured = unpack(recorded, tmp_path)
     done = report(measured)
     assert (done.returncode == 0) == (verdict != "FAIL"), done.stdout + done.stderr
     last = done.stdout.strip().splitlines()[-1]
@@ -38,14 +38,14 @@ def test_a_benchmark_ends_with_its_verdict(tmp_path: Path, recorded: str, verdic
 
 
 def test_in_a_comparison_a_fail_is_a_result(tmp_path: Path) -> None:
-    measured = Path(shutil.copytree(ROOT / "tests/bench/recorded/independent", tmp_path / "independent"))
+    measured = unpack("independent", tmp_path)
     done = report(measured, bench_in_comparison=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("FAIL")
 
 
 def test_a_report_that_cannot_be_written_ends_with_its_cause_and_not_with_a_verdict(tmp_path: Path) -> None:
-    measured = Path(shutil.copytree(ROOT / "tests/bench/recorded/same-count", tmp_path / "same-count"))
+    measured = unpack("same-count", tmp_path)
     (measured / "manifest.json").write_text("[]")
     done = report(measured)
     assert done.returncode != 0

@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -27,6 +26,7 @@ from redis.retry import Retry
 from support.ansible import ROOT
 from support.certificates import Certificates, write
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
+from support.ports import free_port
 from support.waiting import wait_until
 
 LIFETIME_SECONDS = 400
@@ -228,8 +228,7 @@ class Stack:
     @contextlib.contextmanager
     def app(self) -> Iterator[str]:
         """Run the app, which finds the nodes by their names too; yield its address."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         (self.directory / "app_password").write_text(APP_PASSWORD)
         environ = self.environ("app") | {
             "PYTHONPATH": str(ROOT / "app"),

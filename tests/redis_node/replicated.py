@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.ansible import ROOT
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
-from support.ports import free_ports
+from support.ports import free_port, listens
 from support.waiting import wait_until
 
 
@@ -85,8 +84,7 @@ class Member:
         self.volume.mkdir()
 
     def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def ask(self, *command: str, told: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the program beside the server, as ``docker exec`` does."""
@@ -120,9 +118,8 @@ class Set:
     """Three nodes and three Sentinels."""
 
     def __init__(self, directory: Path, texts: dict[str, str]) -> None:
-        ports = free_ports(6)
         # By name, as deployed: an address where a name belongs is found.
-        addresses = [f"localhost:{port}" for port in ports]
+        addresses = [f"localhost:{free_port()}" for _ in range(6)]
         others = {"NODE_NODES": ",".join(addresses[:3]), "NODE_SENTINELS": ",".join(addresses[3:])}
         kinds = ["replicated"] * 3 + ["sentinel"] * 3
         members = [

@@ -9,7 +9,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, run
+from support.recordings import unpacked
 
 # In the place of ansible-playbook: "bench.yml" reports on a recorded run, as the last tasks of that playbook do.
 COMMAND = f"""
@@ -32,7 +33,7 @@ def recorded(tmp_path: Path) -> Path:
     """Return a directory with a run that passes, and one of which nothing was measured."""
     runs = tmp_path / "recorded"
     for topology in ("standalone", "cluster"):
-        shutil.copytree(ROOT / "tests/bench/recorded/same-count", runs / topology)
+        shutil.copytree(unpacked("same-count"), runs / topology)
     shutil.rmtree(runs / "cluster/arms")
     return runs
 

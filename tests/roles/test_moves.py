@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
 from support.ansible import PLAYBOOKS, ROOT, render, results_by_host, run, stand_in_for_the_engine
 from support.passwords import APP_PASSWORD
+from support.ports import free_port
 from support.waiting import wait_until
 
 MOVABLE = ("standalone", "sentinel", "cluster")
@@ -253,8 +253,7 @@ def test_docker_reads_the_stack_file(rendered: dict[str, dict[str, str]], name: 
 @pytest.fixture
 def source(rendered: dict[str, dict[str, str]], tmp_path: Path) -> Iterator[int]:
     """Show what a node left on its volume, with the rendered configuration; return the port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
+    port = free_port()
     place = ["--bind", "127.0.0.1", "--port", str(port)]
     node = ["redis-server", *place, "--dir", str(tmp_path), "--appendonly", "yes"]
     with subprocess.Popen(node, stdout=subprocess.DEVNULL) as server:

@@ -21,7 +21,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support.ansible import ROOT, project_environment, render, run
-from support.ports import free_ports
+from support.ports import free_port
 from support.waiting import wait_until
 
 TEMPLATES = sorted(path.stem for path in (ROOT / "templates").glob("*.j2"))
@@ -284,7 +284,7 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
 @pytest.fixture
 def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int, int]]:
     """Run HAProxy with its rendered configuration, and the app behind it; return ports and the app's process group."""
-    edge, app, statistics = free_ports(3)
+    edge, app, statistics = (free_port() for _ in range(3))
     config = rendered["standalone-proxy"]["haproxy.cfg"]
     for there, here in (
         ("bind :8080", f"bind 127.0.0.1:{edge}"),

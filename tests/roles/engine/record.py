@@ -1,15 +1,16 @@
 """Records what the engine says of a service in each state that a deployment can come to.
 
 Run as root on a manager of a throw-away swarm, with a second node that can be lost and an image that has ``sleep``:
-    python3 record.py IMAGE DIRECTORY [--lost NODE]
-Writes DIRECTORY/STATE.json: {"service": of GET /services, "tasks": of GET /tasks, "nodes": of GET /nodes}. With --lost,
-only the state in which that node is down: start it, then switch the node off when asked to.
+    python3 record.py IMAGE states.json.xz [--lost NODE]
+Writes into that file, for each state, {"service": of GET /services, "tasks": of GET /tasks, "nodes": of GET /nodes}.
+With --lost, only the state in which that node is down: start it, then switch the node off when asked to.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ def main() -> None:
     """Create a service for each state, record, remove."""
     parser = argparse.ArgumentParser()
     parser.add_argument("image")
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("file", type=Path)
     parser.add_argument("--lost")
     options = parser.parse_args()
     client = docker.APIClient(version="auto")
@@ -99,9 +100,10 @@ def main() -> None:
 
     def keep(state: str, seen: Look) -> None:
         client.remove_service(seen["service"]["ID"])
-        path: Path = options.directory / f"{state}.json"
-        path.write_text(json.dumps(seen, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        print(path, flush=True)
+        file: Path = options.file
+        states = json.loads(lzma.decompress(file.read_bytes())) if file.exists() else {}
+        file.write_bytes(lzma.compress(json.dumps(states | {state: seen}, sort_keys=True).encode()))
+        print(state, flush=True)
 
     if options.lost:
         on_it = docker.types.Placement(constraints=[f"node.hostname == {options.lost}"])

@@ -6,59 +6,21 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
-APP_DIR = Path(__file__).resolve().parents[1]
+from support.ports import free_port, listens
+from support.waiting import wait_until
+
+APP_DIR = Path(__file__).resolve().parents[2] / "app"
 LIFETIME_SECONDS = 600
 """No process outlives this, whatever happens to the test run."""
-
-
-def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 15.0) -> T:
-    """Call ``probe`` until it returns something true; raise AssertionError after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if result := probe():
-                return result
-            last = result
-        except (RedisError, OSError) as error:
-            last = error
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s for {what}; last seen: {last!r}")
-
-
-def listens(port: int) -> bool:
-    """Tell whether something accepts connections on a port of 127.0.0.1."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1):
-            return True
-    except OSError:
-        return False
-
-
-_handed_out: set[int] = set()
-
-
-def free_port(below: int = 65536) -> int:
-    """Return a free port of 127.0.0.1 that no test of this run was given before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _handed_out and port < below:
-            _handed_out.add(port)
-            return port
 
 
 class Process:
