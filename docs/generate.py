@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the tables of README.md and docs/ from the files that the roles read.
 
-    docs/generate.py            write each table between <!-- generated: NAME --> and <!-- end -->
-    docs/generate.py --check    write nothing; show what differs, and exit 1 if anything does
+docs/generate.py            write each table between <!-- generated: NAME --> and <!-- end -->
+docs/generate.py --check    write nothing; show what differs, and exit 1 if anything does
 """
 
 from __future__ import annotations
@@ -216,7 +216,13 @@ def main(arguments: list[str]) -> int:
             continue
         different += 1
         name = str(page.relative_to(ROOT))
-        print("".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name}, generated", n=0)))
+        print(
+            "".join(
+                difflib.unified_diff(
+                    before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name}, generated", n=0
+                )
+            )
+        )
     if different:
         print("These tables are out of date. This writes them anew: python3 docs/generate.py")
     return 1 if different else 0

@@ -51,7 +51,14 @@ def screenshot(url: str, name: str, width: int, height: int) -> None:
     picture = PICTURES / f"{name}.png"
     with tempfile.TemporaryDirectory() as profile:
         size = f"--window-size={width},{height}"
-        command = [*CHROMIUM, size, f"--user-data-dir={profile}", f"--screenshot={picture}", "--virtual-time-budget=2000", url]
+        command = [
+            *CHROMIUM,
+            size,
+            f"--user-data-dir={profile}",
+            f"--screenshot={picture}",
+            "--virtual-time-budget=2000",
+            url,
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
     print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 
@@ -66,7 +73,13 @@ def running_counter() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         redis = RedisServer(Path(name), "appendonly yes", "appendfsync always")
         app = Gunicorn(
-            Path(name), "3", REDIS_NODES=redis.address, EDGE="proxy", NODE="node-2", VERSION=version, WRITE_CONCERN="none"
+            Path(name),
+            "3",
+            REDIS_NODES=redis.address,
+            EDGE="proxy",
+            NODE="node-2",
+            VERSION=version,
+            WRITE_CONCERN="none",
         )
         with running(redis, app):
             redis.up().client().set("{visits}:value", VISITS - 1)

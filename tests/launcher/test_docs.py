@@ -43,7 +43,9 @@ def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"
-    defaults.write_text(defaults.read_text(encoding="utf-8").replace("\nreplicas: 4\n", "\nreplicas: 5\n"), encoding="utf-8")
+    defaults.write_text(
+        defaults.read_text(encoding="utf-8").replace("\nreplicas: 4\n", "\nreplicas: 5\n"), encoding="utf-8"
+    )
     before = (tmp_path / "README.md").read_text(encoding="utf-8")
     done = generate(tmp_path, "--check")
     assert done.returncode == 1
@@ -93,7 +95,9 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_readme_names_the_supported_distributions() -> None:
-    platforms = yaml.safe_load((ROOT / "roles/settings/vars/main/platforms.yml").read_text(encoding="utf-8"))["platforms"]
+    platforms = yaml.safe_load((ROOT / "roles/settings/vars/main/platforms.yml").read_text(encoding="utf-8"))[
+        "platforms"
+    ]
     needs = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
     servers = (ROOT / "docs/servers.md").read_text(encoding="utf-8")
     for platform in platforms:

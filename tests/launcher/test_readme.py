@@ -1,7 +1,7 @@
 """Every command of the documentation is run or parsed by a test, or says why it is not.
 
-The molecule scenario ``newcomer`` types the blocks of commands of README.md. The commands of all pages, in blocks and in
-sentences, are parsed here as ``ansible-playbook`` parses them, and the variables that they set are compared with the
+The molecule scenario ``newcomer`` types the blocks of commands of README.md. The commands of all pages, in blocks and
+in sentences, are parsed here as ``ansible-playbook`` parses them, and the variables that they set are compared with the
 settings. A block that is not parsed has the comment ``<!-- not run: REASON -->`` on the line before it.
 """
 
@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible.cli.playbook import PlaybookCLI
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.splitter import parse_kv
 from support.ansible import ROOT
-
-from plugins.filter.settings import mistyped
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VERBS = sorted(path.stem for path in ROOT.glob("*.yml"))
@@ -48,7 +47,9 @@ def blocks(text: str) -> list[Block]:
     found = []
     for match in BLOCK.finditer(text):
         lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in match["body"].splitlines()]
-        if match["language"] in ("bash", "sh", "shell", "console") or any(line.startswith("./counter ") for line in lines):
+        if match["language"] in ("bash", "sh", "shell", "console") or any(
+            line.startswith("./counter ") for line in lines
+        ):
             reason = re.fullmatch(r"not run: (.+)", match["comment"] or "")
             found.append(Block(tuple(filter(None, lines)), reason[1] if reason else ""))
     return found
@@ -56,8 +57,8 @@ def blocks(text: str) -> list[Block]:
 
 def sentences(text: str) -> list[str]:
     """Return the commands of the launcher that stand in sentences and tables, and are complete."""
-    found = re.findall(r"`(\./counter [a-z]+[^`]*)`", BLOCK.sub("", text))
-    return [command for command in found if not PLACEHOLDER.search(command)]
+    found = re.findall(r"`(\./counter\s[a-z]+[^`]*)`", BLOCK.sub("", text))
+    return [re.sub(r"\s+", " ", command) for command in found if not PLACEHOLDER.search(command)]
 
 
 def arguments(command: str) -> list[str]:
@@ -82,8 +83,8 @@ def extra_variables(command: str) -> dict[str, Any]:
 
 def other_variables() -> set[str]:
     """Return the names of the finer settings, which roles have themselves."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("roles/*/defaults/main.yml")]
-    return {name for file in files for name in file}
+    paths = [path for path in ROOT.glob("roles/*/defaults/main.yml") if path.parts[-3] != "settings"]
+    return {name for path in paths for name in yaml.safe_load(path.read_text(encoding="utf-8"))}
 
 
 def commands_of(page: Path) -> list[str]:
@@ -98,7 +99,10 @@ def commands_of(page: Path) -> list[str]:
 
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = blocks(README)
-COMMANDS = sorted({command for page in PAGES for command in commands_of(page)} - {"./counter test", "./counter test quick"})
+COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
+SELECTIONS = re.findall(r"^    (quick \| .*)\) ;;$", (ROOT / "tests/run").read_text(encoding="utf-8"), re.MULTILINE)[
+    0
+].split(" | ")
 
 
 def test_the_readme_can_be_read_in_a_few_minutes() -> None:
@@ -127,11 +131,16 @@ def test_the_newcomer_finds_the_command_that_removes_everything() -> None:
     assert re.findall(pattern, README) == ["./counter destroy -e purge=true -e confirm=counter"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("./counter test")])
+def test_command_that_tests(command: str) -> None:
+    assert set(command.split()[2:]) <= set(SELECTIONS)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("./counter test")])
 def test_command(command: str) -> None:
     given = extra_variables(command)
-    assert set(given) <= set(SPECS) | other_variables()
-    assert mistyped({name: value for name, value in given.items() if name in SPECS}, SPECS) == []
+    settings = {name: value for name, value in given.items() if name not in other_variables()}
+    assert ArgumentSpecValidator(SPECS).validate(settings).error_messages == []
 
 
 @pytest.mark.parametrize("command", ["./counter fly", "docker run hello", "./counter", "make install"])
