@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all, ask_text
+from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.quorum import PRIMARY_NAME, believed, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
@@ -51,8 +51,8 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
     It connects to all anew. Only when it is seen to be connected may the next Sentinel be told: several at once that do
     not hear the primary would replace it.
     """
-    ask_text(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", secret=passwords[USER])
-    ask_text(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", secret=passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
     began = time.monotonic()
     while True:
         facts = ask(settings, settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)

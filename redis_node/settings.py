@@ -66,11 +66,6 @@ class Settings:
         return ["port 0", f"tls-port {self.address.port}"] if self.ca else [f"port {self.address.port}"]
 
     @property
-    def redis_cli(self) -> list[str]:
-        """The command that asks servers, without address and login."""
-        return ["redis-cli", *(["--tls", "--cacert", self.ca] if self.ca else [])]
-
-    @property
     def passwords(self) -> Mapping[str, str]:
         """User of the nodes' ACL -> password, for the users that nodes log in as. Read anew each time: they change."""
         lines = (self.secrets / "logins").read_text(encoding="utf-8").splitlines()
