@@ -153,6 +153,9 @@ def _transfer(source: Connection, target: Connection, keys: Sequence[str], *, re
         if not found:
             return True
         _must(target, [("RESTORE-ASKING", key, expiry, value, "REPLACE", "ABSTTL") for key, expiry, value in found])
+        # A replica tells what is on its disk when it is asked, but then counts only what was there before the question:
+        # WAIT is the first question, which it answers when it has the keys, and WAITAOF the second.
+        target.ask("WAIT", int(replicated), CONFIRM_MILLISECONDS)
         local, replicas = target.ask("WAITAOF", 1, int(replicated), CONFIRM_MILLISECONDS)
         if not local or replicas < replicated:
             raise NoAnswerError(f"{target.address}: its replica did not confirm the keys")
