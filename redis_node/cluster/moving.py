@@ -71,7 +71,7 @@ class Mover:
         """Take the cluster as one node sees it."""
         self._settings = settings
         known = list(view)
-        self._primaries = {one.id: one for one in known if one.alive and not one.replica}
+        self.primaries: Mapping[str, Member] = {one.id: one for one in known if one.alive and not one.replica}
         self._followed = {one.primary for one in known if one.alive and one.replica}
 
     def owned(self) -> dict[str, list[int]]:
@@ -80,7 +80,7 @@ class Mover:
 
     def filled(self, primary: str, slots: Iterable[int]) -> set[int]:
         """Return those of the slots in which a primary holds keys."""
-        with Connection(self._settings, self._primaries[primary].address) as there:
+        with Connection(self._settings, self.primaries[primary].address) as there:
             return _filled(there, slots)
 
     def unfinished(self) -> list[Move]:
@@ -95,13 +95,13 @@ class Mover:
         taken = {slot for move in moves for slot in move.slots}
         for one, me in selves:
             for slot, target in me.migrating.items():
-                if slot in me.served - taken and target in self._primaries:
+                if slot in me.served - taken and target in self.primaries:
                     moves.append(Move(one.id, target, (slot,)))
         return moves
 
     def steps(self, move: Move) -> Iterator[tuple[int, ...]]:
         """Move the slots step by step, those with keys first; yield the slots that each step has moved."""
-        source, target = self._primaries[move.source], self._primaries[move.target]
+        source, target = self.primaries[move.source], self.primaries[move.target]
         with (
             Connection(self._settings, source.address) as at_source,
             Connection(self._settings, target.address) as at_target,
@@ -130,7 +130,7 @@ class Mover:
     def _selves(self) -> list[tuple[Member, Member]]:
         """Return each primary, and what it says of itself. Only the node itself tells which slots are on their way."""
         found = []
-        for one in self._primaries.values():
+        for one in self.primaries.values():
             with Connection(self._settings, one.address) as there:
                 (me,) = (member for member in parse(there.ask("CLUSTER", "NODES")) if member.mine)
             found.append((one, me))

@@ -43,6 +43,10 @@ KEPT_SLOTS = 1
 PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
 
 
+Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]
+"""Gets the slots of each primary and says how many each is to serve; may sort them, those to go first coming first."""
+
+
 class ShapeError(Exception):
     """The cluster cannot be made so; the text says why, and what helps."""
 
@@ -60,7 +64,7 @@ class Shape:
     def reach(self, relieved: str = "") -> None:
         """Do all of it, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
         self._meet()
-        if self._move(lambda _, owned: {one: len(slots) for one, slots in owned.items()}):
+        if self._move():
             _say("finished moves of slots that had been interrupted")
         self._wait("the nodes to agree on the cluster", AGREE_SECONDS, self._agreed)
         self._forget_the_emptied()
@@ -177,8 +181,8 @@ class Shape:
         seconds = self._move(self._evenly)
         _say(f"spread the slots evenly over {len(stay)} primaries in {seconds:.1f} s")
 
-    def _evenly(self, _: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
-        return even(SLOTS, {one.id: len(owned[one.id]) for one in self._primaries()})
+    def _evenly(self, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
+        return even(SLOTS, {one: len(owned[one]) for one in self._pairs(mover).values()})
 
     def _relieve(self, name: str) -> None:
         """Let the other pairs serve what the pair of a node serves, if their memory has room for it."""
@@ -197,22 +201,31 @@ class Shape:
 
     def _without(self, name: str, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
         """Return an even spread over the other pairs. Slots with counters go first: the one that is left has none."""
-        (pair,) = [one.id for one in self._primaries() if one.name in (name, partner(name))]
-        filled = mover.filled(pair, owned[pair])
-        owned[pair].sort(key=lambda slot: slot not in filled)
-        others = {one.id: len(owned[one.id]) for one in self._primaries() if one.id != pair}
-        return {pair: KEPT_SLOTS} | even(SLOTS - KEPT_SLOTS, others)
+        pairs = self._pairs(mover)
+        relieved = pairs.pop(name if name in pairs else partner(name))
+        filled = mover.filled(relieved, owned[relieved])
+        owned[relieved].sort(key=lambda slot: slot not in filled)
+        return {relieved: KEPT_SLOTS} | even(SLOTS - KEPT_SLOTS, {one: len(owned[one]) for one in pairs.values()})
+
+    def _pairs(self, mover: Mover) -> dict[str, str]:
+        """Return the first node of each pair -> the id of the pair's primary; raises NoAnswerError if one has none."""
+        found = {}
+        for first in self._firsts:
+            pair = [one for one in mover.primaries.values() if one.name in (first, partner(first))]
+            if not pair:
+                raise NoAnswerError(f"{first} and {partner(first)} have no primary at the moment")
+            found[first] = self._primary(first, pair).id
+        return found
 
     def _memory(self, member: Member) -> tuple[int, int]:
         """Return the bytes that a node uses, and those that its data may use."""
         facts = info(self._settings, member.address, "memory")
         return int(facts["used_memory"]), int(facts["maxmemory"])
 
-    def _move(self, wanted: Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]) -> float:
-        """Move slots until each primary serves as many as ``wanted`` says; return the seconds it took, 0 if none moved.
+    def _move(self, wanted: Wanted | None = None) -> float:
+        """Finish moves that were broken off, then move slots as ``wanted``; return the seconds, 0 if none moved.
 
-        ``wanted`` gets the slots of each primary, those that are to go first coming first. What fails is tried again
-        from what there is then: a primary may have been replaced.
+        What fails is tried again from what there is then: a primary may have been replaced.
         """
         began = progress = time.monotonic()
         moved = 0
@@ -229,12 +242,16 @@ class Shape:
             self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
         return time.monotonic() - began if moved else 0.0
 
-    def _steps(self, wanted: Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]) -> Iterator[tuple[int, ...]]:
-        """Finish moves that were broken off, then make those that are left; yield the slots of each step."""
+    def _steps(self, wanted: Wanted | None) -> Iterator[tuple[int, ...]]:
+        """Yield the slots of each step once they have moved; raises NoAnswerError."""
         mover = Mover(self._settings, self._view())
         for move in mover.unfinished():
             yield from mover.steps(move)
+        if wanted is None:
+            return
         owned = mover.owned()
+        if sorted(slot for slots in owned.values() for slot in slots) != list(range(SLOTS)):
+            raise NoAnswerError("not every slot is served by one primary at the moment")
         counts = wanted(mover, owned)
         for move in plan(owned, counts):
             yield from mover.steps(move)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,10 @@ from redis_node.cluster.members import members, parse, partner
 from redis_node.settings import Address, Settings
 
 NAMES = [f"c{one}" for one in range(24)]
+MANY = [f"many{one}" for one in range(3000)]
+"""Enough for moves to take a while."""
+STILL_SECONDS = 5.0
+"""Longer than the pair of a node waits before it takes over."""
 AWAY_SECONDS = 5.0
 """About twice what Swarm takes to start a changed node."""
 
@@ -473,14 +478,72 @@ def test_it_grows_and_shrinks(cluster: Stack) -> None:
     expect_all_counted(cluster, 2)
 
 
+# -- Moves of slots that something interrupts
+
+
+@contextlib.contextmanager
+def growing(stack: Stack) -> Iterator[subprocess.Popen[str]]:
+    """Make the cluster one of eight nodes; yield the process that does so, in the middle of its moves."""
+    stack.count(MANY)
+    stack.start(8)
+    command = stack.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
+    environ = stack.environ("redis-1")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, text=True, stdout=pipe, stderr=pipe, start_new_session=True) as moving:
+        wait_until("slots to move", lambda: stack[1].view().get("redis-7", ("", 0))[1] > 100)
+        try:
+            yield moving
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(moving.pid, signal.SIGKILL)
+    assert stack[2].view()["redis-7"][1] < SLOTS / 4 * 0.98 or not moving.returncode, "all had moved before"
+
+
+def expect_grown(stack: Stack, moving: subprocess.Popen[str]) -> None:
+    """Wait for the same run to end well, with nothing lost."""
+    said, complained = moving.communicate(timeout=150)
+    assert moving.returncode == 0, said + complained
+    assert stack.counted(MANY) == dict.fromkeys(MANY, 1)
+    stack.settled()
+    expect_pairs(stack, 8)
+    assert stack.shape(8) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("node", [1, 7])
+def test_a_node_may_stand_still_while_slots_move(cluster: Stack, node: int) -> None:
+    with growing(cluster) as moving:
+        with cluster[node].frozen():
+            time.sleep(STILL_SECONDS)
+        expect_grown(cluster, moving)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("node", [1, 7])
+def test_a_node_may_be_killed_while_slots_move(cluster: Stack, node: int) -> None:
+    with growing(cluster) as moving:
+        cluster[node].kill()
+        time.sleep(STILL_SECONDS)
+        cluster[node].start()
+        expect_grown(cluster, moving)
+
+
+@pytest.mark.fault
+def test_keys_that_the_replica_of_the_target_lacks_are_not_deleted(cluster: Stack) -> None:
+    """The target dies with what its replica has not got yet, and that becomes the primary."""
+    with growing(cluster) as moving:
+        with cluster[8].frozen():
+            time.sleep(1)
+            cluster[7].kill()
+        wait_until("redis-8 to take over", lambda: cluster[8].client().role()[0] == "master")
+        cluster[7].start()
+        expect_grown(cluster, moving)
+
+
 @pytest.mark.fault
 def test_an_interrupted_move_of_slots_is_finished(cluster: Stack) -> None:
-    cluster.start(8)
-    command = cluster.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
-    with subprocess.Popen(command, env=cluster.environ("redis-1"), start_new_session=True) as moving:
-        wait_until("slots to move", lambda: cluster[7].view().get("redis-7", ("", 0))[1] > 100)
-        os.killpg(moving.pid, signal.SIGKILL)  # redis-cli too, which does the moving
-    assert cluster[7].view()["redis-7"][1] < SLOTS / 4 * 0.98, "all had moved: nothing was interrupted"
+    with growing(cluster) as moving:
+        os.killpg(moving.pid, signal.SIGKILL)
     cluster.shape(8)
     expect_pairs(cluster, 8)
-    expect_all_counted(cluster)
+    assert cluster.counted(MANY) == dict.fromkeys(MANY, 1)
