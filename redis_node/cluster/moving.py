@@ -124,7 +124,7 @@ class Mover:
         keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, count)
         expiry = dict(zip(keys, source.ask_each(("PEXPIRETIME", key) for key in keys), strict=True))
         for some in batched(sorted(keys, key=lambda key: expiry[key] == -1), KEYS_AT_A_TIME):
-            while not _transfer(source, target, some, replicated=replicated):
+            while not transfer(source, target, some, replicated=replicated):
                 pass
 
     def _selves(self) -> list[tuple[Member, Member]]:
@@ -137,7 +137,7 @@ class Mover:
         return found
 
 
-def _transfer(source: Connection, target: Connection, keys: Sequence[str], *, replicated: bool) -> bool:
+def transfer(source: Connection, target: Connection, keys: Sequence[str], *, replicated: bool) -> bool:
     """Move some keys of one slot; return whether they were the same from the copy to its end. Raises NoAnswerError."""
     source.ask("CLIENT", "PAUSE", PAUSE_MILLISECONDS, "WRITE")
     try:
