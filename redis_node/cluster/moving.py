@@ -28,7 +28,7 @@ EMPTY_AT_A_TIME = 512
 """How many slots without keys move at once."""
 PAUSE_MILLISECONDS = 2000
 """When a pause ends if the mover is gone; otherwise it ends with the copy."""
-CONFIRM_MILLISECONDS = 1500
+CONFIRM_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
