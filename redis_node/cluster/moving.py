@@ -71,8 +71,10 @@ class Mover:
         """Take the cluster as one node sees it."""
         self._settings = settings
         known = list(view)
-        self.primaries: Mapping[str, Member] = {one.id: one for one in known if one.alive and not one.replica}
-        self._followed = {one.primary for one in known if one.alive and one.replica}
+        self.primaries = {one.id: one for one in known if one.alive and not one.replica}
+        """Primaries by their ids."""
+        self.followed = {one.primary for one in known if one.alive and one.replica} & set(self.primaries)
+        """Ids of the primaries that have a replica."""
 
     def owned(self) -> dict[str, list[int]]:
         """Return the slots of each primary by its id, as it says itself."""
@@ -113,7 +115,7 @@ class Mover:
                 _set(at_source, slots, "MIGRATING", target.id)
                 # From now on no key is made here, but one may have been since they were counted.
                 for slot in sorted(_filled(at_source, slots)):
-                    self._carry(at_source, at_target, slot, replicated=target.id in self._followed)
+                    self._carry(at_source, at_target, slot, replicated=target.id in self.followed)
                 _set(at_target, slots, "NODE", target.id)
                 _set(at_source, slots, "NODE", target.id)
                 yield slots

@@ -27,7 +27,7 @@ from redis_node.cluster.members import (
     partner,
     resolve,
 )
-from redis_node.cluster.moving import Mover, even, plan
+from redis_node.cluster.moving import Move, Mover, even, plan
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
@@ -245,6 +245,7 @@ class Shape:
     def _steps(self, wanted: Wanted | None) -> Iterator[tuple[int, ...]]:
         """Yield the slots of each step once they have moved; raises NoAnswerError."""
         mover = Mover(self._settings, self._view())
+        yield from self._join_pairs(mover)
         for move in mover.unfinished():
             yield from mover.steps(move)
         if wanted is None:
@@ -255,6 +256,25 @@ class Shape:
         counts = wanted(mover, owned)
         for move in plan(owned, counts):
             yield from mover.steps(move)
+
+    def _join_pairs(self, mover: Mover) -> Iterator[tuple[int, ...]]:
+        """Make each pair one primary and its replica again where both serve slots; yield the slots that moved.
+
+        A primary that fails before its replica has heard of a slot that has just arrived leaves such a pair: the
+        replica takes over the others, and this one is kept by the node that returns.
+        """
+        owned = mover.owned()
+        for first in self._firsts:
+            pair = [one for one in mover.primaries.values() if one.name in (first, partner(first)) and owned[one.id]]
+            if len(pair) < 2:  # noqa: PLR2004
+                continue
+            fewer, more = sorted(pair, key=lambda one: len(owned[one.id]))
+            target = min(mover.followed - {fewer.id, more.id}, key=lambda one: len(owned[one]))
+            # Neither of them has a replica, and refuses writes. An acknowledgement needs one in any case.
+            ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
+            yield from mover.steps(Move(fewer.id, target, tuple(owned[fewer.id])))
+            self._follow(fewer, more)
+            ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 1)
 
     def _let_go(self) -> None:
         """Take the nodes beyond the count out: replicas first, then primaries that serve nothing any more."""
