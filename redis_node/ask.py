@@ -114,9 +114,9 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
         return dict(zip(addresses, pool.map(answer, addresses), strict=True))
 
 
-def info(settings: Settings, address: Address, section: str) -> dict[str, str]:
-    """Return one section of INFO as name -> value; raises NoAnswerError."""
-    lines = str(ask(settings, address, "INFO", section)).splitlines()
+def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]:
+    """Return sections of INFO as name -> value; raises NoAnswerError."""
+    lines = str(ask(settings, address, "INFO", *sections)).splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 

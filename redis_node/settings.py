@@ -43,6 +43,8 @@ class Settings:
     """The configuration that all nodes of this kind share."""
     ca: str
     """Certificate of the authority with which all of them speak TLS; empty: they speak it not."""
+    write_concern: str
+    """``none``, ``majority`` or ``all``: how many nodes confirm a write."""
     secrets: Path
     """Directory of what the deployment may change while the node runs: users and logins."""
 
@@ -57,6 +59,7 @@ class Settings:
             data=Path(environ.get("NODE_DATA", "/data")),
             config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
             ca=environ.get("NODE_CA", ""),
+            write_concern=environ.get("NODE_WRITE_CONCERN", "majority"),
             secrets=Path(environ.get("NODE_SECRETS", "/run/secrets")),
         )
 
