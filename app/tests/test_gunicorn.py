@@ -9,7 +9,8 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from processes import Gunicorn, RedisServer, running, wait_until
+from support.processes import Gunicorn, RedisServer, running
+from support.waiting import wait_until
 
 
 def get(url: str) -> int:

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from processes import RedisServer, free_port, wait_until
+from support.ports import free_port
+from support.processes import RedisServer
+from support.waiting import wait_until
 
 PASSWORD = "app-password"  # noqa: S105
 APP_RIGHTS = (
@@ -109,7 +111,7 @@ class SentinelSet:
             "TOPOLOGY": "sentinel",
             "REDIS_NODES": addresses(self.nodes),
             "SENTINEL_NODES": addresses(self.sentinels),
-            "REDIS_REPLICAS": "2",
+            "REPLICAS_PER_PRIMARY": "2",
         }
 
 
@@ -126,7 +128,7 @@ class Cluster:
                 "cluster-enabled yes",
                 "cluster-node-timeout 1000",
                 "cluster-replica-validity-factor 0",
-                port=free_port(below=50000),  # the bus listens 10,000 higher
+                port=free_port(),
             )
             for _ in range(6)
         ]
@@ -177,7 +179,7 @@ class Cluster:
 
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this cluster."""
-        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REDIS_REPLICAS": "1"}
+        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

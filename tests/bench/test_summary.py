@@ -13,10 +13,8 @@ from bench.baseline import compare
 from bench.comparison import read, write
 from bench.report import html, markdown
 from bench.summary import SCHEMA, summarise
-
-from locations import RECORDED, ROOT
-
-RUNS = sorted(path.name for path in RECORDED.iterdir())
+from support.ansible import ROOT
+from support.recordings import RUNS
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -1,4 +1,0 @@
-"""Benchmark of the hot path: what a durable increment costs against simpler ways.
-
-Run ``python -m bench`` in ``app``.
-"""

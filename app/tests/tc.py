@@ -1,0 +1,199 @@
+"""The store against a cluster of six redis-servers, with real failures."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from load import Load, is_ready
+from processes import RedisServer, running, wait_until
+from topologies import PASSWORD, Cluster
+
+from counter.config import Config
+from counter.store import open_store
+from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, StoreError, UnavailableError
+
+NAMES = [f"c{number}" for number in range(24)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    found = Cluster(tmp_path)
+    with running(*found.nodes):
+        yield found.up()
+
+
+@pytest.fixture
+def config(cluster: Cluster, tmp_path: Path) -> Config:
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD)
+    environ = cluster.environ() | {"REDIS_PASSWORD_FILE": str(secret), "HISTORY_LOG": "1"}
+    return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
+
+
+def listed(store: Store, names: list[str]) -> Description | None:
+    """Describe the store once all names are listed, which happens after they were counted."""
+    found = store.describe()
+    return found if set(names) <= set(found.counters or {}) else None
+
+
+def test_counters_spread_over_the_primaries_and_are_all_described(config: Config) -> None:
+    store = open_store(config)
+    nodes = {store.increment(name).node for name in NAMES}
+    assert len(nodes) == 3
+    assert all(store.increment(name).value == 2 for name in NAMES)
+    assert all(store.read(name).value == 2 for name in NAMES)
+    description = wait_until("all to be listed", lambda: listed(store, NAMES))
+    assert description.counters == dict.fromkeys(sorted(NAMES), 2)
+    assert sorted(node.role for node in description.nodes) == ["primary"] * 3 + ["replica"] * 3
+    assert sum(node.slots or 0 for node in description.nodes if node.role == "primary") == 16384
+    assert not any(node.slots for node in description.nodes if node.role == "replica")
+    store.ready()
+
+
+def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, config: Config) -> None:
+    def connections() -> int:
+        return sum(node.client().info("stats")["total_connections_received"] for node in cluster.nodes)
+
+    store = open_store(config)
+    for name in NAMES:
+        store.increment(name)
+    wait_until("all to be listed", lambda: listed(store, NAMES))
+    before, own = connections(), len(cluster.nodes)
+    assert store.describe().counters == dict.fromkeys(sorted(NAMES), 1)
+    # The names, their values on three primaries, and six nodes that say who they are.
+    assert connections() - before - own == 1 + 3 + 6
+
+
+def test_a_description_ends_at_the_deadline(config: Config) -> None:
+    store = open_store(config)
+    store.increment("c0")
+    late = open_store(replace(config, deadline=-1.0)).describe()
+    assert late.counters is None
+    assert all(node.reachable for node in late.nodes)
+
+
+def test_a_key_belongs_to_one_counter_wherever_the_counters_live(cluster: Cluster, config: Config) -> None:
+    store = open_store(config)
+    assert store.increment(NAMES[0], "k").value == 1
+    assert cluster.primary_of(f"{{{NAMES[0]}}}:value") is not cluster.primary_of(f"{{{NAMES[1]}}}:value")
+    for name in NAMES[1:4]:
+        with pytest.raises(ReusedKeyError, match=NAMES[0]):
+            store.increment(name, "k")
+        assert store.read(name).value == 0
+    assert store.increment(NAMES[0], "k").value == 1
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_a_broken_primary_loses_nothing_and_the_other_shards_go_on(
+    cluster: Cluster, config: Config, fault: str
+) -> None:
+    store = open_store(config)
+    broken = cluster.primary_of("{c0}:value")
+    others = [node for node in cluster.nodes if node is not broken]
+    elsewhere = next(name for name in NAMES if cluster.primary_of(f"{{{name}}}:value") is not broken)
+    with Load(store, "c0") as load, Load(store, elsewhere, threads=2, keys=False) as other:
+        load.more()
+        if fault == "kill":
+            broken.kill()
+        else:
+            broken.signal(signal.SIGSTOP)
+        # A majority of two is both: this shard acknowledges again when the broken node is back as a replica.
+        wait_until("another primary", lambda: cluster.primary_of("{c0}:value", ask=others) is not broken, 30)
+        other.more(20)
+        if fault == "kill":
+            broken.start()
+        else:
+            broken.signal(signal.SIGCONT)
+        load.more()
+        other.more(20)
+    cluster.healed()
+    assert cluster.primary_of("{c0}:value") is not broken, "the fault did not happen: no other primary was chosen"
+    load.check(cluster.primary_of("{c0}:value"))
+    other.check(cluster.primary_of(f"{{{elsewhere}}}:value"))
+    assert other.longest_gap < load.longest_gap
+
+
+def test_nothing_is_acknowledged_without_the_replica(cluster: Cluster, config: Config) -> None:
+    store = open_store(replace(config, deadline=1.5))
+    assert store.increment("c0").value == 1
+    primary = cluster.primary_of("{c0}:value")
+    replicas = {int(found[1]) for found in primary.client().role()[2]}
+    paused = [node for node in cluster.nodes if node.port in replicas]
+    assert len(paused) == 1
+    paused[0].signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(IndeterminateError) as doubt:
+            store.increment("c0")
+    finally:
+        paused[0].signal(signal.SIGCONT)
+    wait_until("readiness", lambda: is_ready(store))
+    assert primary.client().get("{c0}:value") == "2"
+    assert store.increment("c0", doubt.value.operation_id).value == 2
+
+
+def test_listing_a_counter_does_not_delay_its_increment(cluster: Cluster, config: Config) -> None:
+    store = open_store(config)
+    home = cluster.primary_of("counters")
+    name = next(name for name in NAMES if cluster.primary_of(f"{{{name}}}:value") is not home)
+    store.read(name)  # now the slots are known
+    home.signal(signal.SIGSTOP)
+    try:
+        assert store.increment(name).value == 1
+    finally:
+        home.signal(signal.SIGCONT)
+    wait_until("the counter to be listed", lambda: listed(store, [name]))
+
+
+def test_a_slot_that_moves_takes_the_counter_along(cluster: Cluster, config: Config) -> None:
+    store = open_store(config)
+    with Load(store, "c0", threads=4) as load:
+        load.more(50)
+        source, target = cluster.primary_of("{c0}:value"), cluster.primary_of("{c1}:value")
+        assert source is not target
+        move_slot(cluster, "{c0}:value", source, target)
+        assert cluster.primary_of("{c0}:value") is target
+        load.more(50)
+    load.check(target)
+
+
+def move_slot(cluster: Cluster, key: str, source: RedisServer, target: RedisServer) -> None:
+    """Do what ``redis-cli --cluster reshard`` does, with a pause in the middle."""
+    slot = source.client().execute_command("CLUSTER", "KEYSLOT", key)
+    source_id, target_id = (node.client().execute_command("CLUSTER", "MYID") for node in (source, target))
+    target.client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    where = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000)
+    source.client().execute_command(*where, "KEYS", key)
+    time.sleep(0.5)  # the value is there already, its operation keys are here still
+    while keys := source.client().execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        source.client().execute_command(*where, "KEYS", *keys)
+    for node in (target, source, *cluster.nodes):
+        if node.client().role()[0] == "master":
+            node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+def test_with_every_node_gone_a_request_ends_in_time(cluster: Cluster, config: Config) -> None:
+    store = open_store(replace(config, deadline=1.0))
+    assert store.increment("c0").value == 1
+    for node in cluster.nodes:
+        node.kill()
+    for call in (store.increment, store.increment, store.read):
+        with pytest.raises(StoreError):
+            call("c0")
+    with pytest.raises(UnavailableError):
+        store.ready()
+    assert not any(node.reachable for node in store.describe().nodes)
+    for node in cluster.nodes:
+        node.up()
+    cluster.healed()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if is_ready(store):
+            break
+    assert store.increment("c0").value == 2
