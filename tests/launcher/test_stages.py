@@ -446,7 +446,7 @@ def test_an_interrupted_run_shows_the_failures_until_then_and_names_its_log(site
     with subprocess.Popen(
         command, cwd=ROOT, env=site.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        wait_until(lambda: site.log_path.exists() and "fatal: [a]" in site.log, seconds=30)
+        wait_until("the failure of one host", lambda: site.log_path.exists() and "fatal: [a]" in site.log)
         process.send_signal(signal.SIGINT)
         shown, _ = process.communicate(timeout=30)
     assert process.returncode != 0
