@@ -84,6 +84,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(found), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent != ROOT / "app" else "app")
+def test_paths_exist(page: Path) -> None:
+    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name != "reports")
+    for path in re.findall(rf"`((?:{tops})/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        # In the name of a file that the reader makes, capitals stand for what the reader chooses.
+        assert re.search(r"[A-Z]{4}", path) or path == "inventory/cluster.yml" or (ROOT / path).exists(), path
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     linked = set(re.findall(r"\]\(docs/(\w[\w-]*\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
