@@ -100,7 +100,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
-    assert "its volume is empty: waits until they promote a replica" in emptied.said()
+    assert "its volume is empty: it waits until they promote a replica" in emptied.said()
 
 
 @pytest.mark.fault
