@@ -70,15 +70,14 @@ def decide(now: Situation) -> Start | Wait:
 
 
 def _without_sentinels(now: Situation) -> Start | Wait:
-    primaries = [address for address, peer in now.peers.items() if peer and peer.primary]
-    match primaries:
-        case [one]:
-            return Start(one, "no majority of the Sentinels names a primary; this node says it is one")
-        case [_, *_]:
-            return Wait(f"several nodes say they are primary: {', '.join(map(str, primaries))}")
+    """Go by what this node was, and not by what others say of themselves.
+
+    A primary that was replaced, and does not know it yet, says that it is the primary. To copy from it would cost what
+    its successor has confirmed. As a primary this node takes no write until the Sentinels name it (``fence``).
+    """
     if now.last_primary and now.last_primary != now.me:
-        return Start(now.last_primary, "nobody names a primary; it was the last")
-    return Start(now.me, "nobody names a primary; this node was the last, and has its data")
+        return Start(now.last_primary, "no majority of the Sentinels names a primary; it was the last")
+    return Start(now.me, "no majority of the Sentinels names a primary; this node was the last, and has its data")
 
 
 def _without_data(now: Situation) -> Start | Wait:

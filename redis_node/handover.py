@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from redis_node.ask import NoAnswerError, ask, info
-from redis_node.quorum import PRIMARY_NAME, believed, view, views
+from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, believed, view, views
 from redis_node.settings import Address, Settings
 
 PAUSE_SECONDS = 30.0
@@ -24,8 +24,6 @@ promotion itself takes about 0.3 s. So the gap in writes is about half a second 
 """
 YOUNG_SECONDS = 0.15
 ALIGN_SECONDS = 2.0
-INFO_MILLISECONDS = 10_000
-"""How often a Sentinel asks by default."""
 
 
 def hand_over(settings: Settings) -> tuple[Address, float]:
@@ -92,15 +90,19 @@ def _promoted(settings: Settings, sentinel: Address) -> bool:
 
 def _moment(settings: Settings) -> tuple[Address, float]:
     """Let one Sentinel ask all replicas now; return it, and the right monotonic time to ask it for a failover."""
+    reason = NoAnswerError("there is no Sentinel")
     for sentinel in settings.sentinels:
         try:
             ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
-            asked, oldest = _young(settings, sentinel)
-            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
-        except NoAnswerError:
-            continue
-        return sentinel, asked + PROMOTION_AT - oldest
-    raise NoAnswerError("no Sentinel answers")
+            try:
+                asked, oldest = _young(settings, sentinel)
+            finally:
+                ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        except NoAnswerError as error:
+            reason = error
+        else:
+            return sentinel, asked + PROMOTION_AT - oldest
+    raise reason
 
 
 def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
@@ -109,6 +111,8 @@ def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
     while True:
         asked = time.monotonic()
         replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
+        if not any(int(replica["slave-priority"]) for replica in replicas):
+            raise NoAnswerError(f"{sentinel} may promote none of the {len(replicas)} replicas that it knows")
         ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
         oldest = max(ages, default=PROMOTION_AT)
         if oldest <= YOUNG_SECONDS or asked > deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from redis_node.ask import ask_text
+from redis_node.ask import ask
 from redis_node.settings import Settings
 
 USER = "replication"
@@ -17,4 +17,4 @@ def directives(passwords: Mapping[str, str]) -> list[str]:
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
     """Let the server that runs log in with another password from now on; its link stays. Raises NoAnswerError."""
-    ask_text(settings, settings.address, "CONFIG", "SET", "masterauth", secret=passwords[USER])
+    ask(settings, settings.address, "CONFIG", "SET", "masterauth", passwords[USER])

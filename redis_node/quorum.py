@@ -9,6 +9,8 @@ from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.settings import Address, Settings
 
 PRIMARY_NAME = "counter"
+INFO_MILLISECONDS = 1000
+"""How often a Sentinel asks the nodes for their state, by which it chooses. The default is ten seconds."""
 
 
 class View(NamedTuple):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis_node import fence
+from redis_node import electable, fence
 from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
@@ -28,9 +28,10 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Take writes as soon as the Sentinels know this node as the primary."""
+    """Take writes as soon as the Sentinels know this node as the primary; then see when it may be promoted."""
     if last_primary(settings) == settings.address:
         _say(settings, fence.open_when_seen(settings))
+    electable.watch(settings)
 
 
 def before_stop(settings: Settings) -> None:
@@ -59,6 +60,7 @@ def configuration(settings: Settings, primary: Address) -> str:
         f"replica-announce-ip {settings.address.host}",
         f"replica-announce-port {settings.address.port}",
         *directives(settings.passwords),
+        *electable.directives(settings),
     ]
     lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
     return "\n".join(lines) + "\n"

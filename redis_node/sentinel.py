@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all, ask_text
-from redis_node.quorum import PRIMARY_NAME, believed, views
+from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, believed, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
 POLL_SECONDS = 0.3
+PERIOD_SECONDS = 5.0
 REPLICAS_SECONDS = 10.0
 CONNECTED_SECONDS = 20.0
 USER = "sentinel"
@@ -32,7 +34,14 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Do nothing."""
+    """Let the Sentinel see soon what the nodes are.
+
+    It is told again and again: a handover that is killed leaves another period, and a restart the default.
+    """
+    while True:
+        with contextlib.suppress(NoAnswerError):
+            ask(settings, settings.address, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        time.sleep(PERIOD_SECONDS)
 
 
 def before_stop(settings: Settings) -> None:
@@ -51,8 +60,8 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
     It connects to all anew. Only when it is seen to be connected may the next Sentinel be told: several at once that do
     not hear the primary would replace it.
     """
-    ask_text(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", secret=passwords[USER])
-    ask_text(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", secret=passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
     began = time.monotonic()
     while True:
         facts = ask(settings, settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 AGAIN_SECONDS = 1.0
@@ -37,8 +38,18 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
         signal.signal(number, stop)
     # A session of its own, since a terminal's interrupt goes to all processes of one; and killed when this process is.
     child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
-    threading.Thread(target=after_start, daemon=True).start()
+    threading.Thread(target=_look_after, args=(after_start,), daemon=True).start()
     return child.wait()
+
+
+def _look_after(work: Callable[[], None]) -> None:
+    """Do the work to its end. Where it fails, its log says why, and it begins again: a server is not left alone."""
+    while True:
+        try:
+            return work()
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever it is
+            traceback.print_exc()
+            time.sleep(AGAIN_SECONDS)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:

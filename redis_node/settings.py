@@ -43,6 +43,8 @@ class Settings:
     """The configuration that all nodes of this kind share."""
     ca: str
     """Certificate of the authority with which all of them speak TLS; empty: they speak it not."""
+    write_concern: str
+    """``none``, ``majority`` or ``all``: how many nodes confirm a write."""
     secrets: Path
     """Directory of what the deployment may change while the node runs: users and logins."""
 
@@ -57,6 +59,7 @@ class Settings:
             data=Path(environ.get("NODE_DATA", "/data")),
             config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
             ca=environ.get("NODE_CA", ""),
+            write_concern=environ.get("NODE_WRITE_CONCERN", "majority"),
             secrets=Path(environ.get("NODE_SECRETS", "/run/secrets")),
         )
 
@@ -64,11 +67,6 @@ class Settings:
     def listen(self) -> list[str]:
         """The lines of the server's configuration that say at which port it listens."""
         return ["port 0", f"tls-port {self.address.port}"] if self.ca else [f"port {self.address.port}"]
-
-    @property
-    def redis_cli(self) -> list[str]:
-        """The command that asks servers, without address and login."""
-        return ["redis-cli", *(["--tls", "--cacert", self.ca] if self.ca else [])]
 
     @property
     def passwords(self) -> Mapping[str, str]:

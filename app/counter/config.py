@@ -83,7 +83,6 @@ class Config:
     deadline: float = 5.0
     drain: float = 3.0
     key_seconds: float = 600.0
-    queue_limit: int = 1024
     history_log: bool = False
 
     @property
@@ -128,7 +127,7 @@ class Config:
             ca_file=env.text("REDIS_CA_FILE", "") or None,
             primary_name=env.text("REDIS_PRIMARY_NAME", "counter"),
             write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
-            replicas_per_primary=env.integer("REDIS_REPLICAS", _default_replicas(topology, redis_nodes), 0, 1000),
+            replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
             edge=env.choice("EDGE", Edge, Edge.NONE),
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),
@@ -138,7 +137,6 @@ class Config:
             deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
             drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
             key_seconds=env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0),
-            queue_limit=env.integer("QUEUE_LIMIT", 1024, 1, 100_000),
             history_log=env.flag("HISTORY_LOG"),
         )
 

@@ -26,7 +26,8 @@ from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.client import client, connection_options
 from counter.store.durable import Lane, Route
-from counter.store.operation import PROBE_KEY, Command, Failure, value_key
+from counter.store.keys import PROBE_KEY, value_key
+from counter.store.operation import Command, Failure
 from counter.store.types import UnavailableError
 
 BATCH = 500

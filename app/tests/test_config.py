@@ -25,7 +25,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "COUNTER_SENTINEL_NODES": "sentinel-1:26379,sentinel-2",
             "COUNTER_REDIS_PASSWORD_FILE": str(secret),
             "COUNTER_WRITE_CONCERN": "all",
-            "COUNTER_REDIS_REPLICAS": "4",
+            "COUNTER_REPLICAS_PER_PRIMARY": "4",
             "COUNTER_DEADLINE_SECONDS": "2.5",
             "COUNTER_HISTORY_LOG": "true",
         }

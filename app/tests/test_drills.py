@@ -105,7 +105,7 @@ def test_clients_that_retry_need_keys(
     tmp_path: Path, redis_server: RedisServer, *, keys: bool, verdict: Verdict
 ) -> None:
     replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
-    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REDIS_REPLICAS="1", HISTORY_LOG="1")
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REPLICAS_PER_PRIMARY="1", HISTORY_LOG="1")
 
     def fault() -> None:
         """Kill the application between the execution of increments and their answers."""

@@ -69,7 +69,7 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     client_of: Build, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "0.6"}
-    client = client_of(**environ, REDIS_REPLICAS=1)
+    client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
     assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
     missing = "has 0 replicas, but every increment has to reach 1"
     wait_until("the probe", lambda: missing in (client.get("/api/store").json["warning"] or ""))
@@ -77,7 +77,7 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     with running(replica):
         replica.up()
         wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
-        client = client_of(**environ, REDIS_REPLICAS=1)
+        client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
         assert client.post("/api/counters/a/increment").json["value"] == 2
         wait_until("the probe", lambda: "has reached 1 of its replicas" in client.get("/api/store").json["promise"])
         assert replica.client().get("{a}:value") == "2"

@@ -102,8 +102,8 @@ def test_the_answer_says_how_long_a_repeat_settles_it(
     client_of: Build, redis_server: RedisServer, kept: int, generated: int
 ) -> None:
     # It counts, but the replica that has to confirm it is not there.
-    url = f"redis://{redis_server.address}"
-    client = client_of(TOPOLOGY="external", REDIS_URL=url, REDIS_REPLICAS=1, DEADLINE_SECONDS="0.6", KEY_SECONDS=kept)
+    external = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "REPLICAS_PER_PRIMARY": 1}
+    client = client_of(**external, DEADLINE_SECONDS="0.6", KEY_SECONDS=kept)
     answer = client.post("/api/counters/a/increment")
     assert answer.json["code"] == "store-indeterminate"
     assert f"within {generated} seconds of the first attempt" in answer.json["detail"]

@@ -18,7 +18,7 @@ from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
 
 from counter.config import Config
 from counter.store import open_store
-from counter.store.operation import operation_key
+from counter.store.keys import operation_key
 from counter.store.types import ReusedKeyError
 
 NAMES = [f"c{number}" for number in range(12)]
@@ -111,6 +111,7 @@ def count(site: Site) -> dict[str, int]:
         for _ in range(number):
             store.increment(name)
         store.increment(name, f"key\"'\\-{name}")
+    wait_until("all to be listed", lambda: len(store.describe().counters or {}) == len(NAMES))
     return {name: number + 1 for number, name in enumerate(NAMES, 1)}
 
 
@@ -158,7 +159,9 @@ def test_the_time_that_is_left_is_moved(site: Site) -> None:
 def pair(site: Site) -> tuple[Source, RedisServer]:
     """Return what a standalone node left, with a counter, and an empty node that takes over."""
     (node,) = site.deploy(standalone)
-    open_store(Config.from_env(site.environ)).increment("a")
+    store = open_store(Config.from_env(site.environ))
+    store.increment("a")
+    wait_until("the counter to be listed", lambda: store.describe().counters)
     source = site.show(node)
     source.up()
     (target,) = site.deploy(standalone)

@@ -111,7 +111,7 @@ class SentinelSet:
             "TOPOLOGY": "sentinel",
             "REDIS_NODES": addresses(self.nodes),
             "SENTINEL_NODES": addresses(self.sentinels),
-            "REDIS_REPLICAS": "2",
+            "REPLICAS_PER_PRIMARY": "2",
         }
 
 
@@ -179,7 +179,7 @@ class Cluster:
 
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this cluster."""
-        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REDIS_REPLICAS": "1"}
+        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_text
+from redis_node.ask import NoAnswerError, ask
 from redis_node.cluster.joining import Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import see_the_volume
@@ -139,7 +139,7 @@ def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
 
 
 def _state(settings: Settings, node: Address) -> str:
-    text = ask_text(settings, node, "CLUSTER", "INFO")
+    text = str(ask(settings, node, "CLUSTER", "INFO"))
     return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 
-from redis_node.ask import NoAnswerError, ask, ask_text, info
+from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
 from redis_node.settings import Address, Settings
 
@@ -66,7 +66,7 @@ class Joining:
             for place in lost.values():
                 self._do("CLUSTER", "MEET", place.host, place.port)
             self._say(f"meets {', '.join(sorted(lost))} at their present addresses")
-        elif placed and "cluster_state:ok" in ask_text(self._settings, self._own, "CLUSTER", "INFO"):
+        elif placed and "cluster_state:ok" in ask(self._settings, self._own, "CLUSTER", "INFO"):
             self._say(
                 f"has its place as {'replica' if me.replica else 'primary'} among {len(known)} nodes; the cluster is ok"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import Set
+from replicated import Member, Set
 from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
+
+LATE_SECONDS = 8.0
+"""Longer than the Sentinels take to replace a primary."""
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +127,8 @@ def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
     assert running.primary() is primary
 
 
-def is_primary(node: object) -> bool:
-    return bool(node.client().role()[0] == "master")  # type: ignore[attr-defined]
+def is_primary(node: Member) -> bool:
+    return node.listens() and bool(node.client().role()[0] == "master")
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])
@@ -141,6 +145,49 @@ def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
     running.settled()
     assert running.primary() is primary
     assert running.increment() == 4
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("away", [0, 1])
+def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Set, away: int) -> None:
+    """A replica was away while the others counted: nothing shows the Sentinels that it lacks something."""
+    primary = running.primary()
+    [node for node in running.nodes if node is not primary][away].kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    time.sleep(LATE_SECONDS)
+    assert not [node for node in running.nodes if node is not primary and is_primary(node)]
+    primary.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
+    assert running.increment() == 54
+
+
+@pytest.mark.fault
+def test_a_primary_that_was_replaced_empties_nobody_while_the_sentinels_are_away(running: Set) -> None:
+    """It does not know that it was replaced, and says that it is the primary."""
+    replaced = running.primary()
+    replaced.kill()
+    primary = wait_until("another primary", lambda: next(iter(filter(is_primary, running.nodes[1:])), None))
+    assert primary
+    wait_until("a replica", lambda: primary.client().info("replication")["connected_slaves"] == 1)
+    assert running.increment(50, primary) == 53
+    running.kill()
+    replaced.start()
+    wait_until("it to say so", lambda: is_primary(replaced))
+    for node in running.nodes:
+        if node is not replaced:
+            node.start()
+    wait_until("the others", lambda: [node.client().role() for node in running.nodes])
+    for sentinel in running.sentinels:
+        sentinel.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
 
 
 @pytest.mark.fault

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from counter.config import Address, Config
-from counter.store.operation import COUNTERS, value_key
+from counter.store.keys import COUNTERS, value_key
 from counter.store.types import NodeState
 
 CONNECT_SECONDS = 0.5

@@ -6,12 +6,15 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
+from counter.store.kinds import Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
-from counter.store.operation import COUNTERS, PROBE_KEY, Failure, Kind, Operation, claim_key, value_key
+from counter.store.operation import Failure, Operation
 from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -26,10 +29,10 @@ _LISTED_LIMIT = 10_000
 class Lane:
     """The way to one primary: a queue and the link behind it."""
 
-    def __init__(self, link: Link, limit: int) -> None:
-        """Take the link, and how many operations may wait for it."""
+    def __init__(self, link: Link) -> None:
+        """Take the link."""
         self.link = link
-        self.group = GroupCommit(link.commit, limit)
+        self.group = GroupCommit(link.commit)
 
 
 class Route(Protocol):
@@ -65,7 +68,11 @@ class DurableStore:
         # While Redis is in trouble, at most half of the threads wait for it to come back; the other half goes on
         # answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
+        self._logged = config.history_log
+        self._confirmed = config.required_acks > 0
         self._listed: set[str] = set()
+        self._listing: set[str] = set()
+        self._lister: ThreadPoolExecutor | None = None
 
     @property
     def promise(self) -> str:
@@ -80,20 +87,20 @@ class DurableStore:
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Count once per key; see ``Store.increment``."""
         deadline = time.monotonic() + self._deadline
-        if key is None:
-            done = self._perform(Kind.INCREMENT, name, _new_id(), self._generated_ttl, deadline)
-        else:
-            owner = self._perform(Kind.CLAIM, name, key, self._key_ttl, deadline).value
+        identifier, ttl = (_new_id(), self._generated_ttl) if key is None else (key, self._key_ttl)
+        if key is not None:
+            owner = self._perform(lambda: Claim(name, key, ttl, deadline), key).value
             if owner != name:
                 raise ReusedKeyError(owner)
-            done = self._perform(Kind.INCREMENT, name, key, self._key_ttl, deadline)
+        done = self._perform(lambda: Increment(name, identifier, ttl, deadline, logged=self._logged), identifier)
         if name not in self._listed or done.value == 1:
-            self._list(name, deadline)
+            self._list(name)
         return Counted(done.value, done.node)
 
     def read(self, name: str) -> Counted:
         """Read from the primary; see ``Store.read``."""
-        done = self._perform(Kind.READ, name, "", 0, time.monotonic() + self._deadline)
+        deadline = time.monotonic() + self._deadline
+        done = self._perform(lambda: Read(name, deadline, confirmed=self._confirmed))
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
@@ -102,27 +109,20 @@ class DurableStore:
 
     def ready(self) -> None:
         """Write something that expires; see ``Store.ready``."""
-        probe = Operation(Kind.PROBE, "", "", 0, time.monotonic() + min(PROBE_SECONDS, self._deadline))
-        self._route.lane(PROBE_KEY).group.submit(probe)
+        probe = Probe(time.monotonic() + min(PROBE_SECONDS, self._deadline))
+        self._route.lane(probe.key).group.submit(probe)
         if probe.failure:
             self._route.failed(probe.failure)
             raise UnavailableError(probe.failure.reason)
 
-    def _perform(self, kind: Kind, name: str, identifier: str, ttl: int, deadline: float) -> Operation:
+    def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
-        match kind:
-            case Kind.CLAIM:
-                key = claim_key(identifier)
-            case Kind.LIST:
-                key = COUNTERS
-            case _:
-                key = value_key(name)
         uncertain, patient = False, False
         try:
             while True:
-                operation = Operation(kind, name, identifier, ttl, deadline)
+                operation = attempt()
                 try:
-                    lane = self._route.lane(key)
+                    lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
                     if lane.link.troubled and not patient:
                         raise UnavailableError("the store is in trouble and enough requests are waiting for it")
@@ -136,26 +136,36 @@ class DurableStore:
                 uncertain = uncertain or failure.uncertain
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                if failure.permanent or not patient or time.monotonic() + pause >= deadline:
+                if failure.permanent or not patient or time.monotonic() + pause >= operation.deadline:
                     break
                 time.sleep(pause)
         finally:
             if patient:
                 self._patience.release()
-        if uncertain and kind is Kind.INCREMENT:
-            raise IndeterminateError(failure.reason, identifier, ttl / 1000)
+        if uncertain and isinstance(operation, Increment):
+            raise IndeterminateError(failure.reason, identifier, operation.ttl / 1000)
         raise UnavailableError(failure.reason, identifier)
 
-    def _list(self, name: str, deadline: float) -> None:
-        """Add the counter to the set of names. The increment is done already: a failure only costs another try."""
+    def _list(self, name: str) -> None:
+        """Add the counter to the set of names, without keeping whoever counted waiting; a failure costs another try."""
+        # The thread is made here, not in __init__: gunicorn forks later.
+        self._lister = self._lister or ThreadPoolExecutor(1, "lister")
+        if name not in self._listing:
+            self._listing.add(name)
+            self._lister.submit(self._list_now, name)
+
+    def _list_now(self, name: str) -> None:
+        deadline = time.monotonic() + self._deadline
         try:
-            self._perform(Kind.LIST, name, "", 0, min(deadline, time.monotonic() + PROBE_SECONDS))
+            self._perform(lambda: Listing(name, deadline))
         except UnavailableError as error:
             log.warning("counter not listed", extra={"counter": name, "reason": str(error)})
-            return
-        if len(self._listed) >= _LISTED_LIMIT:
-            self._listed.clear()
-        self._listed.add(name)
+        else:
+            if len(self._listed) >= _LISTED_LIMIT:
+                self._listed.clear()
+            self._listed.add(name)
+        finally:
+            self._listing.discard(name)
 
 
 def _new_id() -> str:

@@ -38,8 +38,8 @@ class ExternalRoute:
         self._options = _url_options(config)
         self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
         self._acks = config.required_acks
-        link = Link(lambda _: self._address, self._options, acks=self._acks, log=config.history_log)
-        self._lane = Lane(link, limit=config.queue_limit)
+        link = Link(lambda _: self._address, self._options, acks=self._acks)
+        self._lane = Lane(link)
         self._offer: Offer | None = None
         self._probe_again = 0.0
 
@@ -62,7 +62,7 @@ class ExternalRoute:
         if offer and self._acks > offer.replicas:
             return (
                 f"The external Redis has {offer.replicas} replicas, but every increment has to reach {self._acks}: "
-                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REDIS_REPLICAS to what it has."
+                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REPLICAS_PER_PRIMARY to what it has."
             )
         return None
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from counter import metrics
 from counter.config import Address
-from counter.store.operation import Command, Failure, Operation, commands_for, failure_of, settle
+from counter.store.operation import Command, Failure, Operation, failure_of, groups_of
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
@@ -21,12 +21,11 @@ type Locate = Callable[[float], Address]
 class Link:
     """At most one connection, made when needed, closed on the first doubt. Used by one thread at a time."""
 
-    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int, log: bool = False) -> None:
+    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int) -> None:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round."""
         self._locate = locate
         self._options = dict(options)
         self._acks = acks
-        self._log = log
         self._connection: Any = None
         self.node = ""
         self.troubled = False
@@ -93,20 +92,20 @@ class Link:
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
         """Settle each operation by its own reply; acknowledge only what enough replicas hold and a primary says."""
-        commands = commands_for(batch, confirmed=self._acks > 0, log=self._log)
-        replies, doubt = self._exchange([command for command, _ in commands], until)
+        groups = groups_of(batch)
+        replies, doubt = self._exchange([type(group[0]).command(group) for group in groups], until)
         trouble = doubt is not None
-        for (_, operations), reply in zip(commands, replies, strict=True):
+        for group, reply in zip(groups, replies, strict=True):
             failure = doubt
             if isinstance(reply, ResponseError):
                 failure = failure_of(reply)
                 trouble = trouble or not failure.permanent
-            for operation in operations:
+            for operation in group:
                 operation.node = self.node
             if failure is None:
-                settle(operations, reply)
+                type(group[0]).settle(group, reply)
             else:
-                for operation in operations:
+                for operation in group:
                     operation.failure = failure
         self.troubled = trouble
         if trouble:
