@@ -1,4 +1,8 @@
-"""``python3 -m redis_node run | role | settled [SECONDS] | use``; the last reads user -> password as JSON."""
+"""``python3 -m redis_node run | role | settled [SECONDS] | use | holdings | promote``.
+
+``use`` reads user -> password as JSON. ``holdings`` shows what each node holds, and ``promote`` makes this node the
+primary where the last one will never return; both are for nodes with Sentinels.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, cast
 
+from redis_node import holdings
 from redis_node.ask import NoAnswerError
 from redis_node.server import serve
 from redis_node.settings import Settings
@@ -53,15 +58,24 @@ def main(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it waits; the server has its own way to stop
             command = kind.command(settings)
             return serve(command, lambda: kind.after_start(settings), lambda: kind.before_stop(settings))
-        case ["role"]:
-            return _said(partial(kind.role, settings))
-        case ["use"]:
-            return _said(partial(kind.use, settings, json.load(sys.stdin)))
         case ["settled", *seconds]:
             return _settled(kind, settings, float(seconds[0]) if seconds else 0.0)
+        case [word] if word in (questions := _questions(kind, settings)):
+            return _said(questions[word])
         case _:
             sys.stderr.write(f"usage: {__doc__}\n")
             return 64
+
+
+def _questions(kind: Kind, settings: Settings) -> dict[str, Callable[[], str | None]]:
+    """Return the commands that give an answer at once, or fail with NoAnswerError."""
+    found: dict[str, Callable[[], str | None]] = {
+        "role": partial(kind.role, settings),
+        "use": lambda: kind.use(settings, json.load(sys.stdin)),
+    }
+    if settings.sentinels:
+        found |= {"holdings": partial(holdings.describe, settings), "promote": partial(holdings.promote, settings)}
+    return found
 
 
 def _said(question: Callable[[], str | None]) -> int:

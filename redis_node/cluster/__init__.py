@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from redis_node.ask import NoAnswerError, ask
-from redis_node.cluster.joining import Joining
+from redis_node.cluster.joining import NO_FAILOVER, Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
-from redis_node.cluster.volume import see_the_volume
+from redis_node.cluster.volume import holds_data, see_the_volume
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
 
@@ -53,6 +53,8 @@ def configuration(settings: Settings, own: Address) -> str:
         f"cluster-announce-hostname {settings.address.host}",
         f"cluster-announce-ip {own.host}",
         *directives(settings.passwords),
+        # A node without data must not take over before its first copy is whole (``joining``).
+        *([] if holds_data(settings.data) else ["cluster-replica-no-failover yes"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -120,6 +122,8 @@ def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str
         return f"{pair.name} does not follow {member.name} yet"
     if pair and not primary and first_of_its_pair(pair.name):
         return f"{pair.name} is not the primary of its pair again yet"
+    if primary and "yes" in ask(settings, member.address, "CONFIG", "GET", NO_FAILOVER).values():
+        return f"{member.name} may not take over yet: its copy is not on its disk"
     state = _state(settings, member.address)
     return "" if state == "ok" else f"{member.name} says that the cluster's state is {state}"
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
 from redis_node.settings import Address, Settings
 
+NO_FAILOVER = "cluster-replica-no-failover"
+"""Setting of Redis: with ``yes`` a replica does not take over when its primary fails, but does when it is asked to."""
 POLL_SECONDS = 0.5
 WATCH_SECONDS = 2.0
 WELL_SECONDS = 10.0
@@ -40,6 +43,7 @@ class Joining:
         while True:
             try:
                 placed = placed or self._step()
+                self._allow_to_take_over()
                 if placed:
                     self._follow_to_another_address()
                     self._become_primary_again()
@@ -58,6 +62,7 @@ class Joining:
         elif not placed and (former := self._former(me, known)):
             self._replace(former, known)
         elif not placed and mate and mate.slots and mate.alive:
+            self._do("CONFIG", "SET", NO_FAILOVER, "yes")
             self._do("CLUSTER", "REPLICATE", mate.id)
             self._say(f"follows {mate.name}, which serves the {mate.slots} slots of their pair")
         elif lost := {
@@ -72,6 +77,16 @@ class Joining:
             )
             return True
         return False
+
+    def _allow_to_take_over(self) -> None:
+        """Let the node take over from its primary once it has been in sync, with the copy on its disk."""
+        if "no" in self._do("CONFIG", "GET", NO_FAILOVER).values():
+            return
+        facts = info(self._settings, self._own, "replication", "persistence")
+        copies = facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0"
+        if facts.get("master_link_status") == "up" and not copies:
+            self._do("CONFIG", "SET", NO_FAILOVER, "no")
+            self._say("has a whole copy, and may take over")
 
     def _follow_to_another_address(self) -> None:
         """Follow the primary to where it is now.
@@ -135,8 +150,8 @@ class Joining:
             forget(self._settings, member, known)
             self._say(f"is no longer known as {member.id}")
 
-    def _do(self, *command: str | int) -> None:
-        ask(self._settings, self._own, *command)
+    def _do(self, *command: str | int) -> Any:
+        return ask(self._settings, self._own, *command)
 
     def _place(self, name: str) -> Address | None:
         return resolve(name, self._own.port) if name else None

@@ -16,6 +16,7 @@ from functools import partial
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster import behind
+from redis_node.cluster.joining import NO_FAILOVER
 from redis_node.cluster.members import (
     SLOTS,
     Member,
@@ -139,6 +140,7 @@ class Shape:
     def _follow(self, member: Member, primary: Member) -> None:
         """Make a node a replica; it may not have heard of its primary yet."""
         command = ("CLUSTER", "REPLICATE", primary.id)
+        ask(self._settings, member.address, "CONFIG", "SET", NO_FAILOVER, "yes")
         self._wait(
             f"{member.name} to follow {primary.name}",
             AGREE_SECONDS,

@@ -10,10 +10,15 @@ from redis_node.cluster.members import Member, parse
 IDENTITY = "nodes.conf"
 
 
+def holds_data(data: Path) -> bool:
+    """Tell whether the volume has an append-only file."""
+    return any((data / "appendonlydir").glob("*.manifest"))
+
+
 def see_the_volume(data: Path) -> str:
     """Make the volume safe to start with, and say what it is. Exits where no node of a cluster may use it."""
     identity = data / IDENTITY
-    kept = any((data / "appendonlydir").glob("*.manifest"))
+    kept = holds_data(data)
     if not identity.exists():
         if kept:
             sys.exit(

@@ -340,6 +340,24 @@ def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
 
 
 @pytest.mark.fault
+def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    emptied = cluster.nodes[partner(primary.name)]
+    emptied.kill()
+    emptied.empty()
+    primary.client().config_set("rdb-key-save-delay", 2_000_000)
+    emptied.start()
+    wait_until("it to copy", lambda: emptied.client().info("replication").get("master_sync_in_progress"))
+    primary.kill()
+    time.sleep(2 * AWAY_SECONDS)
+    assert emptied.client().role()[0] == "slave"
+    primary.start()
+    cluster.settled()
+    expect_all_counted(cluster)
+    assert emptied.client().config_get("cluster-replica-no-failover") == {"cluster-replica-no-failover": "no"}
+
+
+@pytest.mark.fault
 def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
     for one in (1, 4):
         cluster[one].kill()
