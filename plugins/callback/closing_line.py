@@ -18,7 +18,7 @@ description:
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     """Prints one line below all else that a run prints."""
 
     CALLBACK_VERSION = 2.0

@@ -36,7 +36,8 @@ name: stages
 type: stdout
 short_description: One line for each stage, every message, each failure once
 description:
-  - A stage is a role of a play, with all that the role includes. Tasks without a role form a stage with the play's name.
+  - A stage is a role of a play, with all that the role includes. Tasks without a role form a stage that has the name
+    of the play.
   - What Ansible's default callback prints with C(-v) goes to the log (E(ANSIBLE_LOG_PATH)), and only there.
   - A play with the variable C(messages_only) makes the whole run print its messages and nothing else, unless it fails.
 extends_documentation_fragment:
@@ -164,12 +165,14 @@ class Log:
         self._screen.display(msg, color=color, log_only=True)
 
 
-class Quiet(Default):  # type: ignore[misc]
+class Quiet(Default):
     """Ansible's default output for the log, and a summary of it for the screen."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "stages"
+
+    _display: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -364,7 +367,7 @@ class Quiet(Default):  # type: ignore[misc]
 
 def results(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the results of the items of a loop; of a task without a loop, its result."""
-    yield from result["results"] if "results" in result else [result]
+    yield from result.get("results", [result])
 
 
 def outermost_role(task: Any) -> str:
