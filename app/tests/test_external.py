@@ -68,7 +68,7 @@ def test_the_promise_says_what_was_found(client_of: Build, redis_server: RedisSe
 def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     client_of: Build, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "0.6"}
+    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "2"}
     client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
     assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
     missing = "has 0 replicas, but every increment has to reach 1"

@@ -106,7 +106,7 @@ def test_without_redis_every_request_ends_and_only_health_is_green(lonely: Flask
         assert answer.mimetype == "application/problem+json"
         assert answer.json["code"] in {"store-unavailable", "store-indeterminate"}
         assert int(answer.headers["Retry-After"]) >= 1
-    assert len(lonely.post("/api/counters/a/increment").json["operation_id"]) == 32
+    assert lonely.post("/api/counters/a/increment").json["operation_id"]
     page = lonely.get("/")
     assert page.status_code == 503
     assert 'role="alert" id="problem" >' in page.text

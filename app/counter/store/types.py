@@ -55,7 +55,7 @@ class IndeterminateError(StoreError):
     """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it in time."""
 
     def __init__(self, reason: str, operation_id: str, seconds: float) -> None:
-        """Take how long after its first attempt the operation is remembered at least."""
+        """Take how long after its first attempt the operation may be repeated."""
         super().__init__(reason, operation_id)
         self.seconds = seconds
 
