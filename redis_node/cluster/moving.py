@@ -75,6 +75,8 @@ class Mover:
         """Primaries by their ids."""
         self.followed = {one.primary for one in known if one.alive and one.replica} & set(self.primaries)
         """Ids of the primaries that have a replica."""
+        # Of a cluster with replicas, each primary waits for its own, even if that is not reached at the moment.
+        self._replicated = any(one.replica for one in known)
 
     def owned(self) -> dict[str, list[int]]:
         """Return the slots of each primary by its id, as it says itself."""
@@ -115,7 +117,7 @@ class Mover:
                 _set(at_source, slots, "MIGRATING", target.id)
                 # From now on the source makes no new key in them, but it may have made one since they were counted.
                 for slot in sorted(_filled(at_source, slots)):
-                    self._carry(at_source, at_target, slot, replicated=target.id in self.followed)
+                    self._carry(at_source, at_target, slot, replicated=self._replicated)
                 _set(at_target, slots, "NODE", target.id)
                 _set(at_source, slots, "NODE", target.id)
                 yield slots

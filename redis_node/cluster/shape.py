@@ -271,7 +271,10 @@ class Shape:
             if len(pair) < 2:  # noqa: PLR2004
                 continue
             fewer, more = sorted(pair, key=lambda one: len(owned[one.id]))
-            target = min(mover.followed - {fewer.id, more.id}, key=lambda one: len(owned[one]))
+            others = mover.followed - {fewer.id, more.id}
+            if not others:
+                raise NoAnswerError(f"no primary with a replica can take the slots of {fewer.name}")
+            target = min(others, key=lambda one: len(owned[one]))
             # Both refuse writes, since neither has a replica. Without one, nothing is acknowledged in any case.
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
             yield from mover.steps(Move(fewer.id, target, tuple(owned[fewer.id])))
