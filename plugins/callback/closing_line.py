@@ -26,6 +26,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "closing_line"
 
     def __init__(self) -> None:
+        """Be ready for a run that is interrupted."""
         super().__init__()
         # An interrupted run has no statistics.
         atexit.register(self._name_the_log)

@@ -11,7 +11,7 @@ from ansible import release
 
 # The oldest version that the tests have passed with, and all collections that the playbooks use.
 OLDEST = (2, 19)
-COLLECTIONS = ("ansible.posix", "community.docker", "community.general")
+COLLECTIONS = ("ansible.posix", "community.crypto", "community.docker", "community.general")
 
 
 def is_installed(collection: str) -> bool:
