@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flask.testing import FlaskClient
 from support.processes import RedisServer, running
 from support.waiting import wait_until
 
@@ -19,7 +18,6 @@ from counter.store.kinds import Increment, Read
 from counter.store.link import Link
 from counter.store.operation import Operation
 
-Build = Callable[..., FlaskClient]
 OPTIONS = connection_options(Config())
 ON_DISK = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0")
 
@@ -49,7 +47,7 @@ def to(server: RedisServer, acks: int = 0) -> Link:
 
 
 def soon() -> float:
-    return time.monotonic() + 1.0
+    return time.monotonic() + 5.0
 
 
 def committed[O: Operation](link: Link, *batch: O) -> list[O]:
@@ -107,15 +105,29 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
             assert late.value == 1
 
 
-def test_an_increment_that_redis_refuses_because_it_loads_or_wants_a_password_is_not_in_doubt(
-    client_of: Build, redis_server: RedisServer
-) -> None:
+def test_a_redis_that_wants_a_password_leaves_nothing_in_doubt(redis_server: RedisServer) -> None:
     redis_server.client().config_set("requirepass", "secret")
-    refused = client_of(REDIS_NODES=redis_server.address, DEADLINE_SECONDS="0.3").post("/api/counters/a/increment")
-    assert (refused.status_code, refused.json["code"]) == (503, "store-unavailable")
+    (refused,) = committed(to(redis_server), Increment("a", "1", Memory(60_000), soon()))
+    assert refused.failure
+    assert "Authentication required" in refused.failure.reason
+    assert not refused.failure.uncertain
 
 
-def test_a_redis_that_loads_counts_nothing(client_of: Build, tmp_path: Path) -> None:
+def test_a_password_that_is_wanted_of_a_connection_that_is_there_leaves_nothing_in_doubt(
+    redis_server: RedisServer,
+) -> None:
+    link = to(redis_server)
+    committed(link, Read("a", soon()))
+    redis_server.client().acl_setuser("default", enabled=True, reset_passwords=True, passwords=["+secret"])
+    link._connection.send_command("RESET")  # noqa: SLF001
+    link._connection.read_response()  # noqa: SLF001
+    (refused,) = committed(link, Read("a", soon()))
+    assert refused.failure
+    assert "NOAUTH" in refused.failure.reason
+    assert not refused.failure.uncertain
+
+
+def test_a_redis_that_loads_leaves_nothing_in_doubt(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "save 3600 1", "loading-process-events-interval-bytes 1024")
     with running(server):
         keys = server.up().client().pipeline(transaction=False)
@@ -127,12 +139,12 @@ def test_a_redis_that_loads_counts_nothing(client_of: Build, tmp_path: Path) -> 
         with (server.directory / "redis.conf").open("a") as config:
             config.write("key-load-delay 1000\n")
         server.start()
-        client = client_of(REDIS_NODES=server.address, DEADLINE_SECONDS="2")
         wait_until("the server to load", lambda: server.client().info("persistence")["loading"])
-        refused = client.post("/api/counters/a/increment")
+        (refused,) = committed(to(server), Increment("a", "1", Memory(60_000), soon()))
         assert server.client().info("persistence")["loading"], "the server was ready too soon"
-        assert (refused.status_code, refused.json["code"]) == (503, "store-unavailable")
-        assert client.get("/readyz").json["code"] == "store-unavailable"
+        assert refused.failure
+        assert "loading" in refused.failure.reason
+        assert not refused.failure.uncertain
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), RuntimeError("a mistake")])

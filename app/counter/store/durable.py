@@ -19,7 +19,14 @@ from counter.store.kinds import Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
 from counter.store.operation import Failure, Operation
 from counter.store.transition import FormerClaim, Transition
-from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
+from counter.store.types import (
+    Counted,
+    Description,
+    IndeterminateError,
+    ReusedKeyError,
+    UnavailableError,
+    UnsupportedKeyError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,10 @@ class Route(Protocol):
     @property
     def warning(self) -> str | None:
         """See ``Store.warning``."""
+
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
 
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
@@ -86,11 +97,18 @@ class DurableStore:
         """See ``Store.warning``."""
         return self._route.warning
 
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
+        return self._route.remembers
+
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Count once per key; see ``Store.increment``."""
         deadline = time.monotonic() + self._deadline
         identifier = new_id() if key is None else key
-        memory = self._both if self._transition.lasts() else self._memory
+        if key is not None and not self.remembers:
+            raise UnsupportedKeyError("the nodes share nothing", key)
+        memory = self._both if self.remembers and self._transition.lasts() else self._memory
         if key is not None:
             if memory.both:
                 self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
@@ -126,11 +144,13 @@ class DurableStore:
     def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
         uncertain, patient = False, False
+        lane: Lane | None = None
         try:
             while True:
                 operation = attempt()
                 try:
-                    lane = self._route.lane(operation.key)
+                    if lane is None or self.remembers:
+                        lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
                     if lane.link.troubled and not patient:
                         raise UnavailableError("the store is in trouble and enough requests are waiting for it")
@@ -141,6 +161,8 @@ class DurableStore:
                     return operation
                 failure = operation.failure
                 self._route.failed(failure)
+                if not failure.uncertain:
+                    lane = None  # otherwise the repeat goes to the one node that may know the operation
                 uncertain = uncertain or failure.uncertain
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter import metrics
 from counter.config import Address
+from counter.store.client import memory_of
 from counter.store.keys import proof_key
 from counter.store.operation import Command, Failure, Operation, failure_of, groups_of
 from counter.store.types import UnavailableError
@@ -19,7 +22,12 @@ type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
 
 
+log = logging.getLogger(__name__)
+
 PROOF_MILLISECONDS = 1000
+LOOK_SECONDS = 10.0
+"""How often a node is asked how full it is."""
+NEARLY_FULL = 0.8
 _REPLIES = (BusyLoadingError, AuthenticationError)
 """Error replies which redis-py raises as if the connection were broken."""
 
@@ -37,6 +45,7 @@ class Link:
         self._acks = acks
         self._disk = disk
         self._connection: Any = None
+        self._look_again = 0.0
         self.node = ""
         self.troubled = False
 
@@ -103,6 +112,12 @@ class Link:
         options["socket_timeout"] = min(left, options["socket_timeout"])
         connection = kind(host=address.host, port=address.port, **options)
         connection.connect()  # type: ignore[no-untyped-call]
+        # Asked before anything is written: a node that loads, wants a password or is a replica leaves nothing in doubt.
+        connection.send_command("ROLE")  # type: ignore[no-untyped-call]
+        role = connection.read_response(timeout=max(0.001, until - time.monotonic()))
+        if role[0] != "master":
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError(f"{address} is no primary")
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
@@ -146,9 +161,27 @@ class Link:
                 # again after it wrote, which WAITAOF does at once when WAIT has made it write.
                 confirmation.append(("WAITAOF", 0, self._acks, max(1, left * 2 // 10)))
         confirmation.append(("ROLE",))
+        look = time.monotonic() >= self._look_again
+        if look:
+            confirmation.append(("INFO", "memory"))
         self._connection.send_packed_command(self._connection.pack_commands([*commands, *confirmation]))
         replies = [self._reply(until) for _ in commands]
-        return replies, self._doubt([self._reply(until) for _ in confirmation])
+        told = [self._reply(until) for _ in confirmation]
+        if look:
+            self._note_memory(told.pop())
+        return replies, self._doubt(told)
+
+    def _note_memory(self, reply: Any) -> None:
+        """Show how full the node is; warn while it is nearly full: a full one refuses increments."""
+        self._look_again = time.monotonic() + LOOK_SECONDS
+        if not isinstance(reply, str):
+            return  # somebody else's Redis, which does not say
+        facts = dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
+        used, limit = memory_of(facts) or (0, 0)
+        metrics.MEMORY_USED.labels(self.node).set(used)
+        metrics.MEMORY_LIMIT.labels(self.node).set(limit)
+        if limit and used > NEARLY_FULL * limit:
+            log.warning("Redis is nearly full", extra={"node": self.node, "used": used, "limit": limit})
 
     def _doubt(self, replies: Sequence[Any]) -> Failure | None:
         """Return why the writes of a round are not to be trusted, if they are not."""
