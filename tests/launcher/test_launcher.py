@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from support.ansible import ROOT, run
 
 # A playbook is a verb if it begins with a comment, which describes it; that behind one at the root is the same verb.
@@ -156,6 +157,8 @@ def project(checkout: Path) -> Path:
     (checkout / ".venv").mkdir()
     (checkout / ".venv/bin").symlink_to(Path(sys.executable).parent)
     shutil.copy(ROOT / "requirements/control.txt", checkout / ".venv/.installed-control")
+    collections = [(ROOT / "requirements" / f"collections.{kind}").read_text() for kind in ("txt", "yml")]
+    (checkout / ".venv/.installed-collections").write_text("".join(collections))
     (checkout / "playbooks").mkdir()
     for name, comment, command in [
         ("look", "# Look at the host.\n", "true"),
@@ -292,11 +295,10 @@ def test_an_ansible_that_cannot_run_the_playbooks_is_refused_in_one_line(tmp_pat
     assert (", without ansible.posix, community.crypto, community.docker" in line) == (lacking == "collection")
 
 
-def test_all_collections_that_the_playbooks_use_are_checked_for() -> None:
-    checked = re.search(r"COLLECTIONS = \((.*)\)", (ROOT / "plugins/connection/requirements.py").read_text())
-    assert checked
+def test_all_collections_that_are_used_and_no_others_are_brought_and_checked_for() -> None:
+    named = yaml.safe_load((ROOT / "requirements/collections.yml").read_text())["collections"]
     used = set()
-    for directory in ("roles", "playbooks"):
+    for directory in ("roles", "playbooks", "molecule", "tests"):
         for path in (ROOT / directory).rglob("*.yml"):
-            used |= set(re.findall(r"^ *(?:- )?((?:community|ansible)\.\w+)\.\w+:", path.read_text(), re.MULTILINE))
-    assert used - {"ansible.builtin"} == set(re.findall(r'"(.+?)"', checked[1]))
+            used |= set(re.findall(r"\b((?:community|ansible)\.\w+)\.\w+", path.read_text()))
+    assert used - {"ansible.builtin"} == set(named)
