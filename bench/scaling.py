@@ -172,8 +172,8 @@ def replicas_for(fit: Fit, wanted_rps: float) -> Capacity:
     if best is None:
         most = max(float(usl(n, fit.single, fit.contention, fit.coherence)) for n in counts)
         raise TooFewPoints(
-            f"the fitted curve reaches at most {most:.0f} requests/s with up to {reach} replicas, less than {wanted_rps:g}; the largest measured count is {fit.largest}."
-            f" Measure larger counts, e.g. -e '{{\"bench_replicas\": [1, 2, {fit.largest}, {2 * fit.largest}]}}'"
+            f"the fitted curve reaches at most {most:.0f} requests/s with up to {reach} replicas, less than {wanted_rps:g};"
+            f" the largest measured count is {fit.largest}. Measure larger counts, e.g. -e '{{\"bench_replicas\": [1, 2, {fit.largest}, {2 * fit.largest}]}}'"
         )
     intervals = {n: fit.interval(n) for n in counts}
     low = next((n for n in counts if intervals[n][1] >= wanted_rps), best)

@@ -292,9 +292,7 @@ def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environme
     """What these figures do not show."""
     limits = []
     if not settings.workers:
-        limits.append(
-            "Locust ran on one machine" + (", which also runs the application: they share its CPUs." if environment.get("shared_host") else ".")
-        )
+        limits.append("Locust ran on one machine" + (", which also runs the application: they share its CPUs." if environment.get("shared_host") else "."))
     if settings.app_cpus:
         limits.append(
             f"Each replica was limited to {settings.app_cpus:g} CPUs, so that the replicas are the bottleneck, not the machine. Absolute figures depend on it."

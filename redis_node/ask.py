@@ -24,7 +24,7 @@ Word = str | int
 
 
 class NoAnswerError(Exception):
-    """The server was not reached in time, or answered with an error; the text says which."""
+    """The server did not answer in time, or answered with an error; the text says which."""
 
 
 class Connection:
@@ -101,7 +101,7 @@ def ask(settings: Settings, address: Address, *command: Word) -> Any:
 
 
 def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -> dict[Address, T | NoAnswerError]:
-    """Put one question to all at once; return each one's answer, or why there is none."""
+    """Ask all addresses at the same time; return each answer, or the error in its place."""
 
     def answer(address: Address) -> T | NoAnswerError:
         try:
@@ -154,7 +154,7 @@ def _lookup(address: Address) -> list[str]:
 
 
 def _context(ca: str) -> ssl.SSLContext:
-    """Return what verifies the authority, as Redis does, but not the name: cluster nodes are asked by their address."""
+    """Return a context that verifies the authority but no name, as Redis does: cluster nodes are reached by address."""
     context = ssl.create_default_context(cafile=ca)
     context.check_hostname = False
     return context

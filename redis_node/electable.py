@@ -1,8 +1,8 @@
-"""Which replica the Sentinels may make the primary: one that has been in sync with the primary since it started.
+"""Which replicas the Sentinels may promote: those that have been in sync with the primary since they started.
 
 Redis does not keep its replication offset on disk. After a restart of all nodes the Sentinels see equal offsets,
-whatever the nodes hold, and could promote a replica that was away while others confirmed writes. So a node starts with
-a priority of 0, with which it is never promoted. While no replica has another, the last primary is waited for.
+whatever the nodes hold, and could promote a replica that was away while others confirmed writes. So a node starts
+with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
 
 With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
 """
@@ -13,7 +13,7 @@ import sys
 import time
 
 from redis_node.ask import NoAnswerError, ask, info
-from redis_node.quorum import believed, views
+from redis_node.quorum import agreed_primary, views
 from redis_node.settings import Address, Settings
 
 NEVER = 0
@@ -27,7 +27,7 @@ def directives(settings: Settings) -> list[str]:
 
 
 def watch(settings: Settings) -> None:
-    """Let this node be promoted once it may be, and no more once it is the primary. Does not end while that applies."""
+    """Raise the priority of this node when it may be promoted, and lower it when it is the primary. Does not return."""
     priority, said = NEVER, ""
     while _applies(settings):
         try:
@@ -59,11 +59,11 @@ def missing(settings: Settings) -> str | None:
     primary = Address(facts["master_host"], int(facts["master_port"]))
     if facts["master_link_status"] != "up":
         return f"it is not in sync with {primary}"
-    # A server that dies while it writes its first file after a copy starts again with what it had before.
+    # A server that dies before its first file after a copy is complete starts again with its old data.
     if facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0":
         return "its copy is not on its disk yet"
-    # A primary that was replaced, and does not know it yet, may lack what others hold.
-    if believed(views(settings), len(settings.sentinels)) != primary:
+    # A primary that was replaced but does not know it yet may lack what others hold.
+    if agreed_primary(views(settings), len(settings.sentinels)) != primary:
         return f"no majority of the Sentinels names {primary}, which it follows"
     return ""
 

@@ -1,4 +1,4 @@
-"""What a server that holds data logs in to its primary with."""
+"""The login of a data node at its primary."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def directives(passwords: Mapping[str, str]) -> list[str]:
 
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Let the server that runs log in with another password from now on; its link stays. Raises NoAnswerError."""
+    """Make the running server use a new password from now on; its link stays up. Raises NoAnswerError."""
     ask(settings, settings.address, "CONFIG", "SET", "masterauth", passwords[USER])

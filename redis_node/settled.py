@@ -10,8 +10,8 @@ from redis_node.settings import Address, Settings
 def unsettled(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
-    One primary, whom every other node follows with all that it held when this began; and every Sentinel knows them all,
-    and may promote each of the replicas.
+    The set is settled if one node is the primary, every other node has everything that the primary had when this began,
+    and every Sentinel knows all of them and may promote each replica.
     """
     roles = ask_all(settings.nodes, lambda node: list(ask(settings, node, "ROLE")))
     primaries: dict[Address, int] = {}

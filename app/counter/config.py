@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+CLOCK_SKEW_SECONDS = 120.0
+"""How much the clocks of two Redis nodes may differ."""
+
 
 class ConfigError(ValueError):
     """A variable of the environment breaks a rule; the text names value, rule and an example."""
@@ -86,6 +89,14 @@ class Config:
     history_log: bool = False
 
     @property
+    def id_lifetime(self) -> float:
+        """How long an id is remembered at least: it may be repeated within ``key_seconds``, which takes a deadline.
+
+        The clock of a host that becomes primary decides when it is forgotten.
+        """
+        return self.key_seconds + self.deadline + CLOCK_SKEW_SECONDS
+
+    @property
     def required_acks(self) -> int:
         """Replicas (the primary not counted) that must confirm an increment before it is acknowledged."""
         match self.write_concern:
@@ -116,6 +127,11 @@ class Config:
             env.refuse(
                 "REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379"
             )
+        deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0)
+        key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
+        if key_seconds < 2 * deadline:
+            rule = f"must leave time for a repeat: twice the deadline of {deadline:g} s at least"
+            env.refuse("KEY_SECONDS", f"{key_seconds:g}", rule, f"{2 * deadline:g}")
         hostname = socket.gethostname()
         return cls(
             topology=topology,
@@ -134,9 +150,9 @@ class Config:
             version=env.text("VERSION", "dev"),
             threads=env.integer("THREADS", 32, 2, 1000),
             workers=env.integer("WORKERS", 1, 1, 64),
-            deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
+            deadline=deadline,
             drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
-            key_seconds=env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0),
+            key_seconds=key_seconds,
             history_log=env.flag("HISTORY_LOG"),
         )
 

@@ -14,13 +14,14 @@ from support.processes import RedisServer
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
+from counter.store.ids import Memory
 from counter.store.kinds import Increment
 from counter.store.operation import Failure, Operation
 from counter.store.standalone import StandaloneRoute
 
 
 def operation(identifier: str = "", seconds: float = 10.0) -> Increment:
-    return Increment("a", identifier, 1000, time.monotonic() + seconds)
+    return Increment("a", identifier, Memory(1000), time.monotonic() + seconds)
 
 
 class Log:

@@ -18,6 +18,7 @@ from topologies import PASSWORD, SentinelSet
 from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.durable import DurableStore
+from counter.store.ids import Memory
 from counter.store.kinds import Increment
 from counter.store.sentinel import SentinelRoute
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
@@ -114,7 +115,7 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
         for _ in range(2):
             second = DurableStore(SentinelRoute(config), config)
             with pytest.raises(IndeterminateError):
-                second._perform(partial(Increment, "a", key, 60_000, time.monotonic() + 1.5))  # noqa: SLF001
+                second._perform(partial(Increment, "a", key, Memory(60_000), time.monotonic() + 1.5))  # noqa: SLF001
         with pytest.raises(UnavailableError):
             first.increment("a", key)
         with pytest.raises(UnavailableError):

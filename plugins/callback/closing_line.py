@@ -18,7 +18,7 @@ description:
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     """Prints one line below all else that a run prints."""
 
     CALLBACK_VERSION = 2.0
@@ -26,6 +26,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NAME = "closing_line"
 
     def __init__(self) -> None:
+        """Be ready for a run that is interrupted."""
         super().__init__()
         # An interrupted run has no statistics.
         atexit.register(self._name_the_log)

@@ -36,7 +36,7 @@ name: stages
 type: stdout
 short_description: One line for each stage, every message, each failure once
 description:
-  - A stage is a role of a play, with all that the role includes. Tasks without a role form a stage with the play's name.
+  - A stage is a role of a play, with all that the role includes. Tasks without a role form a stage of the play's name.
   - What Ansible's default callback prints with C(-v) goes to the log (E(ANSIBLE_LOG_PATH)), and only there.
   - A play with the variable C(messages_only) makes the whole run print its messages and nothing else, unless it fails.
 extends_documentation_fragment:
@@ -90,6 +90,7 @@ class Screen:
     """
 
     def __init__(self, display: Any) -> None:
+        """Take the display of Ansible's main process."""
         self.live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not context.CLIARGS.get("step")
         self.stage: Stage | None = None
         self.reports = True
@@ -154,9 +155,11 @@ class Log:
     _error = Display._error
 
     def __init__(self, display: Any) -> None:
+        """Take the display that writes to the screen and to the log."""
         self._screen = display
 
     def __getattr__(self, name: str) -> Any:
+        """Return what it does not change."""
         return getattr(self._screen, name)
 
     def display(self, msg: str, color: str | None = None, **_: Any) -> None:
@@ -164,7 +167,7 @@ class Log:
         self._screen.display(msg, color=color, log_only=True)
 
 
-class Quiet(Default):  # type: ignore[misc]
+class Quiet(Default):
     """Ansible's default output for the log, and a summary of it for the screen."""
 
     CALLBACK_VERSION = 2.0
@@ -172,9 +175,10 @@ class Quiet(Default):  # type: ignore[misc]
     CALLBACK_NAME = "stages"
 
     def __init__(self) -> None:
+        """Leave the display of the default callback to the log."""
         super().__init__()
-        self._screen = Screen(self._display)
-        self._display = Log(self._display)
+        self._screen = Screen(Display())
+        self._display: Any = Log(Display())
         self._messages_only = False
         self._hosts: list[str] = []
         self._rescued: dict[str, Any] = {}
@@ -183,11 +187,11 @@ class Quiet(Default):  # type: ignore[misc]
         self._failed: dict[str, list[str]] = {}
         self._task: Any = None
         self._task_name = ""
-        # An interrupted run ends without a callback.
-        atexit.register(self._stop)
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Look for the mark of a playbook that only shows something."""
+        # An interrupted run ends without a callback. Registered here, this runs before what closing_line registered.
+        atexit.register(self._stop)
         super().v2_playbook_on_start(playbook)
         self._messages_only = any(play.vars.get("messages_only") for play in playbook.get_plays())
         self._screen.reports = not self._messages_only
@@ -364,7 +368,7 @@ class Quiet(Default):  # type: ignore[misc]
 
 def results(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the results of the items of a loop; of a task without a loop, its result."""
-    yield from result["results"] if "results" in result else [result]
+    yield from result.get("results", [result])
 
 
 def outermost_role(task: Any) -> str:

@@ -6,12 +6,13 @@ late: a collection that is missing ends the reading of the playbook, with an err
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+import yaml
 from ansible import release
 
-# The oldest version that the tests have passed with, and all collections that the playbooks use.
+# The oldest version that the tests have passed with.
 OLDEST = (2, 19)
-COLLECTIONS = ("ansible.posix", "community.docker", "community.general")
 
 
 def is_installed(collection: str) -> bool:
@@ -23,13 +24,14 @@ def is_installed(collection: str) -> bool:
 
 
 version = tuple(int(number) for number in release.__version__.split(".")[:2])
-missing = [name for name in COLLECTIONS if not is_installed(name)]
+needed = yaml.safe_load((Path(__file__).parents[2] / "requirements/collections.yml").read_text())["collections"]
+missing = [name for name in needed if not is_installed(name)]
 if version < OLDEST or missing:
     sys.exit(
         "[ERROR]: These playbooks need ansible-core >= {}.{} with {}. This is ansible-core {} of {}{}."
         " ./counter brings its own: type ./counter VERB instead of ansible-playbook VERB.yml.".format(
             *OLDEST,
-            ", ".join(COLLECTIONS),
+            ", ".join(needed),
             release.__version__,
             sys.executable,
             ", without " + ", ".join(missing) if missing else "",

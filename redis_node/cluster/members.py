@@ -1,4 +1,4 @@
-"""The nodes of a Redis Cluster as one of them knows them (CLUSTER NODES), and which two belong together."""
+"""The nodes of a Redis Cluster as one of them sees them (CLUSTER NODES), and which two form a pair."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Member:
     served: frozenset[int]
     """The slots that it serves."""
     importing: frozenset[int] = frozenset()
-    """Slots on their way to it, of another primary. A node tells these and the next of itself only."""
+    """Slots of another primary on their way to it. A node reports these and the next only of itself."""
     migrating: Mapping[int, str] = field(default_factory=dict)
     """Slots that it serves and that are on their way to another primary -> that one's id."""
 
@@ -83,14 +83,14 @@ def parse(text: str) -> list[Member]:
 
 
 def members(settings: Settings, node: Address) -> list[Member]:
-    """Ask one node whom it knows; raises NoAnswerError."""
+    """Return the nodes that one node knows; raises NoAnswerError."""
     return parse(ask(settings, node, "CLUSTER", "NODES"))
 
 
 def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
-    """Have an id forgotten by all that are reached; raises NoAnswerError.
+    """Make all reachable nodes forget an id; raises NoAnswerError.
 
-    They tell each other as well, so that some know of it already.
+    They also inform each other, so that some may have forgotten it already.
     """
     for other in (member for member in by if member.alive and member.id != gone.id):
         try:
@@ -101,9 +101,9 @@ def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
 
 
 def merged(views: Iterable[Iterable[Member]]) -> list[Member]:
-    """Return every node that any view knows, by what is most.
+    """Return every node in any of the views, with the most complete information about it.
 
-    What a node serves and is called it says itself: who never met one that is gone knows only that there was one.
+    Only the node itself reports its name and slots. A node that never met it knows no more than that it exists.
     """
     found: dict[str, Member] = {}
     for member in (member for view in views for member in view):
@@ -115,7 +115,7 @@ def merged(views: Iterable[Iterable[Member]]) -> list[Member]:
 
 
 def resolve(name: str, port: int) -> Address | None:
-    """Return where a node is now; None while its name leads nowhere. CLUSTER MEET takes addresses only."""
+    """Return the present address of a node, None if its name has none. CLUSTER MEET takes addresses only."""
     try:
         return Address(socket.gethostbyname(name), port)
     except OSError:
@@ -129,7 +129,7 @@ def number(name: str) -> int:
 
 
 def partner(name: str) -> str:
-    """Return the other node of the pair. Both hold the same slots, one as their primary, the other as its replica.
+    """Return the other node of the pair.
 
     The first three nodes are the smallest cluster, and the next three complete their pairs; then nodes come in twos.
     """

@@ -2,14 +2,14 @@
 
 For each slot, in this order (a client that misses a key at the source is sent to the target from step 1 on):
 
-1. The target is told that it imports the slot, then the source that the slot migrates.
-2. The keys are copied while the source takes no write, and the copy waits for the disk of the target's replica.
-3. The source deletes its keys, unless one was written since (WATCH): the pause may have ended early. Then
-   the copy is made again.
-4. The target claims the slot with a newer epoch, which it tells all nodes at once; then the source is told.
+1. The target marks the slot as imported, then the source marks it as migrating.
+2. The keys are copied while the source takes no write. The copy waits for the disk of the target's replica.
+3. The source deletes its keys, unless one was written since (WATCH), because the pause ended early. Then the copy is
+   made again.
+4. The target claims the slot with a newer epoch and informs all nodes at once; then the source gives it up.
 
-Until step 3 the source has everything. From then on the target and its replica have it. A move that is broken off
-anywhere leaves marks or keys behind, by which ``unfinished`` finds it, and is finished by the same steps.
+Until step 3 the source has everything. From then on the target and its replica have it. A move that is interrupted
+leaves marks or keys behind, by which ``unfinished`` finds it. The same steps finish it.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Mover:
         """Primaries by their ids."""
         self.followed = {one.primary for one in known if one.alive and one.replica} & set(self.primaries)
         """Ids of the primaries that have a replica."""
+        # Of a cluster with replicas, each primary waits for its own, even if that is not reached at the moment.
+        self._replicated = any(one.replica for one in known)
 
     def owned(self) -> dict[str, list[int]]:
         """Return the slots of each primary by its id, as it says itself."""
@@ -113,9 +115,9 @@ class Mover:
             for slots in [*((slot,) for slot in sorted(filled)), *batched(empty, EMPTY_AT_A_TIME)]:
                 _set(at_target, slots, "IMPORTING", source.id)
                 _set(at_source, slots, "MIGRATING", target.id)
-                # From now on no key is made here, but one may have been since they were counted.
+                # From now on the source makes no new key in them, but it may have made one since they were counted.
                 for slot in sorted(_filled(at_source, slots)):
-                    self._carry(at_source, at_target, slot, replicated=target.id in self.followed)
+                    self._carry(at_source, at_target, slot, replicated=self._replicated)
                 _set(at_target, slots, "NODE", target.id)
                 _set(at_source, slots, "NODE", target.id)
                 yield slots
@@ -130,7 +132,7 @@ class Mover:
                 pass
 
     def _selves(self) -> list[tuple[Member, Member]]:
-        """Return each primary, and what it says of itself. Only the node itself tells which slots are on their way."""
+        """Return each primary twice: as seen, and as it reports itself, which includes the slots on their way."""
         found = []
         for one in self.primaries.values():
             with Connection(self._settings, one.address) as there:
@@ -155,8 +157,8 @@ def transfer(source: Connection, target: Connection, keys: Sequence[str], *, rep
         if not found:
             return True
         _must(target, [("RESTORE-ASKING", key, expiry, value, "REPLACE", "ABSTTL") for key, expiry, value in found])
-        # A replica tells what is on its disk when it is asked, but then counts only what was there before the question:
-        # WAIT is the first question, which it answers when it has the keys, and WAITAOF the second.
+        # A replica reports what was on its disk before it received the question, and otherwise once a second. WAIT asks
+        # it a first time, and it answers when it has the keys. So the second question, WAITAOF, is answered at once.
         target.ask("WAIT", int(replicated), CONFIRM_MILLISECONDS)
         local, replicas = target.ask("WAITAOF", 1, int(replicated), CONFIRM_MILLISECONDS)
         if not local or replicas < replicated:

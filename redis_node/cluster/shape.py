@@ -1,10 +1,10 @@
 """``python3 -m redis_node.cluster.shape COUNT`` in any node's container: makes the cluster one of COUNT nodes.
 
-Creates it, takes nodes in, spreads the slots evenly, lets nodes go. Prints what it changed, a line each, and nothing
-when there was nothing to do. What was interrupted is finished by running it again.
+Creates the cluster, adds nodes, spreads the slots evenly, and removes nodes. Prints one line for each change. Run it
+again to finish what was interrupted.
 
-``... COUNT relieve NAME`` does the same, but leaves the pair of node NAME next to no slots until it is run without
-``relieve``: while one of a pair is away, the counters of the pair have to wait, since each write is to be on two disks.
+``... COUNT relieve NAME`` also moves nearly all slots away from the pair of node NAME, until it is run again without
+``relieve``. While one node of a pair is away, the counters of that pair wait, because each write must be on two disks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster import behind
+from redis_node.cluster.joining import NO_FAILOVER
 from redis_node.cluster.members import (
     SLOTS,
     Member,
@@ -35,11 +36,11 @@ ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
 ORDER_SECONDS = 90.0
 STUCK_SECONDS = 60.0
-"""For how long no slot may have moved before it counts that they cannot."""
+"""How long no slot may move before this gives up."""
 EVEN = 0.02
-"""Share by which a primary's slots may differ from an even spread; below it nothing moves."""
+"""Share by which the slots of a primary may differ from an even spread without a move."""
 KEPT_SLOTS = 1
-"""A primary without any slot has no vote; the others might be too few to replace one that fails meanwhile."""
+"""A primary without slots has no vote, and the others might be too few to replace one that fails meanwhile."""
 PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
 
 
@@ -48,24 +49,24 @@ Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]
 
 
 class ShapeError(Exception):
-    """The cluster cannot be made so; the text says why, and what helps."""
+    """The cluster cannot get this shape; the text says why, and what helps."""
 
 
 class Shape:
-    """The way from what there is to nodes 1 to ``count``."""
+    """The way from the present cluster to one of nodes 1 to ``count``."""
 
     def __init__(self, settings: Settings, count: int) -> None:
-        """Take how nodes are asked, and how many there shall be."""
+        """Take the settings and the number of nodes."""
         self._settings, self._count = settings, count
         self._names = [f"redis-{one}" for one in range(1, count + 1)]
         # The other node of a pair is missing in a cluster of three.
         self._firsts = [one for one in self._names if partner(one) not in self._names or first_of_its_pair(one)]
 
     def reach(self, relieved: str = "") -> None:
-        """Do all of it, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
+        """Do everything, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
         self._meet()
         if self._move():
-            _say("finished moves of slots that had been interrupted")
+            _say("finished moves of slots that were interrupted")
         self._wait("the nodes to agree on the cluster", AGREE_SECONDS, self._agreed)
         self._forget_the_emptied()
         self._replicate()
@@ -77,10 +78,10 @@ class Shape:
             self._balance()
         self._let_go()
         if missing := SLOTS - sum(member.slots for member in self._view()):
-            raise ShapeError(f"{missing} of {SLOTS} slots are served by nobody")
+            raise ShapeError(f"{missing} of {SLOTS} slots are not served by any node")
 
     def _meet(self) -> None:
-        """Make the nodes one cluster. Only where all are empty and none knows another, it is a new one."""
+        """Make the nodes one cluster. It is a new one only if all are empty and none knows another."""
         views = {name: self._view(name) for name in self._names}
         joined = [name for name, view in views.items() if len(view) > 1 or view[0].slots]
         if not joined:
@@ -106,21 +107,21 @@ class Shape:
         _say(f"created a cluster of {self._count} nodes, {len(self._firsts)} of them primaries")
 
     def _forget_the_emptied(self) -> None:
-        """Remove ids that nobody has any more: those of nodes whose volume was emptied."""
+        """Remove ids that no node has any more: those of nodes whose volume was emptied."""
         for gone in (member for member in merged(map(self._view, self._names)) if not member.alive):
             place = resolve(gone.name, self._settings.address.port) if gone.name else None
             if place is None and gone.name in self._names:
                 raise ShapeError(f"{gone.name} is not reached")
             if gone.slots:
                 raise ShapeError(
-                    f"the {gone.slots} slots of {gone.name or gone.id} are served by nobody: their only copy was on a "
-                    f"volume that is gone or not reached. If it will not return, the way on is to begin anew: {PURGE}"
+                    f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "
+                    f"on a volume that is gone or not reached. If it never returns, begin with an empty one: {PURGE}"
                 )
             forget(self._settings, gone, self._view())
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
 
     def _replicate(self) -> None:
-        """Let the other node of each pair follow the primary, and wait until it is in step."""
+        """Make the other node of each pair follow the primary, and wait until it is in sync."""
         view = self._view()
         for first in self._firsts:
             primary = self._primary(first, view)
@@ -134,11 +135,12 @@ class Shape:
         known = {member.id: member for member in self._view()}
         for replica in (member for member in known.values() if member.replica):
             late = partial(behind, self._settings, replica, known[replica.primary])
-            self._wait(f"{replica.name} to be in step", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
+            self._wait(f"{replica.name} to be in sync", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
 
     def _follow(self, member: Member, primary: Member) -> None:
         """Make a node a replica; it may not have heard of its primary yet."""
         command = ("CLUSTER", "REPLICATE", primary.id)
+        ask(self._settings, member.address, "CONFIG", "SET", NO_FAILOVER, "yes")
         self._wait(
             f"{member.name} to follow {primary.name}",
             AGREE_SECONDS,
@@ -147,9 +149,9 @@ class Shape:
         _say(f"{member.name} follows {primary.name}")
 
     def _hand_out(self) -> None:
-        """Let slots that no node serves be served, as an interrupted creation leaves them.
+        """Assign the slots that no node serves; an interrupted creation leaves such slots.
 
-        They are no other node's: every node that any node knows was asked. A primary that has keys of a slot gets it.
+        They belong to no other node, because every known node was asked. A primary that has keys of a slot gets it.
         """
         mover = Mover(self._settings, self._view())
         owned = mover.owned()
@@ -164,11 +166,11 @@ class Shape:
             if taken := unserved.intersection(owned.get(member.id, ())):
                 ask(self._settings, member.address, "CLUSTER", "ADDSLOTS", *sorted(taken))
         if unserved:
-            _say("finished what had been interrupted: every slot is served by one primary")
+            _say("finished what was interrupted: every slot is served by one primary")
             self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
 
     def _balance(self) -> None:
-        """Spread the slots evenly over the primaries that stay; those that leave give theirs away."""
+        """Spread the slots evenly over the primaries that stay."""
         stay = self._primaries()
         leave = [member for member in self._view() if member.slots and member.id not in {one.id for one in stay}]
         share = SLOTS / len(stay)
@@ -185,7 +187,7 @@ class Shape:
         return even(SLOTS, {one: len(owned[one]) for one in self._pairs(mover).values()})
 
     def _relieve(self, name: str) -> None:
-        """Let the other pairs serve what the pair of a node serves, if their memory has room for it."""
+        """Move the slots of a node's pair to the other pairs, if their memory is large enough."""
         primaries = self._primaries()
         pair = next(one for one in primaries if one.name in (name, partner(name)))
         if pair.slots <= 2 * KEPT_SLOTS:
@@ -194,13 +196,13 @@ class Shape:
         # The others are evened out as well.
         share = sum(self._memory(one)[0] for one in primaries) / len(others)
         if full := [one.name for one in others if share > self._memory(one)[1]]:
-            _say(f"{full[0]} has no room for what {pair.name} serves: that waits while one of the pair is away")
+            _say(f"{full[0]} has no memory for what {pair.name} serves: that waits while one node of the pair is away")
             return
         seconds = self._move(partial(self._without, name))
         _say(f"moved the slots of {pair.name} to the other primaries in {seconds:.1f} s, but for {KEPT_SLOTS}")
 
     def _without(self, name: str, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
-        """Return an even spread over the other pairs. Slots with counters go first: the one that is left has none."""
+        """Return an even spread over the other pairs. Slots with counters move first; the one that stays is empty."""
         pairs = self._pairs(mover)
         relieved = pairs.pop(name if name in pairs else partner(name))
         filled = mover.filled(relieved, owned[relieved])
@@ -225,7 +227,7 @@ class Shape:
     def _move(self, wanted: Wanted | None = None) -> float:
         """Finish moves that were broken off, then move slots as ``wanted``; return the seconds, 0 if none moved.
 
-        What fails is tried again from what there is then: a primary may have been replaced.
+        A step that fails is planned again: a primary may have been replaced.
         """
         began = progress = time.monotonic()
         moved = 0
@@ -258,10 +260,10 @@ class Shape:
             yield from mover.steps(move)
 
     def _join_pairs(self, mover: Mover) -> Iterator[tuple[int, ...]]:
-        """Make each pair one primary and its replica again where both serve slots; yield the slots that moved.
+        """Repair pairs in which both nodes serve slots; yield the slots that moved.
 
-        A primary that fails before its replica has heard of a slot that has just arrived leaves such a pair: the
-        replica takes over the others, and this one is kept by the node that returns.
+        This happens when a primary fails before its replica has heard of a slot that has just arrived. The replica
+        takes over the other slots, and the failed node still has this one when it returns.
         """
         owned = mover.owned()
         for first in self._firsts:
@@ -269,15 +271,18 @@ class Shape:
             if len(pair) < 2:  # noqa: PLR2004
                 continue
             fewer, more = sorted(pair, key=lambda one: len(owned[one.id]))
-            target = min(mover.followed - {fewer.id, more.id}, key=lambda one: len(owned[one]))
-            # Neither of them has a replica, and refuses writes. An acknowledgement needs one in any case.
+            others = mover.followed - {fewer.id, more.id}
+            if not others:
+                raise NoAnswerError(f"no primary with a replica can take the slots of {fewer.name}")
+            target = min(others, key=lambda one: len(owned[one]))
+            # Both refuse writes, since neither has a replica. Without one, nothing is acknowledged in any case.
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
             yield from mover.steps(Move(fewer.id, target, tuple(owned[fewer.id])))
             self._follow(fewer, more)
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 1)
 
     def _let_go(self) -> None:
-        """Take the nodes beyond the count out: replicas first, then primaries that serve nothing any more."""
+        """Remove the nodes beyond the count: replicas first, then primaries, which serve no slots any more."""
         leaving = [member for member in self._view() if number(member.name) > self._count]
         for member in sorted(leaving, key=lambda one: not one.replica):
             if member.slots:

@@ -18,7 +18,7 @@ PAGES = [
 ]
 MESSAGES = "\n".join(
     re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
-    for pattern in ("roles/**/*.yml", "roles/**/*.py", "app/counter/**/*.py", "counter")
+    for pattern in ("roles/**/*.yml", "roles/**/*.py", "plugins/**/*.py", "app/counter/**/*.py", "counter")
     for path in sorted(ROOT.glob(pattern))
 )
 # HAProxy's own words, of the page that it sends when no replica is left.
@@ -82,6 +82,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         found = (page.parent / path).resolve() if path else page
         assert found.exists(), target
         assert not anchor or anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent != ROOT / "app" else "app")
+def test_paths_exist(page: Path) -> None:
+    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name != "reports")
+    for path in re.findall(rf"`((?:{tops})/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        # In the name of a file that the reader makes, capitals stand for what the reader chooses.
+        assert re.search(r"[A-Z]{4}", path) or path == "inventory/cluster.yml" or (ROOT / path).exists(), path
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

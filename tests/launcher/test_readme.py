@@ -99,6 +99,8 @@ def commands_of(page: Path) -> list[str]:
 
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = blocks(README)
+# Words like settings that are none: a module of the kernel, a member of a document, a value.
+OTHER_WORDS = {"ip_vs", "operation_id", "as_deployed"}
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
 SELECTIONS = re.findall(r"^    (quick \| .*)\) ;;$", (ROOT / "tests/run").read_text(encoding="utf-8"), re.MULTILINE)[
     0
@@ -141,6 +143,13 @@ def test_command(command: str) -> None:
     given = extra_variables(command)
     settings = {name: value for name, value in given.items() if name not in other_variables()}
     assert ArgumentSpecValidator(SPECS).validate(settings).error_messages == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_settings_in_sentences_exist(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    named = set(re.findall(r"`(?:-e )?([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", text))
+    assert named <= set(SPECS) | other_variables() | OTHER_WORDS
 
 
 @pytest.mark.parametrize("command", ["./counter fly", "docker run hello", "./counter", "make install"])

@@ -340,6 +340,24 @@ def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
 
 
 @pytest.mark.fault
+def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    emptied = cluster.nodes[partner(primary.name)]
+    emptied.kill()
+    emptied.empty()
+    primary.client().config_set("rdb-key-save-delay", 2_000_000)
+    emptied.start()
+    wait_until("it to copy", lambda: emptied.client().info("replication").get("master_sync_in_progress"))
+    primary.kill()
+    time.sleep(2 * AWAY_SECONDS)
+    assert emptied.client().role()[0] == "slave"
+    primary.start()
+    cluster.settled()
+    expect_all_counted(cluster)
+    assert emptied.client().config_get("cluster-replica-no-failover") == {"cluster-replica-no-failover": "no"}
+
+
+@pytest.mark.fault
 def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
     for one in (1, 4):
         cluster[one].kill()
@@ -352,7 +370,8 @@ def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
     done = cluster.run("redis_node.cluster.shape", "6", node="redis-2")
     assert done.returncode == 1
     assert (
-        "slots of redis-1 are served by nobody" in done.stderr or "slots of redis-4 are served by nobody" in done.stderr
+        "slots of redis-1 are not served by any node" in done.stderr
+        or "slots of redis-4 are not served by any node" in done.stderr
     )
 
 
@@ -386,11 +405,11 @@ def test_what_is_missing_is_said(cluster: Stack) -> None:
     assert cluster.run("redis_node", "role", node="redis-4").stdout == "replica\n"
 
 
-def test_nodes_that_have_changed_places_meanwhile_are_not_in_step(cluster: Stack) -> None:
+def test_nodes_that_have_changed_places_meanwhile_are_not_in_sync(cluster: Stack) -> None:
     settings = Settings.from_env(cluster.environ("redis-1"))
     known = {member.name: member for member in members(settings, Address(cluster[1].address, 6379))}
     one, four = known["redis-1"], known["redis-4"]
-    wait_until("redis-4 to be in step", lambda: not behind(settings, four, one))
+    wait_until("redis-4 to be in sync", lambda: not behind(settings, four, one))
     assert behind(settings, one, four) == "redis-1 does not follow redis-4 yet"
 
 
@@ -441,7 +460,7 @@ def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> Non
 def test_a_pair_keeps_its_slots_where_the_others_have_no_room(cluster: Stack) -> None:
     cluster[3].client().config_set("maxmemory", 1)
     (said,) = cluster.shape(6, "relieve", "redis-4")
-    assert said == "redis-3 has no room for what redis-1 serves: that waits while one of the pair is away"
+    assert said == "redis-3 has no memory for what redis-1 serves: that waits while one node of the pair is away"
     expect_pairs(cluster, 6)
     expect_all_counted(cluster)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redis_node.decision import Peer, Situation, Start, Wait, decide
-from redis_node.quorum import View, believed
+from redis_node.quorum import View, agreed_primary
 from redis_node.settings import Address
 
 A, B, C = (Address(f"redis-{number}", 6379) for number in (1, 2, 3))
@@ -111,6 +111,6 @@ def test_a_node_with_data_follows_only_its_last_primary_or_whom_the_sentinels_na
 
 
 def test_a_majority_is_one_of_all_sentinels_not_of_those_that_answer() -> None:
-    assert believed(named(A, A), 5) is None
-    assert believed(named(A, A, A), 5) == A
-    assert believed([], 3) is None
+    assert agreed_primary(named(A, A), 5) is None
+    assert agreed_primary(named(A, A, A), 5) == A
+    assert agreed_primary([], 3) is None

@@ -100,7 +100,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
-    assert "its volume is empty: waits until they promote a replica" in emptied.said()
+    assert "its volume is empty: it waits until they promote a replica" in emptied.said()
 
 
 @pytest.mark.fault
@@ -165,6 +165,75 @@ def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Se
     assert running.primary() is primary
     assert running.value() == 53
     assert running.increment() == 54
+
+
+@pytest.mark.fault
+def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Set) -> None:
+    primary = running.primary()
+    stale, whole = [node for node in running.nodes if node is not primary]
+    stale.kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    wait_until("the replicas", lambda: stale.client().role() and whole.client().role())
+    held = whole.ask("holdings").stdout.splitlines()
+    assert f"{stale.address}: replica of {primary.address}, 1 counters, a=3" in held
+    assert f"{whole.address}: replica of {primary.address}, 1 counters, a=53" in held
+    assert [line for line in held if line.startswith(f"{primary.address}: does not answer")]
+    done = whole.ask("promote")
+    assert done.stdout == f"{whole.address} is the primary\n", done.stderr
+    assert running.value() == 53
+    wait_until("the other to follow", lambda: running.increment() == 54)
+    done = stale.ask("promote")
+    assert done.returncode == 1
+    assert f"{whole.address} is the primary: nothing was changed" in done.stderr
+
+
+@pytest.mark.fault
+def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) -> None:
+    primary = running.primary()
+    for node in running.nodes:
+        node.client().config_set("replica-priority", 0)
+    wait_until("it to be missed", lambda: "may not promote" in running.sentinels[0].ask("settled").stderr)
+    primary.stop()
+    assert "stops without handing over" in primary.said()
+    assert "may promote none of the 2 replicas" in primary.said()
+    primary.start()
+    wait_until("the primary", lambda: is_primary(primary))
+
+
+@pytest.mark.fault
+def test_sentinels_go_on_asking_as_often_as_they_should(running: Set) -> None:
+    """A handover lets one of them ask more often for a moment."""
+
+    def periods() -> set[str]:
+        told = [sentinel.client().execute_command("SENTINEL", "DEBUG") for sentinel in running.sentinels]
+        return {dict(zip(one[::2], one[1::2], strict=True))["INFO-PERIOD"] for one in told}
+
+    wait_until("all to ask every second", lambda: periods() == {"1000"})
+    running.primary().stop()
+    assert periods() == {"1000"}
+    running.sentinels[0].client().execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "50")
+    wait_until("it to ask less often again", lambda: periods() == {"1000"})
+
+
+@pytest.mark.fault
+def test_what_looks_after_a_primary_does_not_end_with_a_failure(fresh: Set) -> None:
+    """For a moment it cannot log in; the primary would refuse writes for ever."""
+    first = fresh.nodes[0]
+    for node in fresh.nodes:
+        node.start()
+    wait_until("two replicas", lambda: first.client().info("replication").get("connected_slaves") == 2)
+    logins = first.logins.read_text()
+    first.logins.write_text("")
+    wait_until("it to fail", lambda: "KeyError" in first.log.read_text())
+    first.logins.write_text(logins)
+    for sentinel in fresh.sentinels:
+        sentinel.start()
+    fresh.settled()
+    assert fresh.increment() == 1
 
 
 @pytest.mark.fault

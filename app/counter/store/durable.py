@@ -8,19 +8,28 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
+from counter.store.ids import Memory, new_id
 from counter.store.kinds import Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
 from counter.store.operation import Failure, Operation
-from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
+from counter.store.transition import FormerClaim, Transition
+from counter.store.types import (
+    Counted,
+    Description,
+    IndeterminateError,
+    ReusedKeyError,
+    UnavailableError,
+    UnsupportedKeyError,
+)
 
 log = logging.getLogger(__name__)
 
-GENERATED_KEY_SECONDS = 60
-"""How long an operation is remembered whose id the client did not choose: well beyond any deadline."""
 PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
 _LISTED_LIMIT = 10_000
@@ -46,6 +55,10 @@ class Route(Protocol):
     def warning(self) -> str | None:
         """See ``Store.warning``."""
 
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
+
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
 
@@ -63,16 +76,16 @@ class DurableStore:
         """Nothing connects before the first operation."""
         self._route = route
         self._deadline = config.deadline
-        self._key_ttl = int(config.key_seconds * 1000)
-        self._generated_ttl = min(self._key_ttl, GENERATED_KEY_SECONDS * 1000)
+        self._window = config.key_seconds
+        self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
+        self._both = replace(self._memory, both=True)
+        self._transition = Transition(self._perform, self._later)
         # While Redis is in trouble, at most half of the threads wait for it to come back; the other half goes on
         # answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
-        self._logged = config.history_log
-        self._confirmed = config.required_acks > 0
         self._listed: set[str] = set()
         self._listing: set[str] = set()
-        self._lister: ThreadPoolExecutor | None = None
+        self._background: ThreadPoolExecutor | None = None
 
     @property
     def promise(self) -> str:
@@ -84,23 +97,36 @@ class DurableStore:
         """See ``Store.warning``."""
         return self._route.warning
 
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
+        return self._route.remembers
+
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Count once per key; see ``Store.increment``."""
         deadline = time.monotonic() + self._deadline
-        identifier, ttl = (_new_id(), self._generated_ttl) if key is None else (key, self._key_ttl)
+        identifier = new_id() if key is None else key
+        if key is not None and not self.remembers:
+            raise UnsupportedKeyError("the nodes share nothing", key)
+        memory = self._both if self.remembers and self._transition.lasts() else self._memory
         if key is not None:
-            owner = self._perform(lambda: Claim(name, key, ttl, deadline), key).value
-            if owner != name:
-                raise ReusedKeyError(owner)
-        done = self._perform(lambda: Increment(name, identifier, ttl, deadline, logged=self._logged), identifier)
+            if memory.both:
+                self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
+            self._claim(partial(Claim, name, key, memory, deadline), name, key)
+        done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
         if name not in self._listed or done.value == 1:
             self._list(name)
         return Counted(done.value, done.node)
 
+    def _claim(self, attempt: Callable[[], Operation], name: str, key: str) -> None:
+        owner = self._perform(attempt, key).value
+        if owner != name:
+            raise ReusedKeyError(owner)
+
     def read(self, name: str) -> Counted:
         """Read from the primary; see ``Store.read``."""
         deadline = time.monotonic() + self._deadline
-        done = self._perform(lambda: Read(name, deadline, confirmed=self._confirmed))
+        done = self._perform(lambda: Read(name, deadline))
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
@@ -118,11 +144,13 @@ class DurableStore:
     def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
         uncertain, patient = False, False
+        lane: Lane | None = None
         try:
             while True:
                 operation = attempt()
                 try:
-                    lane = self._route.lane(operation.key)
+                    if lane is None or self.remembers:
+                        lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
                     if lane.link.troubled and not patient:
                         raise UnavailableError("the store is in trouble and enough requests are waiting for it")
@@ -133,6 +161,8 @@ class DurableStore:
                     return operation
                 failure = operation.failure
                 self._route.failed(failure)
+                if not failure.uncertain:
+                    lane = None  # otherwise the repeat goes to the one node that may know the operation
                 uncertain = uncertain or failure.uncertain
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
@@ -143,16 +173,14 @@ class DurableStore:
             if patient:
                 self._patience.release()
         if uncertain and isinstance(operation, Increment):
-            raise IndeterminateError(failure.reason, identifier, operation.ttl / 1000)
+            raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
 
     def _list(self, name: str) -> None:
         """Add the counter to the set of names, without keeping whoever counted waiting; a failure costs another try."""
-        # The thread is made here, not in __init__: gunicorn forks later.
-        self._lister = self._lister or ThreadPoolExecutor(1, "lister")
         if name not in self._listing:
             self._listing.add(name)
-            self._lister.submit(self._list_now, name)
+            self._later(partial(self._list_now, name))
 
     def _list_now(self, name: str) -> None:
         deadline = time.monotonic() + self._deadline
@@ -167,11 +195,8 @@ class DurableStore:
         finally:
             self._listing.discard(name)
 
-
-def _new_id() -> str:
-    """Return 32 hexadecimal digits nobody else has.
-
-    Not ``secrets``: a system call gives up the interpreter lock, which costs a busy process more than the rest of this
-    function. ``random`` is seeded by the system at import and again in every forked worker.
-    """
-    return f"{random.getrandbits(128):032x}"
+    def _later(self, function: Callable[[], None]) -> None:
+        """Run a function in the background, after those that came before it."""
+        # The thread is made here, not in __init__: gunicorn forks later.
+        self._background = self._background or ThreadPoolExecutor(1, "background")
+        self._background.submit(function)

@@ -28,6 +28,8 @@ class IndependentRoute:
         "The Redis nodes are independent: they share nothing, values jump back and forth, increments get lost."
     )
 
+    remembers = False
+
     def __init__(self, config: Config) -> None:
         """Take the configured names; one name may have several addresses."""
         self._config = config

@@ -5,8 +5,17 @@ from __future__ import annotations
 COUNTERS = "counters"
 """The set of all counters' names."""
 
+PROOF_SUFFIX = ":proof"
+"""Of keys that are written to prove that a node still is the primary; they expire at once."""
+
 PROBE_KEY = "{.ready}:value"
 """Written to find out whether writes are taken; no counter's name begins with a dot."""
+
+
+def proof_key(key: str) -> str:
+    """Return a key in the same slot as ``key``, to write what proves the primary."""
+    tag = key.partition("{")[2].partition("}")[0] or key
+    return f"{{{tag}}}{PROOF_SUFFIX}"
 
 
 def value_key(name: str) -> str:
@@ -15,7 +24,7 @@ def value_key(name: str) -> str:
 
 
 def operation_key(name: str, operation_id: str) -> str:
-    """Return the key that remembers the value which an operation was answered with."""
+    """Return the key by which the version before remembered an operation (``counter.store.transition``)."""
     return f"{{{name}}}:op:{operation_id}"
 
 
@@ -25,5 +34,5 @@ def log_key(name: str) -> str:
 
 
 def claim_key(operation_id: str) -> str:
-    """Return the key that remembers which counter a client's Idempotency-Key was used for."""
+    """Return the key by which the version before remembered whose an Idempotency-Key is."""
     return f"key:{operation_id}"

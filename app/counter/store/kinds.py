@@ -5,88 +5,148 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from counter.store.keys import COUNTERS, PROBE_KEY, claim_key, log_key, operation_key, value_key
+from counter.store.ids import Memory, claim_place, place_of
+from counter.store.keys import COUNTERS, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
 
-INCREMENT = """
-local answers = {}
-for i = 3, #KEYS do
-  local value = redis.call('GET', KEYS[i])
-  if value then
-    redis.call('PEXPIRE', KEYS[i], ARGV[i - 1])
-  else
-    value = redis.call('INCR', KEYS[1])
-    redis.call('SET', KEYS[i], value, 'PX', ARGV[i - 1])
-    if ARGV[1] == '1' then redis.call('SADD', KEYS[2], string.sub(KEYS[i], #KEYS[1] - 1)) end
+_REMEMBER = """
+local lifetime = tonumber(ARGV[1])
+
+-- Writes ids into a hash, all of which live for a lifetime at least, and for two at most.
+local function remember(hash, before, ...)
+  if before == hash then
+    redis.call('HSET', hash, ...)
+    redis.call('PEXPIRE', hash, lifetime)
+    return
   end
-  answers[i - 2] = tonumber(value)
+  local left = redis.call('PTTL', hash)
+  if left >= 0 and left < lifetime then
+    redis.call('RENAME', hash, before)
+    left = -2
+  end
+  redis.call('HSET', hash, ...)
+  if left < 0 then redis.call('PEXPIRE', hash, 2 * lifetime) end
+end
+"""
+
+INCREMENT = (
+    _REMEMBER
+    + """
+local logged, groups = ARGV[2] == '1', tonumber(ARGV[3])
+local answers, at, former = {}, 4, 2 + 2 * groups
+for group = 1, groups do
+  local hash, before, size = KEYS[1 + 2 * group], KEYS[2 + 2 * group], tonumber(ARGV[at])
+  local fields = {unpack(ARGV, at + 1, at + size)}
+  local values = redis.call('HMGET', hash, unpack(fields))
+  local earlier = before == hash and {} or redis.call('HMGET', before, unpack(fields))
+  local fresh, written = {}, {}
+  for i = 1, size do
+    local value = values[i] or earlier[i] or (former < #KEYS and redis.call('GET', KEYS[former + #answers + i]))
+    if value then values[i] = tonumber(value) else fresh[#fresh + 1] = i end
+  end
+  if #fresh > 0 then
+    local value = redis.call('INCRBY', KEYS[1], #fresh) - #fresh
+    for n, i in ipairs(fresh) do
+      values[i] = value + n
+      written[2 * n - 1], written[2 * n] = fields[i], value + n
+      if logged then redis.call('SADD', KEYS[2], ARGV[at + size + i]) end
+      if former < #KEYS then redis.call('SET', KEYS[former + #answers + i], value + n, 'PX', lifetime) end
+    end
+    remember(hash, before, unpack(written))
+  end
+  for i = 1, size do answers[#answers + 1] = values[i] end
+  at = at + 1 + size * (logged and 2 or 1)
 end
 return answers
 """
-"""KEYS: the value, the log, then one operation key each. ARGV: 1 to keep the log, then one time to live (ms) each.
+)
+"""Count what was not counted yet, and return the value of each id.
 
-A repeated operation answers with its first value and writes too (PEXPIRE): WAIT compares with this connection's last
-write, so after a mere read it would confirm what no replica has seen.
+KEYS: the value, the log, then for each group of ids its hash and the hash of before, then what the version before would
+look at (see ``counter.store.transition``), if anything. ARGV: the lifetime of ids (ms), 1 to log them, the number of
+groups, then for each group the number of its ids and their fields, and the ids if they are logged.
 """
 
-CLAIM = """
-local owner = redis.call('GET', KEYS[1]) or ARGV[1]
-redis.call('SET', KEYS[1], owner, 'PX', ARGV[2])
-return owner
+CLAIM = (
+    _REMEMBER
+    + """
+local owners = {}
+for i = 2, #ARGV, 2 do
+  local owner = redis.call('HGET', KEYS[1], ARGV[i]) or redis.call('HGET', KEYS[2], ARGV[i])
+  if not owner then
+    owner = ARGV[i + 1]
+    remember(KEYS[1], KEYS[2], ARGV[i], owner)
+  end
+  owners[i / 2] = owner
+end
+return owners
 """
-"""Give an Idempotency-Key to the first counter that uses it; return whose it is. Always writes, as above."""
+)
+"""Give each Idempotency-Key to the first counter that uses it, and return whose it is.
 
-CONFIRMED_READ = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('INCRBY', KEYS[1], 0)
+KEYS: the hash, and the hash of before. ARGV: the lifetime (ms), then for each key its field and the counter that wants
+it.
 """
-"""Read by a write that changes nothing, so that the WAIT after it proves that this node still is the primary."""
 
 
 class Increment(Operation):
     """Add one to a counter, once per id; the value is the counter's new value."""
 
-    __slots__ = ("identifier", "logged", "name", "ttl")
+    __slots__ = ("identifier", "memory", "name", "place")
 
-    def __init__(self, name: str, identifier: str, ttl: int, deadline: float, *, logged: bool = False) -> None:
-        """Take the counter's name, the operation's id and its time to live (ms); ``logged``: keep the id for good."""
+    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
+        """Take the counter's name, the operation's id and how it is remembered."""
         super().__init__(value_key(name), deadline)
         self.name = name
         self.identifier = identifier
-        self.ttl = ttl
-        self.logged = logged
+        self.memory = memory
+        self.place = place_of(name, identifier)
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one EVAL for all increments of one counter."""
-        name = group[0].name
-        keys = [operation_key(name, one.identifier) for one in group]
-        times = [one.ttl for one in group]
-        logged = int(group[0].logged)
-        return ("EVAL", INCREMENT, len(keys) + 2, value_key(name), log_key(name), *keys, logged, *times)
+        name, memory = group[0].name, group[0].memory
+        hashes = _hashes(group)
+        keys = [value_key(name), log_key(name)]
+        arguments: list[str | int] = [memory.lifetime, int(memory.logged), len(hashes)]
+        for (key, before), ids in hashes.items():
+            keys += (key, before)
+            arguments += (len(ids), *ids.values())
+            if memory.logged:
+                arguments += ids
+        if any(one.memory.both for one in group):
+            keys += [operation_key(name, identifier) for ids in hashes.values() for identifier in ids]
+        return ("EVAL", INCREMENT, len(keys), *keys, *arguments)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand each increment its own value."""
-        for one, value in zip(group, reply, strict=True):
-            one.value = value
+        """Hand each increment the value of its id."""
+        values = dict(zip((identifier for ids in _hashes(group).values() for identifier in ids), reply, strict=True))
+        for one in group:
+            one.value = values[one.identifier]
+
+
+def _hashes(group: Sequence[Increment]) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the hashes that remember these ids: hash and the one of before -> id -> field."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for one in group:
+        found.setdefault((one.place.hash, one.place.before), {})[one.identifier] = one.place.field
+    return found
 
 
 class Read(Operation):
     """Read a counter; the value is 0 for one that was never counted."""
 
-    __slots__ = ("confirmed",)
+    __slots__ = ()
 
-    def __init__(self, name: str, deadline: float, *, confirmed: bool) -> None:
-        """Take the counter's name; ``confirmed``: prove the primary (see CONFIRMED_READ)."""
+    def __init__(self, name: str, deadline: float) -> None:
+        """Take the counter's name."""
         super().__init__(value_key(name), deadline)
-        self.confirmed = confirmed
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one command for all who read the same counter."""
-        key = group[0].key
-        return ("EVAL", CONFIRMED_READ, 1, key) if group[0].confirmed else ("GET", key)
+        """Return one GET for all who read the same counter."""
+        return ("GET", group[0].key)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
@@ -97,18 +157,27 @@ class Read(Operation):
 class Claim(Operation):
     """Give a client's Idempotency-Key to the first counter that uses it; the value is the counter that has it."""
 
-    __slots__ = ("name", "ttl")
+    __slots__ = ("memory", "name", "place")
 
-    def __init__(self, name: str, identifier: str, ttl: int, deadline: float) -> None:
-        """Take the counter's name, the client's key and its time to live (ms)."""
-        super().__init__(claim_key(identifier), deadline)
+    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
+        """Take the counter's name, the client's key and how it is remembered."""
+        self.place = claim_place(identifier)
+        super().__init__(self.place.hash, deadline)
         self.name = name
-        self.ttl = ttl
+        self.memory = memory
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one EVAL: the first of the group is the first to use the key, unless somebody was before."""
-        return ("EVAL", CLAIM, 1, group[0].key, group[0].name, group[0].ttl)
+        """Return one EVAL for all keys that share a hash."""
+        first = group[0]
+        pairs = [text for one in group for text in (one.place.field, one.name)]
+        return ("EVAL", CLAIM, 2, first.place.hash, first.place.before, first.memory.lifetime, *pairs)
+
+    @classmethod
+    def settle(cls, group: Sequence[Self], reply: Any) -> None:
+        """Hand each the counter that has its key."""
+        for one, owner in zip(group, reply, strict=True):
+            one.value = owner
 
 
 class Listing(Operation):

@@ -20,6 +20,7 @@ class StandaloneRoute:
         "it survives a crash of the process or the host, not the loss of the disk."
     )
     warning: str | None = None
+    remembers = True
 
     def __init__(self, config: Config) -> None:
         """Take the first configured node."""

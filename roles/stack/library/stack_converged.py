@@ -151,9 +151,7 @@ def main() -> None:
     if timeout and not result["converged"]:
         wrong = failures or pending
         over = "" if failures else f" within {timeout} s"
-        message = f"stack {stack} did not converge{over}:\n" + "\n".join(
-            describe(module, state) for state in wrong
-        )
+        message = f"stack {stack} did not converge{over}:\n" + "\n".join(describe(module, state) for state in wrong)
         module.fail_json(msg=message, **result)
     module.exit_json(**result)
 
