@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, ROOT, run
 from support.recordings import unpack
 
 
@@ -19,7 +19,8 @@ def report(measured: Path, **more: bool) -> CompletedProcess[str]:
         "bench_reports": str(measured.parent),
         "bench_run": measured.name,
         "bench_directory": str(measured),
-        "bench_driver": "localhost",
+        "project_root": str(ROOT),
+        "bench_driver": "control_machine",
         "bench_broken_by": "",
     }
     return run("ansible-playbook", PLAYBOOKS / "verdict.yml", "-e", json.dumps(given | more))
