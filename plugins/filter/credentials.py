@@ -24,7 +24,7 @@ def with_other_passwords(states: Mapping[str, Mapping[str, Any]], accepted: Cont
 
 
 def refusals(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the message of each server that refused its new passwords, from the results of a loop over ``redis_service``."""
+    """Return the message of each server that refused its new passwords; results of a loop over ``redis_service``."""
     return [
         f"{result['redis_service']['name']} does not use its new passwords: "
         f"{str(result.get('stderr') or result.get('msg', '')).strip()}."

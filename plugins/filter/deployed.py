@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 FORMAT = 2
-"""Format of ``deployed.json``. A new number needs a function like `_from_format_1`, and an example file in the tests."""
+"""Format of ``deployed.json``. A new number needs a function like `_from_format_1`, and an example in the tests."""
 
 _OLD_NAMES = {
     "counter_cpus": "app_cpus",
@@ -32,9 +32,9 @@ _UNCHANGED_NAMES = (
 def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the deployed state from the files of a state directory (path -> ``content`` and ``mtime``).
 
-    ``settings``, ``endpoint``, ``images``, ``addresses``: the input of the last deployment of the app and the edge; empty
-    without one. ``format``: format of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data;
-    empty if there never were any. ``move``: progress of an unfinished move; empty without one.
+    ``settings``, ``endpoint``, ``images``, ``addresses``: the input of the last deployment of the app and the edge;
+    empty without one. ``format``: format of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with
+    data; empty if there never were any. ``move``: progress of an unfinished move; empty without one.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
@@ -67,7 +67,7 @@ def missing_directories(
 
 
 def with_written(state: Mapping[str, Any], written: Iterable[Mapping[str, str]], host: str) -> dict[str, Any]:
-    """Return the state of the host after the files (from `differing`) were written, as `state_files` would return it."""
+    """Return what `state_files` would return on the host after the files (from `differing`) were written."""
     own = [file for file in written if file["host"] == host]
     files = {file["path"]: {"content": file["content"], "mtime": time.time()} for file in own}
     directories = {_directory(file["path"]) for file in own}

@@ -23,7 +23,7 @@ def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
 
 
 def pairs(names: Iterable[str], in_pairs: bool) -> dict[str, int]:  # noqa: FBT001
-    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``; without pairs, 0 for all."""
+    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``; 0 without pairs."""
     numbers = {name: int(name.rpartition("-")[2]) for name in names}
     return {
         name: 0 if not in_pairs else (number - 1) % 3 if number <= 6 else (number - 1) // 2  # noqa: PLR2004
@@ -56,7 +56,7 @@ def spread_over(
             continue
         mates = [place for other, place in at.items() if pairs and pairs[other] == pairs[name]]
         held = Counter(place for other, place in at.items() if _kind(other) == _kind(name))
-        # Start after the mate's host; otherwise the mate's host could be the only one left for the last of several pairs.
+        # Start after the mate's host; otherwise it could be the only host left for the last of several pairs.
         start = hosts.index(mates[0]) + 1 if mates and mates[0] in hosts else 0
         at[name] = min(
             [*hosts[start:], *hosts[:start]],
@@ -68,8 +68,8 @@ def spread_over(
 def single_points(places: Mapping[str, str], pairs: Mapping[str, int]) -> dict[str, list[str]]:
     """Return host -> names on it, for each host without which the others cannot continue.
 
-    A majority must be left of the nodes and of the Sentinels; in a cluster, a majority of the primaries (the first nodes
-    of the pairs), and one node of each pair.
+    A majority must be left of the nodes and of the Sentinels; in a cluster, a majority of the primaries (the first
+    nodes of the pairs), and one node of each pair.
     """
     firsts: dict[int, str] = {}
     for name, pair in pairs.items():

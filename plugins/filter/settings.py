@@ -51,7 +51,7 @@ def role_defaults(root: str) -> list[str]:
 
 
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
-    # The validator reports an empty number as text that is not a number, and treats None as an option that was not given.
+    # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
         return value, False
     # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.
