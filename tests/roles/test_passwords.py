@@ -79,7 +79,7 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
 @pytest.mark.parametrize("kept", ["internal", "internal-before"])
 def test_passwords_of_a_rotation_that_broke_off_are_known(tmp_path: Path, kept: str) -> None:
     (tmp_path / "logins").write_text(f"# 0\noperator {logins(kept)['operator']}\n")
-    assert "TASK [Make the directory of users" in tell(tmp_path, "sentinel", ASK).stdout
+    assert "TASK [Create the directory of users" in tell(tmp_path, "sentinel", ASK).stdout
 
 
 def test_a_password_is_used_as_it_is_kept(tmp_path: Path) -> None:

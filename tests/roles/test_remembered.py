@@ -98,7 +98,7 @@ def test_scale_goes_by_what_was_deployed(manager: Manager) -> None:
 def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
     done = manager.play("scale", {"edge": "proxy", "counter_threads": 8, "replicas": 2})
     assert done.returncode != 0
-    for said in ("edge=proxy: must be left out, or be mesh", "-e counter_threads=8", "./counter deploy -e edge=proxy"):
+    for said in ("edge=proxy: must be omitted, or be the deployed value mesh", "-e counter_threads=8", "./counter deploy -e edge=proxy"):
         assert said in done.stdout, done.stdout
     assert "replicas=" not in done.stdout.replace("redis_replicas=", "")
 
