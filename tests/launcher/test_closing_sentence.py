@@ -19,7 +19,7 @@ def report(measured: Path, **more: bool) -> CompletedProcess[str]:
         "bench_reports": str(measured.parent),
         "bench_run": measured.name,
         "bench_directory": str(measured),
-        "bench_driver": "localhost",
+        "bench_driver": "control_machine",
         "bench_broken_by": "",
     }
     return run("ansible-playbook", PLAYBOOKS / "verdict.yml", "-e", json.dumps(given | more))

@@ -92,7 +92,6 @@ Refused = dict[str, dict[str, str]]
 
 def judge(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, Refused]:
     """Return, for each host, the rules that its variables break, by name of the variable."""
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     one = {"one": None}
     groups = {"managers": {"hosts": one}, "cases": {"hosts": hosts}}
     inventory = site / "hosts.yml"
@@ -197,7 +196,6 @@ def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     hosts = {name: {"ansible_connection": "local"} for name in ("a", "b")}
     inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": hosts}}}}))
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     assert "managers=2 hosts: must be 1, 3, 5 or 7" in deploy("-i", str(inventory))
 
 
@@ -207,7 +205,6 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         inventory = tmp_path / "hosts.yml"
         host = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1], "ansible_user": "me"}
         inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": {"far": host}}}}}))
-        (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
         output = deploy("-i", str(inventory))
     assert "far (127.0.0.1) cannot be reached" in output
     assert f"ssh -p {host['ansible_port']} me@127.0.0.1 true" in output
@@ -257,7 +254,6 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
         "new": {"ansible_connection": "local", "__preflight_engine": {"failed": False, "msg": "no engine"}},
     }
     tasks = [{"ansible.builtin.include_role": {"name": "preflight", "tasks_from": "networks"}}]
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "gather_facts": False, "tasks": tasks}]))
     done = run(
