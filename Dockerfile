@@ -48,6 +48,9 @@ CMD ["redis-server", "/etc/redis.conf"]
 FROM redis AS redis-node
 # Redis where nodes replicate: the program in redis_node starts the server, and hands over before it stops.
 USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-hiredis \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY redis_node /opt/redis-node/redis_node
 RUN chmod -R a+rX /opt/redis-node \
     && python3 -m compileall -q /opt/redis-node

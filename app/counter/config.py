@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+CLOCK_SKEW_SECONDS = 120.0
+"""How much the clocks of two Redis nodes may differ."""
+
 
 class ConfigError(ValueError):
     """A variable of the environment breaks a rule; the text names value, rule and an example."""
@@ -83,8 +86,15 @@ class Config:
     deadline: float = 5.0
     drain: float = 3.0
     key_seconds: float = 600.0
-    queue_limit: int = 1024
     history_log: bool = False
+
+    @property
+    def id_lifetime(self) -> float:
+        """How long an id is remembered at least: it may be repeated within ``key_seconds``, which takes a deadline.
+
+        The clock of a host that becomes primary decides when it is forgotten.
+        """
+        return self.key_seconds + self.deadline + CLOCK_SKEW_SECONDS
 
     @property
     def required_acks(self) -> int:
@@ -117,6 +127,11 @@ class Config:
             env.refuse(
                 "REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379"
             )
+        deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0)
+        key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
+        if key_seconds < 2 * deadline:
+            rule = f"must leave time for a repeat: twice the deadline of {deadline:g} s at least"
+            env.refuse("KEY_SECONDS", f"{key_seconds:g}", rule, f"{2 * deadline:g}")
         hostname = socket.gethostname()
         return cls(
             topology=topology,
@@ -128,17 +143,16 @@ class Config:
             ca_file=env.text("REDIS_CA_FILE", "") or None,
             primary_name=env.text("REDIS_PRIMARY_NAME", "counter"),
             write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
-            replicas_per_primary=env.integer("REDIS_REPLICAS", _default_replicas(topology, redis_nodes), 0, 1000),
+            replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
             edge=env.choice("EDGE", Edge, Edge.NONE),
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),
             version=env.text("VERSION", "dev"),
             threads=env.integer("THREADS", 32, 2, 1000),
             workers=env.integer("WORKERS", 1, 1, 64),
-            deadline=env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0),
+            deadline=deadline,
             drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
-            key_seconds=env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0),
-            queue_limit=env.integer("QUEUE_LIMIT", 1024, 1, 100_000),
+            key_seconds=key_seconds,
             history_log=env.flag("HISTORY_LOG"),
         )
 

@@ -12,7 +12,7 @@ from counter import metrics
 from counter.config import Config
 from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
 from counter.problems import Problem
-from counter.store.types import Counted, IndeterminateError, ReusedKeyError, Store, StoreError
+from counter.store.types import Counted, IndeterminateError, ReusedKeyError, Store, StoreError, UnsupportedKeyError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,13 @@ class Counting:
         started = time.perf_counter()
         try:
             counted = self.store.increment(name, key)
+        except UnsupportedKeyError as error:
+            metrics.INCREMENTS.labels("refused").inc()
+            detail = (
+                f"With topology {self.config.topology} the Redis nodes share nothing: a repeat may reach one that has "
+                "not seen the key, and count again. Leave the header out."
+            )
+            raise Problem(HTTPStatus.BAD_REQUEST, "idempotency-key-unsupported", detail) from error
         except ReusedKeyError as error:
             metrics.INCREMENTS.labels("refused").inc()
             detail = f"This Idempotency-Key was used for counter {str(error)!r}; use a new key for {name!r}."
@@ -70,10 +77,13 @@ class Counting:
                 "increment indeterminate",
                 extra={"counter": name, "operation_id": error.operation_id, "reason": str(error)},
             )
-            detail = (
-                "It is not known whether the increment was counted. Repeat it with this operation_id as Idempotency-Key"
-                f" within {error.seconds:g} seconds of the first attempt: it counts once in any case."
-            )
+            detail = "It is not known whether the increment was counted."
+            if self.store.remembers:
+                detail += (
+                    " Repeat it with this operation_id as Idempotency-Key within"
+                    f" {error.seconds:g} seconds of the first attempt: it is counted exactly once, even if the first"
+                    " attempt succeeded."
+                )
             raise self._unavailable("store-indeterminate", detail, operation_id=error.operation_id) from error
         except StoreError as error:
             metrics.INCREMENTS.labels("unavailable").inc()

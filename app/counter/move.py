@@ -26,7 +26,8 @@ from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.client import client, connection_options
 from counter.store.durable import Lane, Route
-from counter.store.operation import PROBE_KEY, Command, Failure, value_key
+from counter.store.keys import PROBE_KEY, PROOF_SUFFIX, value_key
+from counter.store.operation import Command, Failure
 from counter.store.types import UnavailableError
 
 BATCH = 500
@@ -43,12 +44,15 @@ class MoveError(Exception):
     """The copy cannot be made, or is not equal; the text says which key or node."""
 
 
+type Value = str | frozenset[str] | dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key: its text or its members, and the time that it has left in milliseconds (None: it stays)."""
+    """One key: its text, members or fields, and the time that it has left in milliseconds (None: it stays)."""
 
     key: str
-    value: str | frozenset[str]
+    value: Value
     left: int | None
 
 
@@ -72,8 +76,8 @@ class Target:
         """Write the entries; returns when they are confirmed."""
         self._run([command for entry in entries for command in _writes(entry)])
 
-    def read(self, entries: Sequence[Entry]) -> list[str | frozenset[str] | None]:
-        """Return what the store has in the place of each entry."""
+    def read(self, entries: Sequence[Entry]) -> list[Value | None]:
+        """Return what the store has in the place of each entry that stays."""
         names = ["GET" if isinstance(entry.value, str) else "SMEMBERS" for entry in entries]
         replies = self._run([(name, entry.key) for name, entry in zip(names, entries, strict=True)])
         return [frozenset(reply) if isinstance(reply, list) else reply for reply in replies]
@@ -102,7 +106,7 @@ class Target:
 def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> Moved:
     """Copy everything, then read both sides again and compare; raises MoveError."""
     keys = 0
-    held: dict[str, str | frozenset[str]] = {}
+    held: dict[str, Value] = {}
     for source in sources:
         for entries in _read(source):
             stay = [entry for entry in entries if entry.left is None]
@@ -136,7 +140,7 @@ def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
 
 
 def _read(source: Redis) -> Iterator[list[Entry]]:
-    """Yield all that a node holds, but for what expires meanwhile and the probe of readiness."""
+    """Yield all that a node holds, except what expires meanwhile, and what was written as a probe."""
     for keys in batched(source.scan_iter(count=BATCH), BATCH):
         facts = source.pipeline(transaction=False)
         for key in keys:
@@ -144,20 +148,37 @@ def _read(source: Redis) -> Iterator[list[Entry]]:
             facts.pttl(key)
         answers = facts.execute()
         kinds = dict(zip(keys, answers[::2], strict=True))
-        if strange := [f"{key} is a {kind}" for key, kind in kinds.items() if kind not in ("string", "set", "none")]:
+        left_of = dict(zip(keys, answers[1::2], strict=True))
+        known = {"string", "set", "none"}
+        if strange := [
+            f"{key} is a {kind}"
+            for key, kind in kinds.items()
+            if kind not in known and not (kind == "hash" and left_of[key] >= 0)  # the ids of a hash expire
+        ]:
             raise MoveError(f"no counter has such keys: {_some(strange)}")
         values = source.pipeline(transaction=False)
         for key in keys:
-            values.smembers(key) if kinds[key] == "set" else values.get(key)
+            match kinds[key]:
+                case "set":
+                    values.smembers(key)
+                case "hash":
+                    values.hgetall(key)
+                case _:
+                    values.get(key)
         yield [
-            Entry(key, value if isinstance(value, str) else frozenset(value), None if left == -1 else left)
+            Entry(key, frozenset(value) if isinstance(value, set) else value, None if left == -1 else left)
             for key, left, value in zip(keys, answers[1::2], values.execute(), strict=True)
-            if value and (left == -1 or left > 0) and key != PROBE_KEY
+            if value and (left == -1 or left > 0) and key != PROBE_KEY and not key.endswith(PROOF_SUFFIX)
         ]
 
 
 def _writes(entry: Entry) -> Iterator[Command]:
-    if isinstance(entry.value, frozenset):
+    if isinstance(entry.value, dict):
+        for fields in batched(entry.value.items(), BATCH):
+            yield ("HSET", entry.key, *(text for field in fields for text in field))
+        if entry.left is not None:
+            yield ("PEXPIRE", entry.key, entry.left)
+    elif isinstance(entry.value, frozenset):
         for members in batched(sorted(entry.value), BATCH):
             yield ("SADD", entry.key, *members)
         if entry.left is not None:

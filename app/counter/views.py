@@ -51,6 +51,7 @@ def describe() -> Response:
         required_acks=config.required_acks,
         promise=store.promise,
         warning=store.warning,
+        window_seconds=config.key_seconds,
         replica=config.replica,
         nodes=[node_document(node) for node in found.nodes],
         counters=found.counters,
@@ -178,6 +179,8 @@ def node_document(node: NodeState) -> dict[str, Any]:
         document["error"] = node.error
     if node.counters is not None:
         document["counters"] = node.counters
+    if node.memory is not None:
+        document["memory"] = {"used": node.memory[0], "limit": node.memory[1]}
     if node.slots is not None:
         document["slots"] = node.slots
     return document

@@ -16,7 +16,7 @@ from topologies import PASSWORD, Cluster
 
 from counter.config import Config
 from counter.store import open_store
-from counter.store.types import IndeterminateError, ReusedKeyError, StoreError, UnavailableError
+from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
 
@@ -36,13 +36,19 @@ def config(cluster: Cluster, tmp_path: Path) -> Config:
     return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
 
 
+def listed(store: Store, names: list[str]) -> Description | None:
+    """Describe the store once all names are listed, which happens after they were counted."""
+    found = store.describe()
+    return found if set(names) <= set(found.counters or {}) else None
+
+
 def test_counters_spread_over_the_primaries_and_are_all_described(config: Config) -> None:
     store = open_store(config)
     nodes = {store.increment(name).node for name in NAMES}
     assert len(nodes) == 3
     assert all(store.increment(name).value == 2 for name in NAMES)
     assert all(store.read(name).value == 2 for name in NAMES)
-    description = store.describe()
+    description = wait_until("all to be listed", lambda: listed(store, NAMES))
     assert description.counters == dict.fromkeys(sorted(NAMES), 2)
     assert sorted(node.role for node in description.nodes) == ["primary"] * 3 + ["replica"] * 3
     assert sum(node.slots or 0 for node in description.nodes if node.role == "primary") == 16384
@@ -57,6 +63,7 @@ def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, c
     store = open_store(config)
     for name in NAMES:
         store.increment(name)
+    wait_until("all to be listed", lambda: listed(store, NAMES))
     before, own = connections(), len(cluster.nodes)
     assert store.describe().counters == dict.fromkeys(sorted(NAMES), 1)
     # The names, their values on three primaries, and six nodes that say who they are.
@@ -129,6 +136,19 @@ def test_nothing_is_acknowledged_without_the_replica(cluster: Cluster, config: C
     wait_until("readiness", lambda: is_ready(store))
     assert primary.client().get("{c0}:value") == "2"
     assert store.increment("c0", doubt.value.operation_id).value == 2
+
+
+def test_listing_a_counter_does_not_delay_its_increment(cluster: Cluster, config: Config) -> None:
+    store = open_store(config)
+    home = cluster.primary_of("counters")
+    name = next(name for name in NAMES if cluster.primary_of(f"{{{name}}}:value") is not home)
+    store.read(name)  # now the slots are known
+    home.signal(signal.SIGSTOP)
+    try:
+        assert store.increment(name).value == 1
+    finally:
+        home.signal(signal.SIGCONT)
+    wait_until("the counter to be listed", lambda: listed(store, [name]))
 
 
 def test_a_slot_that_moves_takes_the_counter_along(cluster: Cluster, config: Config) -> None:

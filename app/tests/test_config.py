@@ -25,7 +25,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "COUNTER_SENTINEL_NODES": "sentinel-1:26379,sentinel-2",
             "COUNTER_REDIS_PASSWORD_FILE": str(secret),
             "COUNTER_WRITE_CONCERN": "all",
-            "COUNTER_REDIS_REPLICAS": "4",
+            "COUNTER_REPLICAS_PER_PRIMARY": "4",
             "COUNTER_DEADLINE_SECONDS": "2.5",
             "COUNTER_HISTORY_LOG": "true",
         }
@@ -56,6 +56,7 @@ def test_majority_counts_the_primary(replicas: int, acks: int) -> None:
         ("DEADLINE_SECONDS", "soon"),
         ("DRAIN_SECONDS", "-1"),
         ("HISTORY_LOG", "perhaps"),
+        ("KEY_SECONDS", "9"),
         ("REDIS_NODES", "redis:port"),
         ("REDIS_PASSWORD_FILE", "/does/not/exist"),
     ],
@@ -66,6 +67,11 @@ def test_a_wrong_value_is_named_with_rule_and_example(name: str, value: str) -> 
     text = str(refusal.value)
     assert f"COUNTER_{name}={value!r}" in text
     assert "for example COUNTER_" in text
+
+
+def test_a_window_that_leaves_no_time_for_a_repeat_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"COUNTER_KEY_SECONDS='119'.*for example COUNTER_KEY_SECONDS=120"):
+        Config.from_env({"COUNTER_KEY_SECONDS": "119", "COUNTER_DEADLINE_SECONDS": "60"})
 
 
 @pytest.mark.parametrize("topology", ["sentinel", "external"])

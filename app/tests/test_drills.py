@@ -16,7 +16,7 @@ from history.model import load
 from history.recorder import Plan, record
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
-from topologies import SentinelSet, addresses
+from topologies import DURABLE, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault
 
@@ -95,7 +95,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
 def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]) -> None:
     server = Gunicorn(tmp_path, TOPOLOGY="independent", REDIS_NODES=addresses(three_servers))
     with running(server):
-        result = judged(drill(server.up(), lambda: None))
+        result = judged(drill(server.up(), lambda: None, keys=False))
     assert result.verdict is Verdict.FAIL
     assert {1, 3, 4} <= {violation.invariant for violation in result.violations}
 
@@ -104,8 +104,10 @@ def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]
 def test_clients_that_retry_need_keys(
     tmp_path: Path, redis_server: RedisServer, *, keys: bool, verdict: Verdict
 ) -> None:
-    replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
-    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REDIS_REPLICAS="1", HISTORY_LOG="1")
+    replica = RedisServer(
+        tmp_path, *DURABLE, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0"
+    )
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REPLICAS_PER_PRIMARY="1", HISTORY_LOG="1")
 
     def fault() -> None:
         """Kill the application between the execution of increments and their answers."""

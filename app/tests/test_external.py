@@ -65,11 +65,32 @@ def test_the_promise_says_what_was_found(client_of: Build, redis_server: RedisSe
         assert "a failover may lose it" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "warned"),
+    [
+        (("maxmemory-policy", "allkeys-lru"), "evicts keys when it is full (maxmemory-policy allkeys-lru)"),
+        (("appendonly", "no"), "has no append-only file"),
+    ],
+)
+def test_a_setting_that_breaks_the_promise_is_said(
+    client_of: Build, redis_server: RedisServer, setting: tuple[str, str], warned: str
+) -> None:
+    redis_server.client().config_set("maxmemory", "100mb")
+    safe = client_of(TOPOLOGY="external", REDIS_URL=f"redis://{redis_server.address}")
+    wait_until("the probe", lambda: "External" in safe.get("/api/store").json["promise"])
+    assert safe.get("/api/store").json["warning"] is None
+    redis_server.client().config_set(*setting)
+    client = client_of(TOPOLOGY="external", REDIS_URL=f"redis://{redis_server.address}")
+    wait_until("the probe", lambda: client.get("/api/store").json["warning"])
+    for text in (client.get("/").text, client.get("/readyz").text, client.get("/api/store").text):
+        assert warned in text
+
+
 def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     client_of: Build, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "0.6"}
-    client = client_of(**environ, REDIS_REPLICAS=1)
+    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "2"}
+    client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
     assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
     missing = "has 0 replicas, but every increment has to reach 1"
     wait_until("the probe", lambda: missing in (client.get("/api/store").json["warning"] or ""))
@@ -77,7 +98,7 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     with running(replica):
         replica.up()
         wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
-        client = client_of(**environ, REDIS_REPLICAS=1)
+        client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
         assert client.post("/api/counters/a/increment").json["value"] == 2
         wait_until("the probe", lambda: "has reached 1 of its replicas" in client.get("/api/store").json["promise"])
         assert replica.client().get("{a}:value") == "2"

@@ -7,18 +7,21 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from support.processes import RedisServer
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
-from counter.store.operation import Failure, Kind, Operation, settle
+from counter.store.ids import Memory
+from counter.store.kinds import Increment
+from counter.store.operation import Failure, Operation
 from counter.store.standalone import StandaloneRoute
 
 
-def operation(identifier: str = "", seconds: float = 10.0) -> Operation:
-    return Operation(Kind.INCREMENT, "a", identifier, 1000, time.monotonic() + seconds)
+def operation(identifier: str = "", seconds: float = 10.0) -> Increment:
+    return Increment("a", identifier, Memory(1000), time.monotonic() + seconds)
 
 
 class Log:
@@ -37,7 +40,7 @@ class Log:
         self.held = False
         self.passes.release(1000)
 
-    def commit(self, batch: Sequence[Operation], until: float) -> None:
+    def commit(self, batch: Sequence[Any], until: float) -> None:
         del until
         self.active += 1
         assert self.active == 1, "two rounds at once"
@@ -55,7 +58,7 @@ class Log:
 
 def test_everybody_gets_the_own_result_and_rounds_are_shared() -> None:
     log = Log()
-    group = GroupCommit(log.commit, 1000)
+    group = GroupCommit(log.commit)
 
     def one(number: int) -> tuple[str, object]:
         mine = operation(str(number))
@@ -71,7 +74,7 @@ def test_everybody_gets_the_own_result_and_rounds_are_shared() -> None:
 
 def test_nobody_waits_longer_than_the_round_under_way_and_the_next() -> None:
     log = Log()
-    group = GroupCommit(log.commit, 1000)
+    group = GroupCommit(log.commit)
     late: list[int] = []
 
     def one(number: int) -> None:
@@ -88,7 +91,7 @@ def test_nobody_waits_longer_than_the_round_under_way_and_the_next() -> None:
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(1)])
 def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
     log = Log()
-    group = GroupCommit(log.commit, 1000)
+    group = GroupCommit(log.commit)
     log.error = error
     log.held = True
     operations = [operation(str(number), 5) for number in range(8)]
@@ -114,7 +117,7 @@ def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
 
 def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     log = Log()
-    group = GroupCommit(log.commit, 1000)
+    group = GroupCommit(log.commit)
     log.held = True
     leader = threading.Thread(target=group.submit, args=[operation("leader")])
     leader.start()
@@ -133,7 +136,7 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     assert ["queued"] not in log.batches
 
     log = Log()
-    group = GroupCommit(log.commit, 1000)
+    group = GroupCommit(log.commit)
     log.held = True
     leader = threading.Thread(target=group.submit, args=[operation("leader")])
     leader.start()
@@ -170,13 +173,14 @@ def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
             threads[1].join(5)  # whoever waits gives up before the replies are in
         link.commit(batch, until + 5)
 
-    def looked_at(operations: Sequence[Operation], reply: object) -> None:
-        if taken in operations:
-            told.append(taken.failure)  # as whoever gave up finds it while the reply is handed out
-        settle(operations, reply)
+    def looked_at(group: Sequence[Increment], reply: object) -> None:
+        if taken in group:
+            told.append(taken.failure)  # as a caller that gave up finds it while the reply is handed out
+        settle(group, reply)
 
-    monkeypatch.setattr("counter.store.link.settle", looked_at)
-    group = GroupCommit(commit, 1000)
+    settle = Increment.settle
+    monkeypatch.setattr(Increment, "settle", looked_at)
+    group = GroupCommit(commit)
     taken = operation("taken", 1.0)
     threads = [
         threading.Thread(target=group.submit, args=[one]) for one in (operation("first"), taken, operation("next"))
@@ -197,24 +201,3 @@ def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
     group.submit(repeated)
     assert repeated.value == taken.value  # it did count, once
     assert redis_server.client().get("{a}:value") == "3"
-
-
-def test_a_full_queue_refuses_at_once() -> None:
-    log = Log()
-    group = GroupCommit(log.commit, 2)
-    log.held = True
-    threads = [threading.Thread(target=group.submit, args=[operation(str(number))]) for number in range(3)]
-    threads[0].start()
-    log.entered.wait(5)
-    for thread in threads[1:]:
-        thread.start()
-    while len(group._queue) < 2:  # noqa: SLF001
-        time.sleep(0.001)
-    refused = operation("one too many")
-    group.submit(refused)
-    assert refused.failure
-    assert "waiting" in refused.failure.reason
-    log.let_go()
-    for thread in threads:
-        thread.join(5)
-    assert not any("one too many" in batch for batch in log.batches)

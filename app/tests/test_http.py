@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,8 +11,10 @@ import pytest
 from flask.testing import FlaskClient
 from support.ports import free_port
 from support.processes import RedisServer
+from support.waiting import wait_until
 
 from counter import lifecycle
+from counter.shortcut import IncrementShortcut
 
 Build = Callable[..., FlaskClient]
 
@@ -38,7 +42,7 @@ def test_an_increment_answers_with_the_new_value(client: FlaskClient, redis_serv
         }
         assert answer.headers["X-Counter-Replica"] == "3"
     assert redis_server.client().get("{a.b-c_d}:value") == "3"
-    assert redis_server.client().smembers("counters") == {"a.b-c_d"}
+    wait_until("the counter to be listed", lambda: redis_server.client().smembers("counters") == {"a.b-c_d"})
 
 
 def test_a_read_does_not_count(client: FlaskClient) -> None:
@@ -104,7 +108,7 @@ def test_without_redis_every_request_ends_and_only_health_is_green(lonely: Flask
         assert answer.mimetype == "application/problem+json"
         assert answer.json["code"] in {"store-unavailable", "store-indeterminate"}
         assert int(answer.headers["Retry-After"]) >= 1
-    assert len(lonely.post("/api/counters/a/increment").json["operation_id"]) == 32
+    assert lonely.post("/api/counters/a/increment").json["operation_id"]
     page = lonely.get("/")
     assert page.status_code == 503
     assert 'role="alert" id="problem" >' in page.text
@@ -144,12 +148,32 @@ def test_draining_turns_readiness_off_and_goes_on_serving(client: FlaskClient) -
 
 def test_the_store_is_described(client: FlaskClient, redis_server: RedisServer) -> None:
     client.post("/api/counters/a/increment")
+    wait_until("the counter to be listed", lambda: client.get("/api/store").json["counters"])
     store = client.get("/api/store").json
     assert store["topology"] == "standalone"
     assert store["nodes"] == [
-        {"name": redis_server.address, "role": "primary", "reachable": True, "version": store["nodes"][0]["version"]}
+        {
+            "name": redis_server.address,
+            "role": "primary",
+            "reachable": True,
+            "version": store["nodes"][0]["version"],
+            "memory": {"used": store["nodes"][0]["memory"]["used"], "limit": 0},
+        }
     ]
     assert store["counters"] == {"a": 1}
+
+
+def test_the_headroom_is_shown(client: FlaskClient, redis_server: RedisServer) -> None:
+    redis_server.client().config_set("maxmemory", "100mb")
+    client.post("/api/counters/a/increment")
+    store = client.get("/api/store").json
+    memory = store["nodes"][0]["memory"]
+    assert memory["limit"] == 100 * 2**20
+    assert 0 < memory["used"] < memory["limit"]
+    assert store["window_seconds"] == 600
+    text = client.get("/metrics").text
+    for name in ("counter_store_memory_used_bytes", "counter_store_memory_limit_bytes"):
+        assert f'{name}{{node="{redis_server.address}"}}' in text
 
 
 def outcomes(client: FlaskClient, outcome: str) -> float:
@@ -169,12 +193,40 @@ def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(
     client_of: Build, redis_server: RedisServer
 ) -> None:
     for edge, expected in (("proxy", "203.0.113.7"), ("none", "127.0.0.1")):
+        # An increment, which is not logged with the address, does not pay for it.
         client = client_of(REDIS_NODES=redis_server.address, EDGE=edge)
+        assert isinstance(client.application.wsgi_app, IncrementShortcut)
         with client:
             client.get("/healthz", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
             from flask import request
 
             assert request.remote_addr == expected
+
+
+def test_independent_nodes_refuse_a_key_that_they_could_not_keep(
+    client_of: Build, three_servers: list[RedisServer]
+) -> None:
+    client = client_of(TOPOLOGY="independent", REDIS_NODES=",".join(server.address for server in three_servers))
+    refused = client.post("/api/counters/a/increment", headers={"Idempotency-Key": "k"})
+    assert (refused.status_code, refused.json["code"]) == (400, "idempotency-key-unsupported")
+    assert "Leave the header out" in refused.json["detail"]
+    assert not any(server.client().exists("{a}:value") for server in three_servers)
+    assert 'data-keys="no"' in client.get("/").text
+
+
+def test_independent_nodes_repeat_what_is_in_doubt_at_the_same_node(
+    client_of: Build, three_servers: list[RedisServer]
+) -> None:
+    client = client_of(
+        TOPOLOGY="independent", REDIS_NODES=",".join(server.address for server in three_servers), DEADLINE_SECONDS="4"
+    )
+    client.get("/api/counters/a")
+    for server in three_servers:  # each counts what it was sent when the first attempt is over
+        server.signal(signal.SIGSTOP)
+        threading.Timer(1.5, server.signal, [signal.SIGCONT]).start()
+    assert client.post("/api/counters/a/increment").json["value"] == 1
+    wait_until("all to go on", lambda: all(server.client().ping() for server in three_servers))
+    assert sum(int(server.client().get("{a}:value") or 0) for server in three_servers) == 1
 
 
 def test_independent_nodes_diverge_visibly(client_of: Build, three_servers: list[RedisServer]) -> None:
@@ -183,6 +235,7 @@ def test_independent_nodes_diverge_visibly(client_of: Build, three_servers: list
     answers = [client.post("/api/counters/a/increment").json for _ in range(60)]
     assert {answer["source"]["node"] for answer in answers} == addresses
     assert max(answer["value"] for answer in answers) < 60
+    wait_until("the counter to be listed", lambda: "a" in client.get("/api/store").json["nodes"][0]["counters"])
     store = client.get("/api/store").json
     assert store["counters"] is None
     assert sum(node["counters"]["a"] for node in store["nodes"]) == 60

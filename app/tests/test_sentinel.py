@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from topologies import PASSWORD, SentinelSet
 from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.durable import DurableStore
-from counter.store.operation import Kind
+from counter.store.ids import Memory
+from counter.store.kinds import Increment
 from counter.store.sentinel import SentinelRoute
-from counter.store.types import IndeterminateError, ReusedKeyError, Store, UnavailableError
+from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
         for _ in range(2):
             second = DurableStore(SentinelRoute(config), config)
             with pytest.raises(IndeterminateError):
-                second._perform(Kind.INCREMENT, "a", key, 60_000, time.monotonic() + 1.5)  # noqa: SLF001
+                second._perform(partial(Increment, "a", key, Memory(60_000), time.monotonic() + 1.5))  # noqa: SLF001
         with pytest.raises(UnavailableError):
             first.increment("a", key)
         with pytest.raises(UnavailableError):
@@ -198,9 +200,14 @@ def test_with_two_of_three_sentinels_gone_it_still_finds_the_primary(redis_set: 
     redis_set.sentinels[0].kill()
     redis_set.sentinels[1].signal(signal.SIGSTOP)
     assert open_store(config).increment("a").value == 1
-    description = open_store(config).describe()
+    description = wait_until("the counter to be listed", lambda: _listed(config))
     assert description.counters == {"a": 1}
     assert sorted(node.role for node in description.nodes) == ["primary", "replica", "replica"]
+
+
+def _listed(config: Config) -> Description | None:
+    found = open_store(config).describe()
+    return found if found.counters else None
 
 
 def test_with_everything_gone_a_request_ends_in_time_and_everything_may_come_back(

@@ -13,7 +13,7 @@ from support.waiting import wait_until
 PASSWORD = "app-password"  # noqa: S105
 APP_RIGHTS = (
     f"user counter on >{PASSWORD} resetkeys ~{{*}}:* ~key:* ~counters -@all +eval +get +set +incr +incrby "
-    "+pexpire +exists +sadd +smembers +mget +wait +role +info +cluster|slots"
+    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +mget +wait +waitaof +role +info +cluster|slots"
 )
 """What the application's user may do on a data node: all that it does, tested by using nothing else."""
 SENTINEL_RIGHTS = f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name"
@@ -111,7 +111,7 @@ class SentinelSet:
             "TOPOLOGY": "sentinel",
             "REDIS_NODES": addresses(self.nodes),
             "SENTINEL_NODES": addresses(self.sentinels),
-            "REDIS_REPLICAS": "2",
+            "REPLICAS_PER_PRIMARY": "2",
         }
 
 
@@ -179,7 +179,7 @@ class Cluster:
 
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this cluster."""
-        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REDIS_REPLICAS": "1"}
+        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

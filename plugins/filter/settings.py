@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 # What an option of each type must be, in words.
@@ -42,6 +44,12 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
     return lower[found[0]] if found else ""
 
 
+def role_defaults(root: str) -> list[str]:
+    """Return the names of all variables in the defaults of the roles below ``root``."""
+    files = Path(root).glob("roles/*/defaults/main.yml")
+    return sorted({name for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8")) or {}})
+
+
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
     # The validator takes a missing number for text that is no number, and None for an option that was not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
@@ -63,4 +71,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"typed": typed, "mistyped": mistyped, "nearest": nearest}
+        return {"typed": typed, "mistyped": mistyped, "nearest": nearest, "role_defaults": role_defaults}

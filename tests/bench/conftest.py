@@ -16,11 +16,10 @@ from support.recordings import unpack, unpacked
 from support.waiting import wait_until
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     # A busy machine is slow, not wrong.
     hypothesis.settings.register_profile("bench", deadline=None)
     hypothesis.settings.load_profile("bench")
-    config.addinivalue_line("markers", "live: runs real Locust for some seconds (about a minute for all of them)")
 
 
 @pytest.fixture(scope="session")

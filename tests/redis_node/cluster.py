@@ -22,6 +22,7 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 from support.ansible import ROOT
 from support.certificates import Certificates, write
@@ -73,6 +74,17 @@ class Container:
         with self.log.open("ab") as log:
             command = self.stack.command(sys.executable, "-m", "redis_node", "run")
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server stand still meanwhile."""
+        server = int(self.client().info("server")["process_id"])
+        os.kill(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+                os.kill(server, signal.SIGCONT)
 
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
@@ -281,18 +293,28 @@ class Stack:
 
     def count(self, names: Iterable[str]) -> None:
         """Add one to each counter, as the app's user."""
-        for name in names:
-            self.at(f"{{{name}}}:value").client(username="counter", password=APP_PASSWORD).incr(f"{{{name}}}:value")
+        self._for_each(names, "incr")
 
     def counted(self, names: Iterable[str]) -> dict[str, int]:
         """Return the counters."""
-        return {
-            name: int(
-                self.at(f"{{{name}}}:value").client(username="counter", password=APP_PASSWORD).get(f"{{{name}}}:value")
-                or 0
-            )
-            for name in names
-        }
+        return {name: int(value or 0) for name, value in self._for_each(names, "get").items()}
+
+    def _for_each(self, names: Iterable[str], command: str) -> dict[str, Any]:
+        """Send one command for each counter, all those of a node at once; return counter -> reply."""
+        serving: dict[int, str] = {}
+        for first, last, primary, *_ in self.at("any").client().execute_command("CLUSTER", "SLOTS"):
+            serving |= dict.fromkeys(range(first, last + 1), primary[0])
+        at: dict[str, list[str]] = {}
+        for name in names:
+            at.setdefault(serving[key_slot(name.encode())], []).append(name)
+        replies: dict[str, Any] = {}
+        for node, counters in at.items():
+            client = self.nodes[node].client(username="counter", password=APP_PASSWORD)
+            pipeline = client.pipeline(transaction=False)
+            for name in counters:
+                getattr(pipeline, command)(f"{{{name}}}:value")
+            replies |= dict(zip(counters, pipeline.execute(), strict=True))
+        return replies
 
     def kill(self) -> None:
         """End everything."""

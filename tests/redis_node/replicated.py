@@ -150,7 +150,7 @@ class Set:
 
     def primary(self) -> Member:
         """Return the one primary."""
-        (found,) = [node for node in self.nodes if node.client().role()[0] == "master"]
+        (found,) = [node for node in self.nodes if node.listens() and node.client().role()[0] == "master"]
         return found
 
     def rotate(self, internal: str) -> None:
@@ -164,9 +164,9 @@ class Set:
         for member in self.members:
             member.write(logins(internal))
 
-    def increment(self, times: int = 1) -> int:
+    def increment(self, times: int = 1, primary: Member | None = None) -> int:
         """Count as the app does: on the primary, confirmed by one replica at least; return the value."""
-        app = self.primary().client("counter")
+        app = (primary or self.primary()).client("counter")
         for _ in range(times):
             value = int(app.incr("{a}:value"))
             assert app.wait(1, 5000) >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,11 +29,17 @@ from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
 
+from redis_node.ask import Connection
 from redis_node.cluster import behind
 from redis_node.cluster.members import members, parse, partner
+from redis_node.cluster.moving import Move, even, plan, transfer
 from redis_node.settings import Address, Settings
 
 NAMES = [f"c{one}" for one in range(24)]
+MANY = [f"many{one}" for one in range(3000)]
+"""Enough for moves to take a while."""
+STILL_SECONDS = 5.0
+"""Longer than the pair of a node waits before it takes over."""
 AWAY_SECONDS = 5.0
 """About twice what Swarm takes to start a changed node."""
 
@@ -333,6 +340,24 @@ def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
 
 
 @pytest.mark.fault
+def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: Stack) -> None:
+    primary = cluster.at("{c0}:value")
+    emptied = cluster.nodes[partner(primary.name)]
+    emptied.kill()
+    emptied.empty()
+    primary.client().config_set("rdb-key-save-delay", 2_000_000)
+    emptied.start()
+    wait_until("it to copy", lambda: emptied.client().info("replication").get("master_sync_in_progress"))
+    primary.kill()
+    time.sleep(2 * AWAY_SECONDS)
+    assert emptied.client().role()[0] == "slave"
+    primary.start()
+    cluster.settled()
+    expect_all_counted(cluster)
+    assert emptied.client().config_get("cluster-replica-no-failover") == {"cluster-replica-no-failover": "no"}
+
+
+@pytest.mark.fault
 def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
     for one in (1, 4):
         cluster[one].kill()
@@ -345,7 +370,8 @@ def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
     done = cluster.run("redis_node.cluster.shape", "6", node="redis-2")
     assert done.returncode == 1
     assert (
-        "slots of redis-1 are served by nobody" in done.stderr or "slots of redis-4 are served by nobody" in done.stderr
+        "slots of redis-1 are not served by any node" in done.stderr
+        or "slots of redis-4 are not served by any node" in done.stderr
     )
 
 
@@ -379,11 +405,11 @@ def test_what_is_missing_is_said(cluster: Stack) -> None:
     assert cluster.run("redis_node", "role", node="redis-4").stdout == "replica\n"
 
 
-def test_nodes_that_have_changed_places_meanwhile_are_not_in_step(cluster: Stack) -> None:
+def test_nodes_that_have_changed_places_meanwhile_are_not_in_sync(cluster: Stack) -> None:
     settings = Settings.from_env(cluster.environ("redis-1"))
     known = {member.name: member for member in members(settings, Address(cluster[1].address, 6379))}
     one, four = known["redis-1"], known["redis-4"]
-    wait_until("redis-4 to be in step", lambda: not behind(settings, four, one))
+    wait_until("redis-4 to be in sync", lambda: not behind(settings, four, one))
     assert behind(settings, one, four) == "redis-1 does not follow redis-4 yet"
 
 
@@ -434,7 +460,7 @@ def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> Non
 def test_a_pair_keeps_its_slots_where_the_others_have_no_room(cluster: Stack) -> None:
     cluster[3].client().config_set("maxmemory", 1)
     (said,) = cluster.shape(6, "relieve", "redis-4")
-    assert said == "redis-3 has no room for what redis-1 serves: that waits while one of the pair is away"
+    assert said == "redis-3 has no memory for what redis-1 serves: that waits while one node of the pair is away"
     expect_pairs(cluster, 6)
     expect_all_counted(cluster)
 
@@ -473,14 +499,129 @@ def test_it_grows_and_shrinks(cluster: Stack) -> None:
     expect_all_counted(cluster, 2)
 
 
+# -- Moves of slots
+
+
+def test_a_plan_moves_no_more_than_needed() -> None:
+    owned = {"a": list(range(8)), "b": list(range(8, 16)), "c": []}
+    assert plan(owned, even(16, {one: len(slots) for one, slots in owned.items()})) == [
+        Move("a", "c", (0, 1)),
+        Move("b", "c", (8, 9, 10)),
+    ]
+    assert plan(owned, {"a": 1, "c": 0, "b": 15}) == [Move("a", "b", tuple(range(7)))]
+    assert plan(owned, {"b": 16}) == [Move("a", "b", tuple(range(8)))]
+    assert plan(owned, {"a": 8, "b": 8, "c": 0}) == []
+
+
+@pytest.mark.parametrize("counts", [{"a": 5, "b": 0, "c": 11}, {"a": 0, "b": 0, "c": 16384}])
+def test_an_even_spread_differs_by_one_slot_at_most(counts: dict[str, int]) -> None:
+    spread = even(SLOTS, counts)
+    assert sum(spread.values()) == SLOTS
+    assert max(spread.values()) - min(spread.values()) == 1
+    assert spread["c"] == max(spread.values())
+
+
+class Late(Connection):
+    """A target that answers when the source's pause is over, and something was counted there."""
+
+    def ask(self, *command: str | int) -> object:
+        if command[0] == "WAITAOF":
+            self.meanwhile()
+        return super().ask(*command)
+
+    meanwhile: Callable[[], object]
+
+
+def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -> None:
+    source = cluster.at("{c0}:value")
+    target = next(node for node in (cluster[1], cluster[2]) if node is not source)
+    slot = source.client().execute_command("CLUSTER", "KEYSLOT", "{c0}:value")
+    settings = Settings.from_env(cluster.environ("redis-1"))
+    view = {one.name: one for one in members(settings, Address(cluster[1].address, 6379))}
+
+    def count() -> None:
+        source.client().execute_command("CLIENT", "UNPAUSE")
+        cluster.count(["c0"])
+
+    with Connection(settings, view[source.name].address) as here, Late(settings, view[target.name].address) as there:
+        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", view[source.name].id)
+        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", view[target.name].id)
+        there.meanwhile = count
+        assert not transfer(here, there, ["{c0}:value"], replicated=True)
+        assert cluster.counted(["c0"]) == {"c0": 2}
+        there.meanwhile = lambda: None
+        assert transfer(here, there, ["{c0}:value"], replicated=True)
+        assert here.ask("DBSIZE") == len([name for name in NAMES if cluster.at(f"{{{name}}}:value") is source]) - 1
+    assert any("finished moves" in line for line in cluster.shape(6))
+    assert cluster.at("{c0}:value") is target
+    assert cluster.counted(["c0"]) == {"c0": 2}
+
+
+@contextlib.contextmanager
+def growing(stack: Stack) -> Iterator[subprocess.Popen[str]]:
+    """Make the cluster one of eight nodes; yield the process that does so, in the middle of its moves."""
+    stack.count(MANY)
+    stack.start(8)
+    command = stack.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
+    environ = stack.environ("redis-1")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, text=True, stdout=pipe, stderr=pipe, start_new_session=True) as moving:
+        wait_until("slots to move", lambda: stack[1].view().get("redis-7", ("", 0))[1] > 100)
+        try:
+            yield moving
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(moving.pid, signal.SIGKILL)
+    assert stack[2].view()["redis-7"][1] < SLOTS / 4 * 0.98 or not moving.returncode, "all had moved before"
+
+
+def expect_grown(stack: Stack, moving: subprocess.Popen[str]) -> None:
+    """Wait for the same run to end well, with nothing lost."""
+    said, complained = moving.communicate(timeout=150)
+    assert moving.returncode == 0, said + complained
+    stack.settled()  # the first node of each pair is its primary again
+    expect_pairs(stack, 8)
+    assert stack.counted(MANY) == dict.fromkeys(MANY, 1)
+    assert stack.shape(8) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("node", [1, 7])
+def test_a_node_may_stand_still_while_slots_move(cluster: Stack, node: int) -> None:
+    with growing(cluster) as moving:
+        with cluster[node].frozen():
+            time.sleep(STILL_SECONDS)
+        expect_grown(cluster, moving)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("node", [1, 7])
+def test_a_node_may_be_killed_while_slots_move(cluster: Stack, node: int) -> None:
+    with growing(cluster) as moving:
+        cluster[node].kill()
+        time.sleep(STILL_SECONDS)
+        cluster[node].start()
+        expect_grown(cluster, moving)
+
+
+@pytest.mark.fault
+def test_keys_that_the_replica_of_the_target_lacks_are_not_deleted(cluster: Stack) -> None:
+    """The target dies with what its replica has not got yet, and that becomes the primary."""
+    with growing(cluster) as moving:
+        with cluster[8].frozen():
+            time.sleep(2.5)  # longer than the mover waits, and no longer than redis-7 takes writes without it
+            for node in (cluster[8], cluster[7]):  # what is on its way to redis-8 is lost as well
+                node.kill()
+        cluster[8].start()
+        wait_until("redis-8 to take over", lambda: cluster[8].client().role()[0] == "master")
+        cluster[7].start()
+        expect_grown(cluster, moving)
+
+
 @pytest.mark.fault
 def test_an_interrupted_move_of_slots_is_finished(cluster: Stack) -> None:
-    cluster.start(8)
-    command = cluster.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
-    with subprocess.Popen(command, env=cluster.environ("redis-1"), start_new_session=True) as moving:
-        wait_until("slots to move", lambda: cluster[7].view().get("redis-7", ("", 0))[1] > 100)
-        os.killpg(moving.pid, signal.SIGKILL)  # redis-cli too, which does the moving
-    assert cluster[7].view()["redis-7"][1] < SLOTS / 4 * 0.98, "all had moved: nothing was interrupted"
+    with growing(cluster) as moving:
+        os.killpg(moving.pid, signal.SIGKILL)
     cluster.shape(8)
     expect_pairs(cluster, 8)
-    expect_all_counted(cluster)
+    assert cluster.counted(MANY) == dict.fromkeys(MANY, 1)

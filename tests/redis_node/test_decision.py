@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from redis_node.decision import Peer, Situation, Start, Wait, decide
-from redis_node.quorum import View, believed
+from redis_node.quorum import View, agreed_primary
 from redis_node.settings import Address
 
 A, B, C = (Address(f"redis-{number}", 6379) for number in (1, 2, 3))
@@ -49,10 +50,14 @@ CASES: dict[str, tuple[Situation, Address | None]] = {
     "a newer epoch that only one knows yet": (situation(views=named(C, B, B, epochs=(2, 1, 1)), patient=True), None),
     "a newer epoch that two know": (situation(views=named(C, C, B, epochs=(2, 2, 1))), C),
     "the Sentinels may still start": (situation(patient=True, peers={B: PRIMARY, C: None}), None),
-    "no Sentinels, and a primary answers": (situation(peers={B: FULL, C: PRIMARY}), C),
-    "no Sentinels, and two primaries answer": (situation(peers={B: PRIMARY, C: PRIMARY}), None),
     "no Sentinels: follows the last primary": (situation(), B),
+    "no Sentinels: follows the last primary, although another says it is one": (situation(peers={C: PRIMARY}), B),
     "no Sentinels: was the primary": (situation(last_primary=A), A),
+    "no Sentinels: was the primary, although another says it is one": (
+        situation(last_primary=A, peers={B: PRIMARY, C: FULL}),
+        A,
+    ),
+    "no Sentinels, and nothing says what it was": (situation(last_primary=None), A),
     "a new installation begins": (empty(peers={B: EMPTY, C: EMPTY}), A),
     "a new installation waits for all": (empty(peers={B: EMPTY, C: None}), None),
     "a new installation follows the first": (empty(me=B, peers={A: None, C: EMPTY}), A),
@@ -85,7 +90,27 @@ def test_a_node_without_data_becomes_primary_only_where_no_other_has_any() -> No
     assert set(begins) == {(EMPTY, EMPTY)}
 
 
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_a_node_with_data_follows_only_its_last_primary_or_whom_the_sentinels_name(nodes: int) -> None:
+    """Over every combination of what the others are, of whom the Sentinels name, and of what this node was."""
+    everybody = [Address(f"redis-{number}", 6379) for number in range(1, nodes + 1)]
+    sentinels = nodes
+    for peers in itertools.product((None, EMPTY, FULL, PRIMARY), repeat=nodes - 1):
+        for last in everybody[:2]:
+            for named_primary, count in itertools.product(everybody[:3], range(sentinels + 1)):
+                found = decide(
+                    situation(
+                        peers=dict(zip(everybody[1:], peers, strict=True)),
+                        last_primary=last,
+                        views=named(*[named_primary] * count, epochs=[1] * count),
+                        sentinels=sentinels,
+                    )
+                )
+                assert isinstance(found, Start)
+                assert found.primary == (named_primary if count > sentinels // 2 else last)
+
+
 def test_a_majority_is_one_of_all_sentinels_not_of_those_that_answer() -> None:
-    assert believed(named(A, A), 5) is None
-    assert believed(named(A, A, A), 5) == A
-    assert believed([], 3) is None
+    assert agreed_primary(named(A, A), 5) is None
+    assert agreed_primary(named(A, A, A), 5) == A
+    assert agreed_primary([], 3) is None

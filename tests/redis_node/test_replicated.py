@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import Set
+from replicated import Member, Set
 from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
+
+LATE_SECONDS = 8.0
+"""Longer than the Sentinels take to replace a primary."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
-    assert "its volume is empty: waits until they promote a replica" in emptied.said()
+    assert "its volume is empty: it waits until they promote a replica" in emptied.said()
 
 
 @pytest.mark.fault
@@ -123,8 +127,8 @@ def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
     assert running.primary() is primary
 
 
-def is_primary(node: object) -> bool:
-    return bool(node.client().role()[0] == "master")  # type: ignore[attr-defined]
+def is_primary(node: Member) -> bool:
+    return node.listens() and bool(node.client().role()[0] == "master")
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])
@@ -141,6 +145,118 @@ def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
     running.settled()
     assert running.primary() is primary
     assert running.increment() == 4
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("away", [0, 1])
+def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Set, away: int) -> None:
+    """A replica was away while the others counted: nothing shows the Sentinels that it lacks something."""
+    primary = running.primary()
+    [node for node in running.nodes if node is not primary][away].kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    time.sleep(LATE_SECONDS)
+    assert not [node for node in running.nodes if node is not primary and is_primary(node)]
+    primary.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
+    assert running.increment() == 54
+
+
+@pytest.mark.fault
+def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Set) -> None:
+    primary = running.primary()
+    stale, whole = [node for node in running.nodes if node is not primary]
+    stale.kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    wait_until("the replicas", lambda: stale.client().role() and whole.client().role())
+    held = whole.ask("holdings").stdout.splitlines()
+    assert f"{stale.address}: replica of {primary.address}, 1 counters, a=3" in held
+    assert f"{whole.address}: replica of {primary.address}, 1 counters, a=53" in held
+    assert [line for line in held if line.startswith(f"{primary.address}: does not answer")]
+    done = whole.ask("promote")
+    assert done.stdout == f"{whole.address} is the primary\n", done.stderr
+    assert running.value() == 53
+    wait_until("the other to follow", lambda: running.increment() == 54)
+    done = stale.ask("promote")
+    assert done.returncode == 1
+    assert f"{whole.address} is the primary: nothing was changed" in done.stderr
+
+
+@pytest.mark.fault
+def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) -> None:
+    primary = running.primary()
+    for node in running.nodes:
+        node.client().config_set("replica-priority", 0)
+    wait_until("it to be missed", lambda: "may not promote" in running.sentinels[0].ask("settled").stderr)
+    primary.stop()
+    assert "stops without handing over" in primary.said()
+    assert "may promote none of the 2 replicas" in primary.said()
+    primary.start()
+    wait_until("the primary", lambda: is_primary(primary))
+
+
+@pytest.mark.fault
+def test_sentinels_go_on_asking_as_often_as_they_should(running: Set) -> None:
+    """A handover lets one of them ask more often for a moment."""
+
+    def periods() -> set[str]:
+        told = [sentinel.client().execute_command("SENTINEL", "DEBUG") for sentinel in running.sentinels]
+        return {dict(zip(one[::2], one[1::2], strict=True))["INFO-PERIOD"] for one in told}
+
+    wait_until("all to ask every second", lambda: periods() == {"1000"})
+    running.primary().stop()
+    assert periods() == {"1000"}
+    running.sentinels[0].client().execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "50")
+    wait_until("it to ask less often again", lambda: periods() == {"1000"})
+
+
+@pytest.mark.fault
+def test_what_looks_after_a_primary_does_not_end_with_a_failure(fresh: Set) -> None:
+    """For a moment it cannot log in; the primary would refuse writes for ever."""
+    first = fresh.nodes[0]
+    for node in fresh.nodes:
+        node.start()
+    wait_until("two replicas", lambda: first.client().info("replication").get("connected_slaves") == 2)
+    logins = first.logins.read_text()
+    first.logins.write_text("")
+    wait_until("it to fail", lambda: "KeyError" in first.log.read_text())
+    first.logins.write_text(logins)
+    for sentinel in fresh.sentinels:
+        sentinel.start()
+    fresh.settled()
+    assert fresh.increment() == 1
+
+
+@pytest.mark.fault
+def test_a_primary_that_was_replaced_empties_nobody_while_the_sentinels_are_away(running: Set) -> None:
+    """It does not know that it was replaced, and says that it is the primary."""
+    replaced = running.primary()
+    replaced.kill()
+    primary = wait_until("another primary", lambda: next(iter(filter(is_primary, running.nodes[1:])), None))
+    assert primary
+    wait_until("a replica", lambda: primary.client().info("replication")["connected_slaves"] == 1)
+    assert running.increment(50, primary) == 53
+    running.kill()
+    replaced.start()
+    wait_until("it to say so", lambda: is_primary(replaced))
+    for node in running.nodes:
+        if node is not replaced:
+            node.start()
+    wait_until("the others", lambda: [node.client().role() for node in running.nodes])
+    for sentinel in running.sentinels:
+        sentinel.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
 
 
 @pytest.mark.fault

@@ -21,10 +21,7 @@ def project_environment(**more: str) -> dict[str, str]:
     """Return the environment without settings of Ansible's but the project's own."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
-    own = {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_NOCOLOR": "1",
-    }
+    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     return clean | own | more
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 
-def wait_until[T](what: str, probe: Callable[[], T], seconds: float = 60.0) -> T:
-    """Call ``probe`` until it returns something true; a bound, not a measurement."""
+def wait_until[T](what: str, probe: Callable[[], T | None], seconds: float = 60.0) -> T:
+    """Call ``probe`` until it returns something true, and return that; raise AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from counter.config import Address, Config
-from counter.store.operation import COUNTERS, value_key
+from counter.store.keys import COUNTERS, value_key
 from counter.store.types import NodeState
 
 CONNECT_SECONDS = 0.5
@@ -52,14 +52,21 @@ def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[N
         name = str(address)
         try:
             with client(address, options) as node:
-                facts: dict[str, Any] = node.info("server", "replication")
+                facts: dict[str, Any] = node.info("server", "replication", "memory")
         except (RedisError, OSError) as error:
             return NodeState(name, error=str(error) or type(error).__name__)
         role = "primary" if facts["role"] == "master" else "replica"
-        return NodeState(name, role, reachable=True, version=str(facts["redis_version"]))
+        return NodeState(name, role, reachable=True, version=str(facts["redis_version"]), memory=memory_of(facts))
 
     with ThreadPoolExecutor(max(1, len(addresses))) as pool:
         return list(pool.map(ask, addresses))
+
+
+def memory_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the bytes used and allowed from what INFO says; None where it does not say."""
+    if "used_memory" not in facts:
+        return None
+    return int(facts["used_memory"]), int(facts.get("maxmemory", 0))
 
 
 def counter_names(node: Redis) -> set[str]:

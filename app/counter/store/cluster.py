@@ -16,8 +16,9 @@ from redis.exceptions import RedisError
 from counter.config import Address, Config
 from counter.store.client import client, connection_options, counter_names, node_states
 from counter.store.durable import Lane
+from counter.store.keys import COUNTERS, value_key
 from counter.store.link import Link
-from counter.store.operation import COUNTERS, Failure, value_key
+from counter.store.operation import Failure
 from counter.store.replicated import Replicated
 from counter.store.types import Description, UnavailableError
 
@@ -87,8 +88,8 @@ class ClusterRoute(Replicated):
     def _lane(self, address: Address) -> Lane:
         lane = self._lanes.get(address)
         if lane is None:
-            link = Link(lambda _: address, self._options, acks=self._config.required_acks, log=self._config.history_log)
-            lane = self._lanes.setdefault(address, Lane(link, self._config.queue_limit))
+            link = Link(lambda _: address, self._options, acks=self._config.required_acks)
+            lane = self._lanes.setdefault(address, Lane(link))
         return lane
 
     def _nodes(self) -> list[Address]:

@@ -6,18 +6,30 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
+from counter.store.ids import Memory, new_id
+from counter.store.kinds import Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
-from counter.store.operation import COUNTERS, PROBE_KEY, Failure, Kind, Operation, claim_key, value_key
-from counter.store.types import Counted, Description, IndeterminateError, ReusedKeyError, UnavailableError
+from counter.store.operation import Failure, Operation
+from counter.store.transition import FormerClaim, Transition
+from counter.store.types import (
+    Counted,
+    Description,
+    IndeterminateError,
+    ReusedKeyError,
+    UnavailableError,
+    UnsupportedKeyError,
+)
 
 log = logging.getLogger(__name__)
 
-GENERATED_KEY_SECONDS = 60
-"""How long an operation is remembered whose id the client did not choose: well beyond any deadline."""
 PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
 _LISTED_LIMIT = 10_000
@@ -26,10 +38,10 @@ _LISTED_LIMIT = 10_000
 class Lane:
     """The way to one primary: a queue and the link behind it."""
 
-    def __init__(self, link: Link, limit: int) -> None:
-        """Take the link, and how many operations may wait for it."""
+    def __init__(self, link: Link) -> None:
+        """Take the link."""
         self.link = link
-        self.group = GroupCommit(link.commit, limit)
+        self.group = GroupCommit(link.commit)
 
 
 class Route(Protocol):
@@ -42,6 +54,10 @@ class Route(Protocol):
     @property
     def warning(self) -> str | None:
         """See ``Store.warning``."""
+
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
 
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
@@ -60,12 +76,16 @@ class DurableStore:
         """Nothing connects before the first operation."""
         self._route = route
         self._deadline = config.deadline
-        self._key_ttl = int(config.key_seconds * 1000)
-        self._generated_ttl = min(self._key_ttl, GENERATED_KEY_SECONDS * 1000)
+        self._window = config.key_seconds
+        self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
+        self._both = replace(self._memory, both=True)
+        self._transition = Transition(self._perform, self._later)
         # While Redis is in trouble, at most half of the threads wait for it to come back; the other half goes on
         # answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._listed: set[str] = set()
+        self._listing: set[str] = set()
+        self._background: ThreadPoolExecutor | None = None
 
     @property
     def promise(self) -> str:
@@ -77,23 +97,36 @@ class DurableStore:
         """See ``Store.warning``."""
         return self._route.warning
 
+    @property
+    def remembers(self) -> bool:
+        """See ``Store.remembers``."""
+        return self._route.remembers
+
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Count once per key; see ``Store.increment``."""
         deadline = time.monotonic() + self._deadline
-        if key is None:
-            done = self._perform(Kind.INCREMENT, name, _new_id(), self._generated_ttl, deadline)
-        else:
-            owner = self._perform(Kind.CLAIM, name, key, self._key_ttl, deadline).value
-            if owner != name:
-                raise ReusedKeyError(owner)
-            done = self._perform(Kind.INCREMENT, name, key, self._key_ttl, deadline)
+        identifier = new_id() if key is None else key
+        if key is not None and not self.remembers:
+            raise UnsupportedKeyError("the nodes share nothing", key)
+        memory = self._both if self.remembers and self._transition.lasts() else self._memory
+        if key is not None:
+            if memory.both:
+                self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
+            self._claim(partial(Claim, name, key, memory, deadline), name, key)
+        done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
         if name not in self._listed or done.value == 1:
-            self._list(name, deadline)
+            self._list(name)
         return Counted(done.value, done.node)
+
+    def _claim(self, attempt: Callable[[], Operation], name: str, key: str) -> None:
+        owner = self._perform(attempt, key).value
+        if owner != name:
+            raise ReusedKeyError(owner)
 
     def read(self, name: str) -> Counted:
         """Read from the primary; see ``Store.read``."""
-        done = self._perform(Kind.READ, name, "", 0, time.monotonic() + self._deadline)
+        deadline = time.monotonic() + self._deadline
+        done = self._perform(lambda: Read(name, deadline))
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
@@ -102,27 +135,22 @@ class DurableStore:
 
     def ready(self) -> None:
         """Write something that expires; see ``Store.ready``."""
-        probe = Operation(Kind.PROBE, "", "", 0, time.monotonic() + min(PROBE_SECONDS, self._deadline))
-        self._route.lane(PROBE_KEY).group.submit(probe)
+        probe = Probe(time.monotonic() + min(PROBE_SECONDS, self._deadline))
+        self._route.lane(probe.key).group.submit(probe)
         if probe.failure:
             self._route.failed(probe.failure)
             raise UnavailableError(probe.failure.reason)
 
-    def _perform(self, kind: Kind, name: str, identifier: str, ttl: int, deadline: float) -> Operation:
+    def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
-        match kind:
-            case Kind.CLAIM:
-                key = claim_key(identifier)
-            case Kind.LIST:
-                key = COUNTERS
-            case _:
-                key = value_key(name)
         uncertain, patient = False, False
+        lane: Lane | None = None
         try:
             while True:
-                operation = Operation(kind, name, identifier, ttl, deadline)
+                operation = attempt()
                 try:
-                    lane = self._route.lane(key)
+                    if lane is None or self.remembers:
+                        lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
                     if lane.link.troubled and not patient:
                         raise UnavailableError("the store is in trouble and enough requests are waiting for it")
@@ -133,35 +161,42 @@ class DurableStore:
                     return operation
                 failure = operation.failure
                 self._route.failed(failure)
+                if not failure.uncertain:
+                    lane = None  # otherwise the repeat goes to the one node that may know the operation
                 uncertain = uncertain or failure.uncertain
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                if failure.permanent or not patient or time.monotonic() + pause >= deadline:
+                if failure.permanent or not patient or time.monotonic() + pause >= operation.deadline:
                     break
                 time.sleep(pause)
         finally:
             if patient:
                 self._patience.release()
-        if uncertain and kind is Kind.INCREMENT:
-            raise IndeterminateError(failure.reason, identifier, ttl / 1000)
+        if uncertain and isinstance(operation, Increment):
+            raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
 
-    def _list(self, name: str, deadline: float) -> None:
-        """Add the counter to the set of names. The increment is done already: a failure only costs another try."""
+    def _list(self, name: str) -> None:
+        """Add the counter to the set of names, without keeping whoever counted waiting; a failure costs another try."""
+        if name not in self._listing:
+            self._listing.add(name)
+            self._later(partial(self._list_now, name))
+
+    def _list_now(self, name: str) -> None:
+        deadline = time.monotonic() + self._deadline
         try:
-            self._perform(Kind.LIST, name, "", 0, min(deadline, time.monotonic() + PROBE_SECONDS))
+            self._perform(lambda: Listing(name, deadline))
         except UnavailableError as error:
             log.warning("counter not listed", extra={"counter": name, "reason": str(error)})
-            return
-        if len(self._listed) >= _LISTED_LIMIT:
-            self._listed.clear()
-        self._listed.add(name)
+        else:
+            if len(self._listed) >= _LISTED_LIMIT:
+                self._listed.clear()
+            self._listed.add(name)
+        finally:
+            self._listing.discard(name)
 
-
-def _new_id() -> str:
-    """Return 32 hexadecimal digits nobody else has.
-
-    Not ``secrets``: a system call gives up the interpreter lock, which costs a busy process more than the rest of this
-    function. ``random`` is seeded by the system at import and again in every forked worker.
-    """
-    return f"{random.getrandbits(128):032x}"
+    def _later(self, function: Callable[[], None]) -> None:
+        """Run a function in the background, after those that came before it."""
+        # The thread is made here, not in __init__: gunicorn forks later.
+        self._background = self._background or ThreadPoolExecutor(1, "background")
+        self._background.submit(function)

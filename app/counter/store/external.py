@@ -10,7 +10,7 @@ from redis import ConnectionPool, Redis, SSLConnection
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import connection_options, counter_names, counter_values
+from counter.store.client import connection_options, counter_names, counter_values, memory_of
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -28,18 +28,24 @@ class Offer:
     tls: bool
     wait: bool
     replicas: int
+    evicts: str
+    """The policy by which it drops keys when it is full; empty: it drops none."""
+    volatile: bool
+    """It writes no append-only file."""
 
 
 class ExternalRoute:
     """Everything goes to the one endpoint of ``COUNTER_REDIS_URL``."""
+
+    remembers = True
 
     def __init__(self, config: Config) -> None:
         """Read the URL; the password file, where given, overrides the URL's password."""
         self._options = _url_options(config)
         self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
         self._acks = config.required_acks
-        link = Link(lambda _: self._address, self._options, acks=self._acks, log=config.history_log)
-        self._lane = Lane(link, limit=config.queue_limit)
+        link = Link(lambda _: self._address, self._options, acks=self._acks, disk=False)
+        self._lane = Lane(link)
         self._offer: Offer | None = None
         self._probe_again = 0.0
 
@@ -59,12 +65,25 @@ class ExternalRoute:
     def warning(self) -> str | None:
         """See ``Store.warning``."""
         offer = self._probe()
-        if offer and self._acks > offer.replicas:
-            return (
+        if offer is None:
+            return None
+        said = []
+        if self._acks > offer.replicas:
+            said.append(
                 f"The external Redis has {offer.replicas} replicas, but every increment has to reach {self._acks}: "
-                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REDIS_REPLICAS to what it has."
+                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REPLICAS_PER_PRIMARY to what it has."
             )
-        return None
+        if offer.evicts:
+            said.append(
+                f"The external Redis evicts keys when it is full (maxmemory-policy {offer.evicts}): counters are lost, "
+                "and increments counted twice. It needs maxmemory-policy noeviction."
+            )
+        if offer.volatile:
+            said.append(
+                "The external Redis has no append-only file: a restart loses what was acknowledged since its last "
+                "snapshot. It needs appendonly yes, and appendfsync always for the last second."
+            )
+        return " ".join(said) or None
 
     def lane(self, key: str) -> Lane:
         """Return the only lane."""
@@ -83,7 +102,13 @@ class ExternalRoute:
         except (RedisError, OSError) as error:
             return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
         role = "primary" if facts.get("role") == "master" else "replica"
-        state = NodeState(str(self._address), role, reachable=True, version=str(facts.get("redis_version", "")))
+        state = NodeState(
+            str(self._address),
+            role,
+            reachable=True,
+            version=str(facts.get("redis_version", "")),
+            memory=memory_of(facts),
+        )
         return Description((state,), values)
 
     def _client(self) -> Redis:
@@ -105,11 +130,14 @@ class ExternalRoute:
             except (RedisError, OSError):
                 self._probe_again = now + PROBE_AFTER_FAILURE_SECONDS
                 return self._offer
+            policy = facts.get("maxmemory_policy", "noeviction")
             self._offer = Offer(
                 str(facts.get("redis_version", "of unknown version")),
                 bool(self._options.get("ssl")),
                 wait,
                 int(facts.get("connected_slaves", 0)),
+                str(policy) if facts.get("maxmemory") and policy != "noeviction" else "",
+                facts.get("aof_enabled") == 0,
             )
         return self._offer
 

@@ -25,10 +25,9 @@ type Commit = Callable[[Sequence[Operation], float], None]
 class GroupCommit:
     """The queue in front of one connection."""
 
-    def __init__(self, commit: Commit, limit: int) -> None:
-        """Take what commits a batch, and how many operations may wait."""
+    def __init__(self, commit: Commit) -> None:
+        """Take what commits a batch."""
         self._commit = commit
-        self._limit = limit
         self._mutex = threading.Lock()
         self._queue: list[Operation] = []
         self._led = False
@@ -36,9 +35,6 @@ class GroupCommit:
     def submit(self, operation: Operation) -> None:
         """Return when ``operation`` is settled, at its deadline at the latest."""
         with self._mutex:
-            if len(self._queue) >= self._limit:
-                operation.failure = Failure(f"{self._limit} operations are waiting already")
-                return
             self._queue.append(operation)
             lead = not self._led
             self._led = True

@@ -28,6 +28,8 @@ class IndependentRoute:
         "The Redis nodes are independent: they share nothing, values jump back and forth, increments get lost."
     )
 
+    remembers = False
+
     def __init__(self, config: Config) -> None:
         """Take the configured names; one name may have several addresses."""
         self._config = config
@@ -45,8 +47,8 @@ class IndependentRoute:
             raise UnavailableError(f"no Redis node has an address: {names}")
         address = random.choice(addresses)  # noqa: S311  # spreading load, not a secret
         if address not in self._lanes:
-            link = Link(lambda _: address, self._options, acks=0, log=self._config.history_log)
-            self._lanes.setdefault(address, Lane(link, self._config.queue_limit))
+            link = Link(lambda _: address, self._options, acks=0)
+            self._lanes.setdefault(address, Lane(link))
         return self._lanes[address]
 
     def failed(self, failure: Failure) -> None:

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.connection import Connection, SSLConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter import metrics
 from counter.config import Address
-from counter.store.operation import Command, Failure, Operation, commands_for, failure_of, settle
+from counter.store.client import memory_of
+from counter.store.keys import proof_key
+from counter.store.operation import Command, Failure, Operation, failure_of, groups_of
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
 
 
+log = logging.getLogger(__name__)
+
+PROOF_MILLISECONDS = 1000
+LOOK_SECONDS = 10.0
+"""How often a node is asked how full it is."""
+NEARLY_FULL = 0.8
+_REPLIES = (BusyLoadingError, AuthenticationError)
+"""Error replies which redis-py raises as if the connection were broken."""
+
+
 class Link:
     """At most one connection, made when needed, closed on the first doubt. Used by one thread at a time."""
 
-    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int, log: bool = False) -> None:
-        """Take how to find the primary, the connection's options and how many replicas must confirm a round."""
+    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int, disk: bool = True) -> None:
+        """Take how to find the primary, the connection's options and how many replicas must confirm a round.
+
+        ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory.
+        """
         self._locate = locate
         self._options = dict(options)
         self._acks = acks
-        self._log = log
+        self._disk = disk
         self._connection: Any = None
+        self._look_again = 0.0
         self.node = ""
         self.troubled = False
 
@@ -44,6 +62,9 @@ class Link:
             self._round(batch, until)
         except (RedisError, OSError) as error:
             self._give_up(batch, Failure(f"{self.node}: {error}", uncertain=True))
+        except BaseException:
+            self.close()  # the replies that are still to come belong to nobody
+            raise
 
     def run(self, commands: Sequence[Command], until: float) -> list[Any]:
         """Run any commands in one round, confirmed as increments are, and return their replies.
@@ -54,13 +75,13 @@ class Link:
         """
         try:
             self._connect(until)
-            replies, doubt = self._exchange(commands, until)
+            replies, doubt = self._exchange(commands, str(commands[0][1]), until)
             for reply in replies:
-                if isinstance(reply, ResponseError):
+                if isinstance(reply, RedisError):
                     raise reply
             if doubt is not None:
                 raise UnavailableError(doubt.reason)
-        except (RedisError, OSError, UnavailableError):
+        except BaseException:
             self.close()
             raise
         return replies
@@ -78,8 +99,10 @@ class Link:
             operation.failure = failure
 
     def _connect(self, until: float) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._connection.is_connected:
             return
+        # Asked anew: redis-py would connect again to the host of before, which may be no primary any more.
+        self._connection = None
         address = self._locate(until)
         self.node = str(address)
         options = dict(self._options)
@@ -89,58 +112,96 @@ class Link:
         options["socket_timeout"] = min(left, options["socket_timeout"])
         connection = kind(host=address.host, port=address.port, **options)
         connection.connect()  # type: ignore[no-untyped-call]
+        # Asked before anything is written: a node that loads, wants a password or is a replica leaves nothing in doubt.
+        connection.send_command("ROLE")  # type: ignore[no-untyped-call]
+        role = connection.read_response(timeout=max(0.001, until - time.monotonic()))
+        if role[0] != "master":
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError(f"{address} is no primary")
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
         """Settle each operation by its own reply; acknowledge only what enough replicas hold and a primary says."""
-        commands = commands_for(batch, confirmed=self._acks > 0, log=self._log)
-        replies, doubt = self._exchange([command for command, _ in commands], until)
+        groups = groups_of(batch)
+        replies, doubt = self._exchange([type(group[0]).command(group) for group in groups], batch[0].key, until)
         trouble = doubt is not None
-        for (_, operations), reply in zip(commands, replies, strict=True):
+        for group, reply in zip(groups, replies, strict=True):
             failure = doubt
-            if isinstance(reply, ResponseError):
+            if isinstance(reply, RedisError):
                 failure = failure_of(reply)
                 trouble = trouble or not failure.permanent
-            for operation in operations:
+            for operation in group:
                 operation.node = self.node
             if failure is None:
-                settle(operations, reply)
+                type(group[0]).settle(group, reply)
             else:
-                for operation in operations:
+                for operation in group:
                     operation.failure = failure
         self.troubled = trouble
         if trouble:
             self.close()
 
-    def _exchange(self, commands: Sequence[Command], until: float) -> tuple[list[Any], Failure | None]:
-        """Send the commands, WAIT and ROLE in one pipeline; return the replies, and why they are not to be trusted.
+    def _exchange(self, commands: Sequence[Command], key: str, until: float) -> tuple[list[Any], Failure | None]:
+        """Send the commands and what confirms them in one pipeline; return the replies, and why not to trust them.
 
-        Without enough replicas, or from a node that is no primary any more, what was written may vanish.
+        Without enough replicas, or from a node that is no primary any more, what was written may vanish. ``key``: one
+        of those that the commands use.
         """
-        pipeline = list(commands)
+        confirmation: list[Command] = []
         if self._acks:
-            # A fifth of the time is left for the replies: a slow replica shall not cost the connection.
-            pipeline.append(("WAIT", self._acks, max(1, int((until - time.monotonic()) * 800))))
-        pipeline.append(("ROLE",))
-        self._connection.send_packed_command(self._connection.pack_commands(pipeline))
+            # Replicas confirm this connection's last write. So there is one after everything else of the round, which
+            # proves the primary for all of it: reads, and what was counted already, write nothing.
+            confirmation.append(("SET", proof_key(key), 1, "PX", PROOF_MILLISECONDS))
+            # A fifth of the time is left for the replies: a slow replica must not cost the connection.
+            left = int((until - time.monotonic()) * 1000)
+            confirmation.append(("WAIT", self._acks, max(1, left * 6 // 10)))
+            if self._disk:
+                # A replica that has just copied everything confirms before its first append-only file is written; this
+                # leaves it out. Alone it would take a second: a replica tells what it has on disk only when asked
+                # again after it wrote, which WAITAOF does at once when WAIT has made it write.
+                confirmation.append(("WAITAOF", 0, self._acks, max(1, left * 2 // 10)))
+        confirmation.append(("ROLE",))
+        look = time.monotonic() >= self._look_again
+        if look:
+            confirmation.append(("INFO", "memory"))
+        self._connection.send_packed_command(self._connection.pack_commands([*commands, *confirmation]))
         replies = [self._reply(until) for _ in commands]
-        waited = self._reply(until) if self._acks else 0
-        return replies, self._doubt(waited, self._reply(until))
+        told = [self._reply(until) for _ in confirmation]
+        if look:
+            self._note_memory(told.pop())
+        return replies, self._doubt(told)
 
-    def _doubt(self, waited: Any, role: Any) -> Failure | None:
+    def _note_memory(self, reply: Any) -> None:
+        """Show how full the node is; warn while it is nearly full: a full one refuses increments."""
+        self._look_again = time.monotonic() + LOOK_SECONDS
+        if not isinstance(reply, str):
+            return  # somebody else's Redis, which does not say
+        facts = dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
+        used, limit = memory_of(facts) or (0, 0)
+        metrics.MEMORY_USED.labels(self.node).set(used)
+        metrics.MEMORY_LIMIT.labels(self.node).set(limit)
+        if limit and used > NEARLY_FULL * limit:
+            log.warning("Redis is nearly full", extra={"node": self.node, "used": used, "limit": limit})
+
+    def _doubt(self, replies: Sequence[Any]) -> Failure | None:
         """Return why the writes of a round are not to be trusted, if they are not."""
-        for reply in (waited, role):
-            if isinstance(reply, ResponseError):
+        for reply in replies:
+            if isinstance(reply, RedisError):
                 return Failure(f"{self.node}: {reply}", uncertain=True)
+        *confirmed, role = replies
         if role[0] != "master":
             return Failure(f"{self.node} is no primary any more", uncertain=True)
-        if waited < self._acks:
-            return Failure(f"{waited} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
+        if self._acks:
+            have = confirmed[-1][1] if self._disk else confirmed[-1]
+            if have < self._acks:
+                return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
         return None
 
     def _reply(self, until: float) -> Any:
         """Return one reply; an error reply is returned, a broken connection raised."""
         try:
-            return self._connection.read_response(timeout=max(0.001, until - time.monotonic()))
-        except ResponseError as error:
+            return self._connection.read_response(
+                timeout=max(0.001, until - time.monotonic()), disconnect_on_error=False
+            )
+        except (ResponseError, *_REPLIES) as error:
             return error

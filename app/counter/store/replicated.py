@@ -8,6 +8,8 @@ from counter.config import Config, WriteConcern
 class Replicated:
     """Base of the routes to such topologies."""
 
+    remembers = True
+
     def __init__(self, config: Config) -> None:
         """Take what the write concern asks for."""
         self._config = config

@@ -32,8 +32,8 @@ class SentinelRoute(Replicated):
         }
         self._pool: ThreadPoolExecutor | None = None
         self._asked: dict[Address, Future[tuple[int, Address]]] = {}
-        link = Link(self._locate, self._options, acks=config.required_acks, log=config.history_log)
-        self._lane = Lane(link, limit=config.queue_limit)
+        link = Link(self._locate, self._options, acks=config.required_acks)
+        self._lane = Lane(link)
 
     def lane(self, key: str) -> Lane:
         """Return the only lane: it moves with the primary."""

@@ -20,13 +20,14 @@ class StandaloneRoute:
         "it survives a crash of the process or the host, not the loss of the disk."
     )
     warning: str | None = None
+    remembers = True
 
     def __init__(self, config: Config) -> None:
         """Take the first configured node."""
         self._address = config.redis_nodes[0]
         self._options = connection_options(config)
-        link = Link(self._locate, self._options, acks=config.required_acks, log=config.history_log)
-        self._lane = Lane(link, limit=config.queue_limit)
+        link = Link(self._locate, self._options, acks=config.required_acks)
+        self._lane = Lane(link)
 
     def _locate(self, until: float) -> Address:
         del until

@@ -18,7 +18,8 @@ class Counted:
 class NodeState:
     """One Redis node as seen from this replica; ``error`` says why it is not reachable.
 
-    ``slots``: how many of a cluster's slots it serves; None outside a cluster.
+    ``slots``: how many of a cluster's slots it serves; None outside a cluster. ``memory`` in bytes, used and allowed
+    (0: without a limit).
     """
 
     name: str
@@ -28,6 +29,7 @@ class NodeState:
     error: str = ""
     counters: dict[str, int] | None = None
     slots: int | None = None
+    memory: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,17 @@ class IndeterminateError(StoreError):
     """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it in time."""
 
     def __init__(self, reason: str, operation_id: str, seconds: float) -> None:
-        """Take how long after its first attempt the operation is remembered at least."""
+        """Take how long after its first attempt the operation may be repeated."""
         super().__init__(reason, operation_id)
         self.seconds = seconds
 
 
 class ReusedKeyError(StoreError):
     """The client's Idempotency-Key belongs to another counter, which the text names."""
+
+
+class UnsupportedKeyError(StoreError):
+    """The nodes share nothing, so that none knows which keys another has seen."""
 
 
 class Store(Protocol):
@@ -75,6 +81,10 @@ class Store(Protocol):
     def warning(self) -> str | None:
         """A sentence shown with emphasis where the arrangement is not safe."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether an id that was counted is recognised at every node that may be asked; otherwise keys are refused."""
+
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Add one to ``name`` and return the new value once it is as durable as promised.
 
@@ -85,6 +95,7 @@ class Store(Protocol):
             IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key`` within
                 its ``seconds``.
             ReusedKeyError: ``key`` was used for another counter.
+            UnsupportedKeyError: this store takes no keys (see ``remembers``).
 
         """
 

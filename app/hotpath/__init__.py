@@ -1,4 +1,4 @@
 """Benchmark of the hot path: what a durable increment costs against simpler ways.
 
-Run ``python -m bench`` in ``app``.
+Run ``python -m hotpath`` in ``app``.
 """

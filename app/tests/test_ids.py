@@ -1,0 +1,179 @@
+"""How Redis remembers ids: for how long, in how many bytes, and beside replicas of the version before."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from support.processes import RedisServer
+from support.waiting import wait_until
+
+from counter.config import Address, Config
+from counter.store import open_store
+from counter.store.client import connection_options
+from counter.store.durable import DurableStore
+from counter.store.ids import Memory, claim_place, new_id, place_of
+from counter.store.kinds import Claim, Increment
+from counter.store.link import Link
+from counter.store.standalone import StandaloneRoute
+from counter.store.transition import BEGUN_KEY
+from counter.store.types import ReusedKeyError
+
+Build = Callable[..., FlaskClient]
+
+
+def link_to(server: RedisServer) -> Link:
+    return Link(lambda _: Address("127.0.0.1", server.port), connection_options(Config()), acks=0)
+
+
+def counted(link: Link, ids: Iterable[str], lifetime: int = 60_000, name: str = "a") -> list[int]:
+    """Count in one round; return the values."""
+    until = time.monotonic() + 5
+    batch = [Increment(name, identifier, Memory(lifetime), until) for identifier in ids]
+    link.commit(batch, until)
+    assert not [one.failure for one in batch if one.failure]
+    return [one.value for one in batch]
+
+
+def test_each_id_counts_once_in_whatever_rounds_it_comes(redis_server: RedisServer) -> None:
+    link = link_to(redis_server)
+    ours = [new_id() for _ in range(300)]
+    mixed = ["k1", ours[0], "k2", "k1", *ours[1:200], "k2", "k1"]
+    first = dict(zip(mixed, counted(link, mixed), strict=True))
+    assert sorted(first.values()) == list(range(1, 203))
+    again = ["k3", *reversed(mixed), *ours]
+    second = dict(zip(again, counted(link, again), strict=True))
+    assert {identifier: second[identifier] for identifier in first} == first
+    assert redis_server.client().get("{a}:value") == "303"
+
+
+def alike(wanted: int) -> list[str]:
+    """Return keys of clients that share a hash."""
+    return list(
+        itertools.islice(
+            (f"k{n}" for n in itertools.count() if place_of("a", f"k{n}").hash == place_of("a", "k0").hash), wanted
+        )
+    )
+
+
+def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: RedisServer) -> None:
+    link, redis, ids = link_to(redis_server), redis_server.client(), alike(4)
+    place, lifetime = place_of("a", ids[0]), 1000
+    assert counted(link, ids[:1], lifetime) == [1]
+    time.sleep(0.9)
+    assert counted(link, ids[1:2], lifetime) == [2]  # the last to come into this hash
+    time.sleep(0.2)
+    assert counted(link, ids[2:3], lifetime) == [3]
+    assert redis.hkeys(place.before) == [place_of("a", one).field for one in ids[:2]]
+    time.sleep(0.6)
+    assert counted(link, ids[:3], lifetime) == [1, 2, 3]
+    wait_until("the first two to be forgotten", lambda: not redis.exists(place.before), 1)
+    assert counted(link, ids[2:], lifetime) == [3, 4]
+    assert counted(link, ids[:1], lifetime) == [5]
+    mine = new_id()
+    counted(link, [mine], lifetime)
+    assert lifetime - 500 < redis.pttl(place_of("a", mine).hash) <= lifetime
+
+
+def test_a_setting_in_which_a_request_outlives_its_id_cannot_be_made() -> None:
+    config = Config.from_env({"COUNTER_KEY_SECONDS": "120", "COUNTER_DEADLINE_SECONDS": "60"})
+    # Begun in the last moment of the window, ended at the deadline, by a clock that is ahead.
+    assert config.id_lifetime == 120 + 60 + 120
+
+
+def used(redis: Redis) -> int:
+    return sum(redis.memory_usage(key) or 0 for key in redis.scan_iter(count=1000) if key != "{a}:value")
+
+
+@pytest.mark.parametrize(("ours", "most"), [(True, 13), (False, 80)])
+def test_the_bytes_that_an_id_takes(redis_server: RedisServer, *, ours: bool, most: int) -> None:
+    count, link = 20_000, link_to(redis_server)
+    ids = [new_id() if ours else f"{n:032x}" for n in range(count)]
+    until = time.monotonic() + 60
+    for batch in itertools.batched(ids, 200):
+        counted(link, batch, name="visits")
+        if not ours:
+            link.commit([Claim("visits", identifier, Memory(60_000), until) for identifier in batch], until)
+    assert used(redis_server.client()) / count < most
+
+
+# -- The version before: its scripts, as its replicas send them.
+
+OLD_INCREMENT = """
+local value = redis.call('GET', KEYS[2])
+if value then
+  redis.call('PEXPIRE', KEYS[2], ARGV[1])
+else
+  value = redis.call('INCR', KEYS[1])
+  redis.call('SET', KEYS[2], value, 'PX', ARGV[1])
+end
+return tonumber(value)
+"""
+OLD_CLAIM = """
+local owner = redis.call('GET', KEYS[1]) or ARGV[1]
+redis.call('SET', KEYS[1], owner, 'PX', ARGV[2])
+return owner
+"""
+
+
+def old_replica(redis: Redis, name: str, key: str) -> int:
+    """Count as a replica of the version before does."""
+    run: Any = redis.eval
+    if run(OLD_CLAIM, 1, f"key:{key}", name, 600_000) != name:
+        raise ReusedKeyError(name)
+    redis.sadd("counters", name)
+    return int(run(OLD_INCREMENT, 2, f"{{{name}}}:value", f"{{{name}}}:op:{key}", 600_000))
+
+
+def test_beside_replicas_of_the_version_before_each_id_counts_once(redis_server: RedisServer) -> None:
+    redis = redis_server.client()
+    assert old_replica(redis, "a", "k1") == 1
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    assert store.increment("a", "k1").value == 1
+    assert store.increment("a", "k2").value == 2
+    assert old_replica(redis, "a", "k2") == 2
+    for wrong in (lambda: store.increment("b", "k1"), lambda: old_replica(redis, "b", "k2")):
+        with pytest.raises(ReusedKeyError):
+            wrong()
+    # A process that starts later in the hour does the same.
+    later = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    assert old_replica(redis, "a", "k3") == 3
+    assert later.increment("a", "k3").value == 3
+    assert redis.get("{a}:value") == "3"
+
+
+def told(config: Config) -> DurableStore:
+    """Return the store of a process that has been told how the transition stands."""
+    store = DurableStore(StandaloneRoute(config), config)
+    store._transition._ask()  # noqa: SLF001
+    return store
+
+
+def test_after_the_hour_and_where_there_was_no_version_before_its_keys_are_not_written(
+    redis_server: RedisServer,
+) -> None:
+    redis, config = redis_server.client(), Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})
+    assert told(config).increment("a", "k").value == 1
+    assert redis.get(BEGUN_KEY) == "0"
+    assert not redis.keys("key:*") + redis.keys("{a}:op:*")
+    redis.set(BEGUN_KEY, int(time.time()) - 3590)
+    assert told(config).increment("a", "l").value == 2
+    assert redis.exists("key:l", "{a}:op:l") == 2
+    redis.set(BEGUN_KEY, int(time.time()) - 3601)
+    assert told(config).increment("a", "m").value == 3
+    assert not redis.exists("key:m", "{a}:op:m")
+    assert redis.hexists(claim_place("m").hash, claim_place("m").field)
+
+
+def test_a_list_that_a_process_of_this_version_made_begins_no_hour(redis_server: RedisServer) -> None:
+    redis, config = redis_server.client(), Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})
+    for _ in range(3):
+        store = open_store(config)
+        store.increment("a")
+        wait_until("the counter to be listed", lambda: redis.smembers("counters"))
+        assert redis.get(BEGUN_KEY) == "0"
