@@ -62,7 +62,7 @@ def test_a_variant_without_a_result_breaks_the_comparison_off(recorded: Path) ->
     done = compare(recorded, "cluster", "standalone")
     assert done.returncode != 0, done.stdout + done.stderr
     assert "Run the command ./counter bench for cluster with edge proxy" in done.stdout
-    assert "no arm ran to its end" in done.stdout
+    assert "no arm finished" in done.stdout
     assert "Write the comparison" not in done.stdout
     calls = (recorded.parent / "calls").read_text().splitlines()
     # That it is part of a comparison is what makes a FAIL a result there.

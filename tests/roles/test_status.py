@@ -18,7 +18,7 @@ def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     found = results_by_host(PLAYBOOKS / "status.yml", tmp_path / "hosts.yml")
     assert {name: result["msg"] for name, result in found.items()} == {
-        "soon": [f"the certificate of Redis ends on {ends['soon']:%Y-%m-%d}: ./counter deploy makes a new one"],
+        "soon": [f"the certificate of Redis expires on {ends['soon']:%Y-%m-%d}: ./counter deploy renews it"],
         "later": [],
         "plain": [],
         "earlier": [],
