@@ -40,7 +40,6 @@ class Manager:
         look.write_text("[]\n")
         (site / "state/counter").mkdir(parents=True)
         (site / "state/counter/redis_password").write_text("secret")
-        (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
         host = {
             "ansible_connection": "local",
             "docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}},
@@ -122,7 +121,6 @@ def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) 
         {"ansible.builtin.include_role": {"name": "counter", "tasks_from": "present"}},
         {"ansible.builtin.debug": {"msg": "{{ counter_addresses }}"}},
     ]
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}})
     )
