@@ -122,7 +122,7 @@ def test_what_the_file_asks_for_has_converged() -> None:
     ("changes", "failure"),
     [
         ({"image": "counter-app:another"}, "instead of counter-app:another"),
-        ({"deploy": {"replicas": 5}}, "it asks for 2 tasks instead of 5"),
+        ({"deploy": {"replicas": 5}}, "it is specified with 2 tasks instead of 5"),
         ({"configs": ["c"]}, "it uses [] instead of ['s_c-1']"),
         ({"deploy": {"replicas": 2, "labels": {"definition": "1"}}}, "it lacks the labels [('definition', '1')]"),
     ],
