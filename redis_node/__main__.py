@@ -1,4 +1,8 @@
-"""``python3 -m redis_node run | role | settled [SECONDS] | use``; the last reads user -> password as JSON."""
+"""``python3 -m redis_node run | role | settled [SECONDS] | use | holdings | promote``.
+
+``use`` reads user -> password as JSON. ``holdings`` shows what each node holds. ``promote`` makes this node the primary
+if the last one will never return. Both need Sentinels.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +16,36 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, cast
 
+from redis_node import holdings
 from redis_node.ask import NoAnswerError
 from redis_node.server import serve
 from redis_node.settings import Settings
 
 KINDS = {"cluster": "redis_node.cluster", "replicated": "redis_node.replicated", "sentinel": "redis_node.sentinel"}
-"""``NODE_KIND`` -> the module that knows it."""
+"""``NODE_KIND`` -> its module."""
 POLL_SECONDS = 0.5
 
 
 class Kind(Protocol):
-    """What a kind of node has to say; a module of functions."""
+    """What a module for a kind of node provides."""
 
     def command(self, settings: Settings) -> Sequence[str]:
-        """Decide how the server starts, and return its command. Waits as long as that is not certain."""
+        """Decide how the server starts and return its command. Waits until the decision is certain."""
 
     def after_start(self, settings: Settings) -> None:
-        """Look after the server that was started; runs beside it, and may end or not."""
+        """Watch the running server, in a thread of its own; may run until the process ends."""
 
     def before_stop(self, settings: Settings) -> None:
-        """Do what makes it harmless that this node stops; bounded in time, and never fails."""
+        """Prepare the others for the stop of this node; takes a limited time and never fails."""
 
     def role(self, settings: Settings) -> str:
         """Return ``primary``, ``replica`` or ``sentinel``; raises NoAnswerError."""
 
     def unsettled(self, settings: Settings) -> str:
-        """Say what keeps the whole set from losing any one node without harm; empty when nothing does."""
+        """Return why the set could not lose any one node without harm; empty if it could."""
 
     def use(self, settings: Settings, passwords: Mapping[str, str]) -> None:
-        """Let the server that runs log in to others with other passwords; raises NoAnswerError."""
+        """Make the running server log in to the others with new passwords; raises NoAnswerError."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,19 +58,28 @@ def main(arguments: Sequence[str]) -> int:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it waits; the server has its own way to stop
             command = kind.command(settings)
             return serve(command, lambda: kind.after_start(settings), lambda: kind.before_stop(settings))
-        case ["role"]:
-            return _said(partial(kind.role, settings))
-        case ["use"]:
-            return _said(partial(kind.use, settings, json.load(sys.stdin)))
         case ["settled", *seconds]:
             return _settled(kind, settings, float(seconds[0]) if seconds else 0.0)
+        case [word] if word in (questions := _questions(kind, settings)):
+            return _said(questions[word])
         case _:
             sys.stderr.write(f"usage: {__doc__}\n")
             return 64
 
 
+def _questions(kind: Kind, settings: Settings) -> dict[str, Callable[[], str | None]]:
+    """Return the commands that give an answer at once, or fail with NoAnswerError."""
+    found: dict[str, Callable[[], str | None]] = {
+        "role": partial(kind.role, settings),
+        "use": lambda: kind.use(settings, json.load(sys.stdin)),
+    }
+    if settings.sentinels:
+        found |= {"holdings": partial(holdings.describe, settings), "promote": partial(holdings.promote, settings)}
+    return found
+
+
 def _said(question: Callable[[], str | None]) -> int:
-    """Print the answer, if there is one to give; otherwise say what went wrong and return 1."""
+    """Print the answer, if there is one. On failure print the reason and return 1."""
     try:
         if answer := question():
             sys.stdout.write(answer + "\n")
@@ -76,7 +90,7 @@ def _said(question: Callable[[], str | None]) -> int:
 
 
 def _settled(kind: Kind, settings: Settings, seconds: float) -> int:
-    """Wait until the set is settled; otherwise say why not and return 1."""
+    """Wait until the set is settled. When the time is over, print the reason and return 1."""
     deadline = time.monotonic() + seconds
     while missing := kind.unsettled(settings):
         if time.monotonic() >= deadline:

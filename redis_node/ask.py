@@ -1,73 +1,125 @@
-"""Questions to Redis nodes and Sentinels, by ``redis-cli``. Each is bounded in time, name lookup included."""
+"""Commands to Redis nodes and Sentinels. Each is bounded in time, name lookup included."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Callable, Iterable
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
+
+import hiredis
 
 from redis_node.settings import Address, Settings
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 USER = "operator"
+_READ_BYTES = 65536
+
+Word = str | int
+"""A part of a command. Text may hold any bytes of Redis, those that are no UTF-8 as surrogates."""
 
 
 class NoAnswerError(Exception):
-    """The node was not reached in time, or answered with an error; the text says which."""
+    """The server did not answer in time, or answered with an error; the text says which."""
 
 
-def ask(settings: Settings, address: Address, *command: str | int) -> Any:
-    """Return the reply as ``redis-cli --json`` gives it: text, number, list or dictionary.
+class Connection:
+    """A connection to one server, logged in as the operator; a context manager."""
+
+    def __init__(self, settings: Settings, address: Address) -> None:
+        """Connect and log in; raises NoAnswerError."""
+        self.address = address
+        self._awaited = 0
+        self._reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+        try:
+            self._socket = _connect(address)
+            try:
+                if settings.ca:
+                    self._socket = _context(settings.ca).wrap_socket(self._socket)
+                self.ask("HELLO", 3, "AUTH", USER, settings.passwords[USER])
+            except BaseException:
+                self._socket.close()
+                raise
+        except OSError as error:
+            raise NoAnswerError(f"{address}: {error.strerror or error}") from None
+
+    def __enter__(self) -> Self:
+        """Return the connection."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def ask(self, *command: Word) -> Any:
+        """Return the reply: text, number, list, dictionary or None; raises NoAnswerError."""
+        (reply,) = self.ask_each([command])
+        if isinstance(reply, NoAnswerError):
+            raise reply
+        return reply
+
+    def ask_each(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
+        """Send all commands at once and return their replies, a NoAnswerError in the place of one that is an error.
+
+        Raises:
+            NoAnswerError: a reply did not come in time; what was done is not known.
+
+        """
+        self.send(commands)
+        return self.receive()
+
+    def send(self, commands: Iterable[Sequence[Word]]) -> None:
+        """Send commands, whose replies ``receive`` returns; raises NoAnswerError."""
+        packed = [hiredis.pack_command(tuple(map(_bytes, command))) for command in commands]  # type: ignore[arg-type]
+        with self._explained():
+            self._socket.settimeout(ANSWER_SECONDS)
+            self._socket.sendall(b"".join(packed))
+        self._awaited += len(packed)
+
+    def receive(self) -> list[Any]:
+        """Return the replies to all that was sent, a NoAnswerError in the place of one that is an error."""
+        awaited, self._awaited = self._awaited, 0
+        with self._explained():
+            return [self._reply() for _ in range(awaited)]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise NoAnswerError(f"{self.address}: no answer within {ANSWER_SECONDS:g} s") from None
+        except (OSError, hiredis.HiredisError) as error:
+            raise NoAnswerError(f"{self.address}: {error}") from None
+
+    def _reply(self) -> Any:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while (reply := self._reader.gets()) is False:  # no command of ours is answered with a RESP3 boolean
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            read = self._socket.recv(_READ_BYTES)
+            if not read:
+                raise ConnectionResetError("closed the connection")
+            self._reader.feed(read)
+        return NoAnswerError(f"{self.address}: {reply}") if isinstance(reply, hiredis.ReplyError) else reply
+
+
+def ask(settings: Settings, address: Address, *command: Word) -> Any:
+    """Return the reply to one command: text, number, list, dictionary or None.
 
     Raises:
         NoAnswerError: no reply in time, or an error as the reply.
 
     """
-    text = ask_text(settings, address, "--json", *map(str, command))
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise NoAnswerError(f"{address}: not an answer: {text.strip()[:80]}") from None
-
-
-def ask_text(settings: Settings, address: Address, *command: str, secret: str | None = None) -> str:
-    """Return a reply that is text for people in any format, as INFO and CLUSTER NODES are; raises NoAnswerError.
-
-    ``secret`` becomes the last argument of the command, without being one of a process, which all of the host may read.
-    """
-    place = ["-h", address.host, "-p", str(address.port), "-t", str(CONNECT_SECONDS)]
-    try:
-        done = subprocess.run(
-            [
-                *settings.redis_cli,
-                *place,
-                "--user",
-                USER,
-                "--no-auth-warning",
-                "-e",
-                *(["-x"] if secret else []),
-                *command,
-            ],
-            input=secret,
-            env=os.environ | {"REDISCLI_AUTH": settings.passwords[USER]},
-            capture_output=True,
-            text=True,
-            timeout=ANSWER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise NoAnswerError(f"{address}: no answer within {ANSWER_SECONDS:g} s") from None
-    if done.returncode:
-        raise NoAnswerError(f"{address}: {(done.stderr or done.stdout).strip() or 'no answer'}")
-    return done.stdout
+    with Connection(settings, address) as connection:
+        return connection.ask(*command)
 
 
 def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -> dict[Address, T | NoAnswerError]:
-    """Put one question to all at once; return each one's answer, or why there is none."""
+    """Ask all addresses at the same time; return each answer, or the error in its place."""
 
     def answer(address: Address) -> T | NoAnswerError:
         try:
@@ -80,7 +132,51 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
         return dict(zip(addresses, pool.map(answer, addresses), strict=True))
 
 
-def info(settings: Settings, address: Address, section: str) -> dict[str, str]:
-    """Return one section of INFO as name -> value."""
-    lines = ask_text(settings, address, "INFO", section).splitlines()
+def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]:
+    """Return sections of INFO as name -> value; raises NoAnswerError."""
+    lines = str(ask(settings, address, "INFO", *sections)).splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _connect(address: Address) -> socket.socket:
+    """Return a connected socket; raises OSError."""
+    error: OSError = TimeoutError(f"its name was not found within {CONNECT_SECONDS:g} s")
+    for host in _lookup(address):
+        try:
+            connected = socket.create_connection((host, address.port), CONNECT_SECONDS)
+        except OSError as refused:
+            error = refused
+        else:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connected
+    raise error
+
+
+def _lookup(address: Address) -> list[str]:
+    """Return the addresses of a name, none when that takes too long; raises OSError. A lookup has no time limit."""
+    found: list[str] | OSError = []
+
+    def look() -> None:
+        nonlocal found
+        try:
+            found = [str(where[0]) for *_, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)]
+        except OSError as error:
+            found = error
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(CONNECT_SECONDS)
+    if isinstance(found, OSError):
+        raise found
+    return found
+
+
+def _context(ca: str) -> ssl.SSLContext:
+    """Return a context that verifies the authority but no name, as Redis does: cluster nodes are reached by address."""
+    context = ssl.create_default_context(cafile=ca)
+    context.check_hostname = False
+    return context
+
+
+def _bytes(word: Word) -> bytes:
+    return str(word).encode("utf-8", "surrogateescape")

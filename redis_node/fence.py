@@ -1,7 +1,7 @@
-"""A primary that starts takes no write until the Sentinels have seen it.
+"""A primary that has just started takes no write until the Sentinels have seen it.
 
-They may be replacing it at that moment: what a replica confirmed to it then would be lost when that replica is told to
-follow the new primary.
+They may be replacing it at that moment. A write that a replica confirmed would then be lost when the replica follows
+the new primary.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from redis_node.ask import NoAnswerError, ask, ask_all
-from redis_node.quorum import PRIMARY_NAME, believed, views
+from redis_node.quorum import PRIMARY_NAME, agreed_primary, views
 from redis_node.settings import Address, Settings
 
 FENCED = "min-replicas-to-write 1000"
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 def open_when_seen(settings: Settings) -> str:
-    """Take writes once a majority of the Sentinels sees this node as the sound primary, or once it is a replica."""
+    """Allow writes once a majority of the Sentinels sees this node as a healthy primary, or once it is a replica."""
     while not (is_replica := _is_replica(settings)) and not _is_seen(settings):
         time.sleep(POLL_SECONDS)
     while True:
@@ -47,5 +47,5 @@ def _is_seen(settings: Settings) -> bool:
     return (
         len(sound) > len(settings.sentinels) // 2
         and not any("failover_in_progress" in found for found in answers)
-        and believed(views(settings), len(settings.sentinels)) == settings.address
+        and agreed_primary(views(settings), len(settings.sentinels)) == settings.address
     )

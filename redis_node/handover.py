@@ -1,4 +1,4 @@
-"""The planned end of a primary: a replica that holds everything takes over, and no write is lost or waits for long."""
+"""The planned end of a primary: a replica that has everything takes over. No write is lost, and none waits for long."""
 
 from __future__ import annotations
 
@@ -6,47 +6,45 @@ import time
 from collections.abc import Callable
 
 from redis_node.ask import NoAnswerError, ask, info
-from redis_node.quorum import PRIMARY_NAME, believed, view, views
+from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 
 PAUSE_SECONDS = 30.0
-"""Longer than this node has to live."""
-IN_STEP_SECONDS = 2.0
+"""Longer than this node will run."""
+SYNC_SECONDS = 2.0
 PROMOTION_SECONDS = 4.0
 POLL_SECONDS = 0.02
 PREPARATION_SECONDS = 0.15
-"""How long it usually takes to pause the writes and to see the replicas in step."""
+"""How long it usually takes until writes are paused and the replicas are in sync."""
 PROMOTION_AT = 0.6
 """How old a Sentinel's INFO of the replicas should be when it is asked for a failover, in seconds.
 
-During a failover it asks them again when its last INFO is one second old, and believes in the promotion only then. The
-promotion itself takes about 0.3 s. So the gap in writes is about half a second at this moment, up to 1.5 s at others.
+During a failover it asks them again when its last INFO is one second old, and sees the promotion only then. The
+promotion itself takes about 0.3 s. So the gap in writes is about half a second at this age, and up to 1.5 s at others.
 """
 YOUNG_SECONDS = 0.15
 ALIGN_SECONDS = 2.0
-INFO_MILLISECONDS = 10_000
-"""How often a Sentinel asks by default."""
 
 
 def hand_over(settings: Settings) -> tuple[Address, float]:
-    """Make a replica the primary in the place of this node; return it, and for how many seconds writes waited.
+    """Make a replica the primary instead of this node; return the replica, and for how many seconds writes waited.
 
-    The node must stop after that, whatever came of it: from the first step on it takes no write.
+    The node must stop afterwards, even if this fails, because it takes no more writes.
 
     Raises:
         NoAnswerError: it could not be done.
 
     """
     me = settings.address
-    if believed(views(settings), len(settings.sentinels)) != me:
+    if agreed_primary(views(settings), len(settings.sentinels)) != me:
         raise NoAnswerError("no majority of the Sentinels names this node")
     sentinel, moment = _moment(settings)
     time.sleep(max(0.0, moment - PREPARATION_SECONDS - time.monotonic()))
-    # A ping that only one replica got would set it apart from the new primary: it would have to copy everything.
+    # A ping that only one replica received would set it apart from the new primary: it would have to copy everything.
     ask(settings, me, "CONFIG", "SET", "repl-ping-replica-period", 3600)
     began = time.monotonic()
     ask(settings, me, "CLIENT", "PAUSE", int(PAUSE_SECONDS * 1000), "WRITE")
-    _until(IN_STEP_SECONDS, lambda: _in_step(settings), "the replicas are not in step")
+    _until(SYNC_SECONDS, lambda: _in_sync(settings), "the replicas are not in sync")
     time.sleep(max(0.0, moment - time.monotonic()))
     ask(settings, sentinel, "SENTINEL", "FAILOVER", PRIMARY_NAME)
     _until(PROMOTION_SECONDS, lambda: _promoted(settings, sentinel), f"{sentinel} promoted no replica")
@@ -61,10 +59,10 @@ def _until(seconds: float, probe: Callable[[], bool], otherwise: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _in_step(settings: Settings) -> bool:
+def _in_sync(settings: Settings) -> bool:
     """Tell whether every replica has all that this primary wrote.
 
-    They are asked themselves: to their primary they say it only once a second while nobody waits for it.
+    This asks the replicas. They report to their primary only once a second unless a client waits for them.
     """
     facts = info(settings, settings.address, "replication")
     replicas = [
@@ -79,7 +77,7 @@ def _in_step(settings: Settings) -> bool:
 
 
 def _held(settings: Settings, replica: dict[str, str]) -> int:
-    """Return the offset up to which a replica has everything, on its disk too; -1 when it is one no more."""
+    """Return the offset up to which a replica has everything on its disk; -1 if it is no replica any more."""
     role = ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")
     return int(role[4]) if role[0] == "slave" else -1
 
@@ -91,16 +89,20 @@ def _promoted(settings: Settings, sentinel: Address) -> bool:
 
 
 def _moment(settings: Settings) -> tuple[Address, float]:
-    """Let one Sentinel ask all replicas now; return it, and the right monotonic time to ask it for a failover."""
+    """Make one Sentinel ask all replicas now; return it, and the best monotonic time to ask it for a failover."""
+    reason = NoAnswerError("there is no Sentinel")
     for sentinel in settings.sentinels:
         try:
             ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
-            asked, oldest = _young(settings, sentinel)
-            ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
-        except NoAnswerError:
-            continue
-        return sentinel, asked + PROMOTION_AT - oldest
-    raise NoAnswerError("no Sentinel answers")
+            try:
+                asked, oldest = _young(settings, sentinel)
+            finally:
+                ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        except NoAnswerError as error:
+            reason = error
+        else:
+            return sentinel, asked + PROMOTION_AT - oldest
+    raise reason
 
 
 def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
@@ -109,6 +111,8 @@ def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
     while True:
         asked = time.monotonic()
         replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
+        if not any(int(replica["slave-priority"]) for replica in replicas):
+            raise NoAnswerError(f"{sentinel} may promote none of the {len(replicas)} replicas that it knows")
         ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
         oldest = max(ages, default=PROMOTION_AT)
         if oldest <= YOUNG_SECONDS or asked > deadline:

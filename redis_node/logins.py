@@ -1,10 +1,10 @@
-"""What a server that holds data logs in to its primary with."""
+"""The login of a data node at its primary."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from redis_node.ask import ask_text
+from redis_node.ask import ask
 from redis_node.settings import Settings
 
 USER = "replication"
@@ -16,5 +16,5 @@ def directives(passwords: Mapping[str, str]) -> list[str]:
 
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Let the server that runs log in with another password from now on; its link stays. Raises NoAnswerError."""
-    ask_text(settings, settings.address, "CONFIG", "SET", "masterauth", secret=passwords[USER])
+    """Make the running server use a new password from now on; its link stays up. Raises NoAnswerError."""
+    ask(settings, settings.address, "CONFIG", "SET", "masterauth", passwords[USER])

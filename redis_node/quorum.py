@@ -1,4 +1,4 @@
-"""What the Sentinels say of the primary, and when it is believed."""
+"""The primary on which the Sentinels agree."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.settings import Address, Settings
 
 PRIMARY_NAME = "counter"
+INFO_MILLISECONDS = 1000
+"""How often a Sentinel asks the nodes for their state, by which it chooses. The default is ten seconds."""
 
 
 class View(NamedTuple):
-    """What one Sentinel believes: ``epoch`` grows with each failover."""
+    """The primary that one Sentinel names; ``epoch`` grows with each failover."""
 
     epoch: int
     primary: Address
@@ -21,7 +23,7 @@ class View(NamedTuple):
 def view(settings: Settings, sentinel: Address) -> View:
     """Ask one Sentinel; raises NoAnswerError.
 
-    The address comes second: in the middle of a failover MASTER shows the new epoch with the old address still.
+    The address is read second: in the middle of a failover MASTER shows the new epoch with the old address.
     """
     epoch = int(ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)["config-epoch"])
     host, port = ask(settings, sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)
@@ -34,7 +36,7 @@ def views(settings: Settings) -> list[View]:
     return [answer for answer in answers if not isinstance(answer, NoAnswerError)]
 
 
-def believed(views: list[View], sentinels: int) -> Address | None:
+def agreed_primary(views: list[View], sentinels: int) -> Address | None:
     """Return the primary that a majority of all Sentinels names with the highest epoch that any of them knows."""
     if not views:
         return None

@@ -1,4 +1,4 @@
-"""A node that holds data, watched by Sentinels."""
+"""A data node that Sentinels watch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis_node import fence
+from redis_node import electable, fence
 from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
@@ -18,7 +18,7 @@ from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part o
 
 POLL_SECONDS = 0.3
 PATIENCE_SECONDS = 10.0
-"""For how long Sentinels may be starting before it counts that no majority of them answers."""
+"""How long the Sentinels may take to start before the node decides without them."""
 
 
 def command(settings: Settings) -> Sequence[str]:
@@ -28,13 +28,14 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Take writes as soon as the Sentinels know this node as the primary."""
+    """Allow writes as soon as the Sentinels see this node as the primary; then watch whether it may be promoted."""
     if last_primary(settings) == settings.address:
         _say(settings, fence.open_when_seen(settings))
+    electable.watch(settings)
 
 
 def before_stop(settings: Settings) -> None:
-    """Hand a primary's role to a replica, and remember to follow it."""
+    """Make a replica the primary, and follow it after the next start."""
     try:
         if role(settings) != "primary":
             return
@@ -52,27 +53,28 @@ def role(settings: Settings) -> str:
 
 
 def configuration(settings: Settings, primary: Address) -> str:
-    """Return what is this node's own. The server rewrites the file when a Sentinel changes its role."""
+    """Return the node's own part of the configuration. Redis rewrites the file when a Sentinel changes the role."""
     lines = [
         f"include {settings.config}",
         *settings.listen,
         f"replica-announce-ip {settings.address.host}",
         f"replica-announce-port {settings.address.port}",
         *directives(settings.passwords),
+        *electable.directives(settings),
     ]
     lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
     return "\n".join(lines) + "\n"
 
 
 def _configure(settings: Settings, primary: Address) -> Path:
-    """Write the configuration with which this node starts next; return its path."""
+    """Write the configuration for the next start; return its path."""
     path = settings.data / "redis.conf"
     path.write_text(configuration(settings, primary), encoding="utf-8")
     return path
 
 
 def last_primary(settings: Settings) -> Address | None:
-    """Return whom the configuration on the volume follows, this node itself if it was primary; None on a new volume."""
+    """Return the primary in the configuration on the volume, the node itself if it was one; None on a new volume."""
     try:
         lines = (settings.data / "redis.conf").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -84,7 +86,7 @@ def last_primary(settings: Settings) -> Address | None:
 
 
 def _decided(settings: Settings) -> Address:
-    """Ask until the decision is certain; every new reason is told in one line."""
+    """Ask until the decision is certain; log each new reason to wait."""
     began = time.monotonic()
     last = ""
     while True:

@@ -1,22 +1,24 @@
-"""A Sentinel: its configuration is written anew at each start, around what it has learned."""
+"""A Sentinel. Each start writes its configuration again and keeps what the Sentinel has learned."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all, ask_text
-from redis_node.quorum import PRIMARY_NAME, believed, views
+from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
 
 POLL_SECONDS = 0.3
+PERIOD_SECONDS = 5.0
 REPLICAS_SECONDS = 10.0
 CONNECTED_SECONDS = 20.0
 USER = "sentinel"
 LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
-"""Directives that a Sentinel keeps in its file and that are taken over."""
+"""Directives of its file that a Sentinel has learned."""
 
 
 def command(settings: Settings) -> Sequence[str]:
@@ -32,11 +34,18 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Do nothing."""
+    """Make the Sentinel ask the nodes every second.
+
+    This is repeated, because a handover that is killed leaves another period behind.
+    """
+    while True:
+        with contextlib.suppress(NoAnswerError):
+            ask(settings, settings.address, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+        time.sleep(PERIOD_SECONDS)
 
 
 def before_stop(settings: Settings) -> None:
-    """Do nothing: the others are a majority."""
+    """Do nothing: the other Sentinels are a majority."""
 
 
 def role(settings: Settings) -> str:
@@ -46,13 +55,13 @@ def role(settings: Settings) -> str:
 
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Let the Sentinel that runs log in with another password; raises NoAnswerError.
+    """Make the running Sentinel use a new password; raises NoAnswerError.
 
-    It connects to all anew. Only when it is seen to be connected may the next Sentinel be told: several at once that do
-    not hear the primary would replace it.
+    It reconnects to all servers. Do not change the next Sentinel before this one is connected again: several Sentinels
+    that do not hear the primary would replace it.
     """
-    ask_text(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", secret=passwords[USER])
-    ask_text(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", secret=passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
+    ask(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
     began = time.monotonic()
     while True:
         facts = ask(settings, settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)
@@ -65,9 +74,9 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
 
 
 def configuration(settings: Settings, learned: Sequence[str]) -> str:
-    """Return the shared configuration with this Sentinel's own part, and what it has learned.
+    """Return the shared configuration, this Sentinel's own part, and what it has learned.
 
-    What belongs to the primary follows the line that names it.
+    Directives about the primary must follow the line that names it.
     """
     monitor = [line for line in learned if line.startswith("sentinel monitor ")]
     password = settings.passwords[USER]
@@ -87,10 +96,10 @@ def configuration(settings: Settings, learned: Sequence[str]) -> str:
 
 
 def _primary(settings: Settings) -> Address:
-    """Return the primary that the other Sentinels believe in, or the only node that says it is one."""
+    """Return the primary on which the other Sentinels agree, or the only node that is one."""
     last = ""
     while True:
-        if known := believed(views(settings), len(settings.sentinels)):
+        if known := agreed_primary(views(settings), len(settings.sentinels)):
             return known
         roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
         primaries = [node for node, role in roles.items() if not isinstance(role, NoAnswerError) and role == "master"]
@@ -106,7 +115,7 @@ def _primary(settings: Settings) -> Address:
 
 
 def _await_replicas(settings: Settings, primary: Address) -> None:
-    """Wait a while for the replicas: a Sentinel looks for them when it starts, and only every 10 s after that."""
+    """Wait for the replicas: a Sentinel looks for them when it starts, and after that only from time to time."""
     deadline = time.monotonic() + REPLICAS_SECONDS
     while time.monotonic() < deadline:
         try:

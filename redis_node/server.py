@@ -1,4 +1,4 @@
-"""The server as a child of this process: looked after, prepared for its stop, and ended with this process."""
+"""Runs the server as a child: watches it, prepares its stop, and ends it with this process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 AGAIN_SECONDS = 1.0
@@ -35,14 +36,24 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    # A session of its own, since a terminal's interrupt goes to all processes of one; and killed when this process is.
+    # A session of its own keeps the interrupt of a terminal away. The child is killed when this process dies.
     child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
-    threading.Thread(target=after_start, daemon=True).start()
+    threading.Thread(target=_look_after, args=(after_start,), daemon=True).start()
     return child.wait()
 
 
+def _look_after(work: Callable[[], None]) -> None:
+    """Do the work to its end. If it fails, log the error and begin again, so that the server stays watched."""
+    while True:
+        try:
+            return work()
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever it is
+            traceback.print_exc()
+            time.sleep(AGAIN_SECONDS)
+
+
 def _terminate(child: subprocess.Popen[bytes]) -> None:
-    """Tell the server to stop until it does: one that writes its first append-only file after a copy refuses once."""
+    """Ask the server to stop until it does: while it writes its first file after a copy, Redis refuses once."""
     while child.returncode is None:
         child.terminate()
         time.sleep(AGAIN_SECONDS)

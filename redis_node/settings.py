@@ -1,4 +1,4 @@
-"""What a node is told from outside: once by its environment, and in between by its secrets."""
+"""Settings of a node: its environment, and its secrets, which may change while it runs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Settings:
     """``NODE_*`` of the environment."""
 
     kind: str
-    """The module that knows what this node does (see ``__main__``)."""
+    """Which module runs this node (see ``__main__``)."""
     address: Address
-    """This node, as the others know it."""
+    """The address of this node."""
     nodes: tuple[Address, ...]
     """All nodes that hold data, in the same order everywhere."""
     sentinels: tuple[Address, ...]
@@ -42,9 +42,11 @@ class Settings:
     config: Path
     """The configuration that all nodes of this kind share."""
     ca: str
-    """Certificate of the authority with which all of them speak TLS; empty: they speak it not."""
+    """File of the authority's certificate; empty: no TLS."""
+    write_concern: str
+    """``none``, ``majority`` or ``all``: how many nodes confirm a write."""
     secrets: Path
-    """Directory of what the deployment may change while the node runs: users and logins."""
+    """Directory of users and logins, which the deployment may change while the node runs."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -57,6 +59,7 @@ class Settings:
             data=Path(environ.get("NODE_DATA", "/data")),
             config=Path(environ.get("NODE_CONFIG", "/etc/redis.conf")),
             ca=environ.get("NODE_CA", ""),
+            write_concern=environ.get("NODE_WRITE_CONCERN", "majority"),
             secrets=Path(environ.get("NODE_SECRETS", "/run/secrets")),
         )
 
@@ -66,13 +69,8 @@ class Settings:
         return ["port 0", f"tls-port {self.address.port}"] if self.ca else [f"port {self.address.port}"]
 
     @property
-    def redis_cli(self) -> list[str]:
-        """The command that asks servers, without address and login."""
-        return ["redis-cli", *(["--tls", "--cacert", self.ca] if self.ca else [])]
-
-    @property
     def passwords(self) -> Mapping[str, str]:
-        """User of the nodes' ACL -> password, for the users that nodes log in as. Read anew each time: they change."""
+        """Passwords by user, for the users that nodes log in as. Read each time, because they change."""
         lines = (self.secrets / "logins").read_text(encoding="utf-8").splitlines()
         return dict(line.split() for line in lines if not line.startswith("#"))
 

@@ -10,7 +10,8 @@ from redis_node.settings import Address, Settings
 def unsettled(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
-    One primary, whom every other node follows with all that it held when this began; and every Sentinel knows them all.
+    The set is settled if one node is the primary, every other node has everything that the primary had when this began,
+    and every Sentinel knows all of them and may promote each replica.
     """
     roles = ask_all(settings.nodes, lambda node: list(ask(settings, node, "ROLE")))
     primaries: dict[Address, int] = {}
@@ -40,6 +41,7 @@ def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
             if (named := view(settings, sentinel).primary) != primary:
                 return f"{sentinel} names {named}, but {primary} is the primary"
             facts = ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
+            replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
         except NoAnswerError as error:
             return str(error)
         if facts["flags"] != "master":
@@ -47,4 +49,7 @@ def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
         known = int(facts["num-slaves"]), int(facts["num-other-sentinels"])
         if known != (len(settings.nodes) - 1, len(settings.sentinels) - 1):
             return f"{sentinel} knows {known[0]} replicas and {known[1]} other Sentinels"
+        for replica in replicas:
+            if not int(replica["slave-priority"]):
+                return f"{sentinel} may not promote {replica['name']}, whose log says why"
     return ""

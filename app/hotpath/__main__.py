@@ -20,9 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 APP = Path(__file__).resolve().parents[1]
-sys.path.append(str(APP / "tests"))
+sys.path.append(str(APP.parent / "tests"))
 
-from processes import Gunicorn, Process, RedisServer, free_port, listens, running, wait_until  # noqa: E402
+from support.ports import free_port, listens  # noqa: E402
+from support.processes import Gunicorn, Process, RedisServer, running  # noqa: E402
+from support.waiting import wait_until  # noqa: E402
 
 CONNECTIONS = 64
 THREADS = 32

@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 from flask.testing import FlaskClient
-from processes import Gunicorn, RedisServer, running
+from support.processes import Gunicorn, RedisServer, running
 
 from counter import lifecycle
 from counter.application import create_app

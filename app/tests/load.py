@@ -6,7 +6,8 @@ import random
 import threading
 import time
 
-from processes import RedisServer, wait_until
+from support.processes import RedisServer
+from support.waiting import wait_until
 
 from counter.store.types import IndeterminateError, Store, UnavailableError
 

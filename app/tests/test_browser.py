@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import Gunicorn, RedisServer, running
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from support.processes import Gunicorn, RedisServer, running
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from load import Load, is_ready
-from processes import RedisServer, running, wait_until
+from support.processes import RedisServer, running
+from support.waiting import wait_until
 from topologies import PASSWORD, Cluster
 
 from counter.config import Config

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from drill.containers import Host
 from drill.stack import Stack
-from processes import running
 from redis import Redis
+from support.processes import running
 from topologies import PASSWORD, Cluster, SentinelSet
 
 DOCKER = """#!{python}

@@ -14,7 +14,8 @@ import pytest
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, Repeat, record
-from processes import Gunicorn, RedisServer, running, wait_until
+from support.processes import Gunicorn, RedisServer, running
+from support.waiting import wait_until
 from topologies import DURABLE, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault

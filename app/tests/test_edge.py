@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, FileSystemLoader
-from processes import APP_DIR, Gunicorn, Process, free_port, listens, running, wait_until
+from support.ports import free_port, listens
+from support.processes import APP_DIR, Gunicorn, Process, running
+from support.waiting import wait_until
 
 HAPROXY = "/usr/sbin/haproxy"
 
@@ -23,9 +25,8 @@ def edge(tmp_path: Path, gunicorn: Gunicorn) -> Iterator[int]:
     port = free_port()
     templates = Environment(loader=FileSystemLoader(APP_DIR.parent / "templates"), autoescape=False)  # noqa: S701
     templates.filters["comment"] = lambda text: f"# {text}"
-    config = templates.get_template("haproxy.cfg.j2").render(
-        ansible_managed="test", counter_deadline_seconds=5, counter_max_requests=64, counter_max_replicas=64
-    )
+    desired = {"app_deadline_seconds": 5, "edge_max_requests": 64}
+    config = templates.get_template("haproxy.cfg.j2").render(ansible_managed="test", desired=desired, max_replicas=64)
     for there, here in (
         ("bind :8080", f"bind 127.0.0.1:{port}"),
         ("bind :8404", f"bind 127.0.0.1:{free_port()}"),

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from processes import RedisServer, free_port, running, wait_until
+from support.ports import free_port
+from support.processes import RedisServer, running
+from support.waiting import wait_until
 
 Build = Callable[..., FlaskClient]
 

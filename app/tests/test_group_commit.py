@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from processes import RedisServer
+from support.processes import RedisServer
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit

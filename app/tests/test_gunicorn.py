@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from processes import Gunicorn, RedisServer, running, wait_until
+from support.processes import Gunicorn, RedisServer, running
+from support.waiting import wait_until
 
 
 def get(url: str, seconds: float = 5) -> int:

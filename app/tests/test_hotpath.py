@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processes import APP_DIR
+from support.processes import APP_DIR
 
 
 def test_no_package_of_the_app_has_the_name_of_one_of_the_project() -> None:

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask.testing import FlaskClient
-from processes import RedisServer, free_port, wait_until
+from support.ports import free_port
+from support.processes import RedisServer
+from support.waiting import wait_until
 
 from counter import lifecycle
 from counter.shortcut import IncrementShortcut

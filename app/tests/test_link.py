@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import RedisServer, running, wait_until
+from support.processes import RedisServer, running
+from support.waiting import wait_until
 
 from counter.config import Address, Config
 from counter.store.client import connection_options

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from processes import Process, RedisServer, free_port, running, wait_until
+from support.ports import free_port
+from support.processes import Process, RedisServer, running
+from support.waiting import wait_until
 from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
 
 from counter.config import Config

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from processes import RedisServer, free_port, wait_until
+from support.ports import free_port
+from support.processes import RedisServer
+from support.waiting import wait_until
 
 PASSWORD = "app-password"  # noqa: S105
 APP_RIGHTS = (
@@ -127,7 +129,7 @@ class Cluster:
                 "cluster-enabled yes",
                 "cluster-node-timeout 1000",
                 "cluster-replica-validity-factor 0",
-                port=free_port(below=50000),  # the bus listens 10,000 higher
+                port=free_port(),
             )
             for _ in range(6)
         ]

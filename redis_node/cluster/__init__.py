@@ -1,8 +1,8 @@
 """A node of a Redis Cluster.
 
-The cluster knows a node by an id that its volume keeps; its name stays, its address is another after each start. The
-node announces name and address, and joins the others again (``joining``) where no address that it kept leads to them.
-Two nodes are a pair (``members.partner``): they hold the same slots, whichever of them is the primary at a time.
+The cluster identifies a node by an id on its volume. Its name stays the same, and its address changes with each start.
+The node announces both, and joins the others again (``joining``) if none of the addresses that it remembers is valid.
+Two nodes form a pair (``members.partner``): they hold the same slots, and either of them can be the primary.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_text
-from redis_node.cluster.joining import Joining
+from redis_node.ask import NoAnswerError, ask
+from redis_node.cluster.joining import NO_FAILOVER, Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
-from redis_node.cluster.volume import see_the_volume
+from redis_node.cluster.volume import holds_data, prepare
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
 
@@ -23,8 +23,8 @@ POLL_SECONDS = 0.05
 
 
 def command(settings: Settings) -> Sequence[str]:
-    """See what the volume holds, write the configuration, and return the server's command."""
-    _say(settings, see_the_volume(settings.data))
+    """Prepare the volume, write the configuration, and return the server's command."""
+    _say(settings, prepare(settings.data))
     own = own_address(settings)
     config = settings.data / "redis.conf"
     config.write_text(configuration(settings, own), encoding="utf-8")
@@ -33,7 +33,7 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Find this node's place among the others."""
+    """Find this node's place in the cluster, and watch it."""
     Joining(settings, own_address(settings)).run()
 
 
@@ -41,18 +41,20 @@ def own_address(settings: Settings) -> Address:
     """Return the address that this node's name has in its own container."""
     found = resolve(settings.address.host, settings.address.port)
     if found is None:
-        sys.exit(f"{settings.address.host}: this node's own name leads to no address")
+        sys.exit(f"{settings.address.host}: the name of this node has no address")
     return found
 
 
 def configuration(settings: Settings, own: Address) -> str:
-    """Return what is this node's own."""
+    """Return the node's own part of the configuration."""
     lines = [
         f"include {settings.config}",
         *settings.listen,
         f"cluster-announce-hostname {settings.address.host}",
         f"cluster-announce-ip {own.host}",
         *directives(settings.passwords),
+        # A node without data must not take over before its first copy is whole (``joining``).
+        *([] if holds_data(settings.data) else ["cluster-replica-no-failover yes"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -67,7 +69,7 @@ def before_stop(settings: Settings) -> None:
 
 
 def hand_over(settings: Settings) -> str:
-    """Let the replica take over, which loses no write; return what was done, in one sentence.
+    """Make the replica take over, which loses no write; return what was done in one sentence.
 
     Raises:
         NoAnswerError: it could not be done; writes go on here.
@@ -79,9 +81,9 @@ def hand_over(settings: Settings) -> str:
         return "stops while it serves no slots"
     replica = next((member for member in known if member.primary == me.id and member.alive), None)
     if replica is None:
-        return f"stops without handing over: nobody has a copy of its {me.slots} slots"
+        return f"stops without handing over: no replica has a copy of its {me.slots} slots"
     began = time.monotonic()
-    _until("the replica is not in step", lambda: not behind(settings, replica, me))
+    _until("the replica is not in sync", lambda: not behind(settings, replica, me))
     ask(settings, replica.address, "CLUSTER", "FAILOVER")
     _until(
         f"{replica.name} did not take over",
@@ -98,8 +100,8 @@ def role(settings: Settings) -> str:
 def unsettled(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
-    Every node is reached and calls the cluster's state ok, every replica is in step, and the first node of each pair is
-    its primary.
+    The cluster is settled if every node is reached and reports the state ok, every replica is in sync and may take
+    over, and the first node of each pair is its primary.
     """
     try:
         known = members(settings, own_address(settings))
@@ -120,12 +122,14 @@ def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str
         return f"{pair.name} does not follow {member.name} yet"
     if pair and not primary and first_of_its_pair(pair.name):
         return f"{pair.name} is not the primary of its pair again yet"
+    if primary and "yes" in ask(settings, member.address, "CONFIG", "GET", NO_FAILOVER).values():
+        return f"{member.name} may not take over yet: its copy is not on its disk"
     state = _state(settings, member.address)
     return "" if state == "ok" else f"{member.name} says that the cluster's state is {state}"
 
 
 def behind(settings: Settings, replica: Member, primary: Member) -> str:
-    """Say what a replica lacks that its primary had when this was asked; raises NoAnswerError."""
+    """Return what a replica lacks of what its primary has now; raises NoAnswerError."""
     served, answer = (ask(settings, node.address, "ROLE") for node in (primary, replica))
     # They may have changed places since they were listed.
     if served[0] != "master" or answer[0] != "slave" or answer[3] != "connected":
@@ -139,7 +143,7 @@ def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
 
 
 def _state(settings: Settings, node: Address) -> str:
-    text = ask_text(settings, node, "CLUSTER", "INFO")
+    text = str(ask(settings, node, "CLUSTER", "INFO"))
     return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
 
 

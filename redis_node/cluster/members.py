@@ -1,12 +1,12 @@
-"""The nodes of a Redis Cluster as one of them knows them (CLUSTER NODES), and which two belong together."""
+"""The nodes of a Redis Cluster as one of them sees them (CLUSTER NODES), and which two form a pair."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from redis_node.ask import NoAnswerError, ask, ask_text
+from redis_node.ask import NoAnswerError, ask
 from redis_node.settings import Address, Settings
 
 SLOTS = 16384
@@ -17,7 +17,7 @@ _UNREACHED = frozenset({"fail", "fail?", "noaddr", "handshake"})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One line of CLUSTER NODES. ``primary`` is the id of a replica's primary; ``slots`` counts those it serves."""
+    """One line of CLUSTER NODES; ``primary`` is the id of a replica's primary."""
 
     id: str
     name: str
@@ -25,7 +25,17 @@ class Member:
     flags: frozenset[str]
     primary: str
     connected: bool
-    slots: int
+    served: frozenset[int]
+    """The slots that it serves."""
+    importing: frozenset[int] = frozenset()
+    """Slots of another primary on their way to it. A node reports these and the next only of itself."""
+    migrating: Mapping[int, str] = field(default_factory=dict)
+    """Slots that it serves and that are on their way to another primary -> that one's id."""
+
+    @property
+    def slots(self) -> int:
+        """How many slots it serves."""
+        return len(self.served)
 
     @property
     def mine(self) -> bool:
@@ -44,13 +54,16 @@ class Member:
 
 
 def parse(text: str) -> list[Member]:
-    """Read CLUSTER NODES: ``id ip:port@bus,hostname flags primary ping pong epoch link [slots...]``."""
+    """Read CLUSTER NODES: ``id ip:port@bus,hostname flags primary ping pong epoch link [slots...]``.
+
+    Slots are ``first-last`` or ``slot``; those on their way are ``[slot->-target]`` and ``[slot-<-source]``.
+    """
     found = []
     for line in text.splitlines():
         identifier, where, flags, primary, _, _, _, link, *ranges = line.split()
         place, _, name = where.partition(",")
-        # Slots on their way from or to another node stand in brackets, beside those that are served.
         served = [item.partition("-") for item in ranges if not item.startswith("[")]
+        moving = [item.strip("[]") for item in ranges if item.startswith("[")]
         found.append(
             Member(
                 id=identifier,
@@ -59,21 +72,25 @@ def parse(text: str) -> list[Member]:
                 flags=frozenset(flags.split(",")),
                 primary=primary.strip("-"),
                 connected=link == "connected",
-                slots=sum(int(last or first) - int(first) + 1 for first, _, last in served),
+                served=frozenset(
+                    slot for first, _, last in served for slot in range(int(first), int(last or first) + 1)
+                ),
+                importing=frozenset(int(item.partition("-<-")[0]) for item in moving if "-<-" in item),
+                migrating={int(slot): to for slot, arrow, to in (one.partition("->-") for one in moving) if arrow},
             )
         )
     return found
 
 
 def members(settings: Settings, node: Address) -> list[Member]:
-    """Ask one node whom it knows; raises NoAnswerError."""
-    return parse(ask_text(settings, node, "CLUSTER", "NODES"))
+    """Return the nodes that one node knows; raises NoAnswerError."""
+    return parse(ask(settings, node, "CLUSTER", "NODES"))
 
 
 def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
-    """Have an id forgotten by all that are reached; raises NoAnswerError.
+    """Make all reachable nodes forget an id; raises NoAnswerError.
 
-    They tell each other as well, so that some know of it already.
+    They also inform each other, so that some may have forgotten it already.
     """
     for other in (member for member in by if member.alive and member.id != gone.id):
         try:
@@ -84,21 +101,21 @@ def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
 
 
 def merged(views: Iterable[Iterable[Member]]) -> list[Member]:
-    """Return every node that any view knows, by what is most.
+    """Return every node in any of the views, with the most complete information about it.
 
-    What a node serves and is called it says itself: who never met one that is gone knows only that there was one.
+    Only the node itself reports its name and slots. A node that never met it knows no more than that it exists.
     """
     found: dict[str, Member] = {}
     for member in (member for view in views for member in view):
         known = found.get(member.id, member)
         alive = member if member.alive else known
-        slots, name = max(member.slots, known.slots), known.name or member.name
-        found[member.id] = replace(alive, slots=slots, name=name)
+        served, name = max(member.served, known.served, key=len), known.name or member.name
+        found[member.id] = replace(alive, served=served, name=name)
     return list(found.values())
 
 
 def resolve(name: str, port: int) -> Address | None:
-    """Return where a node is now; None while its name leads nowhere. CLUSTER MEET takes addresses only."""
+    """Return the present address of a node, None if its name has none. CLUSTER MEET takes addresses only."""
     try:
         return Address(socket.gethostbyname(name), port)
     except OSError:
@@ -112,7 +129,7 @@ def number(name: str) -> int:
 
 
 def partner(name: str) -> str:
-    """Return the other node of the pair. Both hold the same slots, one as their primary, the other as its replica.
+    """Return the other node of the pair.
 
     The first three nodes are the smallest cluster, and the next three complete their pairs; then nodes come in twos.
     """

@@ -1,23 +1,22 @@
 """``python3 -m redis_node.cluster.shape COUNT`` in any node's container: makes the cluster one of COUNT nodes.
 
-Creates it, takes nodes in, spreads the slots evenly, lets nodes go. Prints what it changed, a line each, and nothing
-when there was nothing to do. What was interrupted is finished by running it again.
+Creates the cluster, adds nodes, spreads the slots evenly, and removes nodes. Prints one line for each change. Run it
+again to finish what was interrupted.
 
-``... COUNT relieve NAME`` does the same, but leaves the pair of node NAME next to no slots until it is run without
-``relieve``: while one of a pair is away, the counters of the pair have to wait, since each write is to be on two disks.
+``... COUNT relieve NAME`` also moves nearly all slots away from the pair of node NAME, until it is run again without
+``relieve``. While one node of a pair is away, the counters of that pair wait, because each write must be on two disks.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from redis_node.ask import USER, NoAnswerError, ask, ask_text, info
+from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster import behind
+from redis_node.cluster.joining import NO_FAILOVER
 from redis_node.cluster.members import (
     SLOTS,
     Member,
@@ -29,45 +28,49 @@ from redis_node.cluster.members import (
     partner,
     resolve,
 )
+from redis_node.cluster.moving import Move, Mover, even, plan
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
 ORDER_SECONDS = 90.0
-MOVE_SECONDS = 840.0
-KEYS_AT_A_TIME = 1000
-"""How many keys move in one step, during which their source serves nothing else.
-
-A counter has a key for each recent operation, and waits until all of them have moved: few steps are a short wait.
-"""
+STUCK_SECONDS = 60.0
+"""How long no slot may move before this gives up."""
 EVEN = 0.02
-"""Share by which a primary's slots may differ from an even spread; below it redis-cli moves nothing."""
+"""Share by which the slots of a primary may differ from an even spread without a move."""
 KEPT_SLOTS = 1
-"""A primary without any slot has no vote; the others might be too few to replace one that fails meanwhile."""
+"""A primary without slots has no vote, and the others might be too few to replace one that fails meanwhile."""
 PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
 
 
+Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]
+"""Gets the slots of each primary and says how many each is to serve; may sort them, those to go first coming first."""
+
+
 class ShapeError(Exception):
-    """The cluster cannot be made so; the text says why, and what helps."""
+    """The cluster cannot get this shape; the text says why, and what helps."""
 
 
 class Shape:
-    """The way from what there is to nodes 1 to ``count``."""
+    """The way from the present cluster to one of nodes 1 to ``count``."""
 
     def __init__(self, settings: Settings, count: int) -> None:
-        """Take how nodes are asked, and how many there shall be."""
+        """Take the settings and the number of nodes."""
         self._settings, self._count = settings, count
         self._names = [f"redis-{one}" for one in range(1, count + 1)]
         # The other node of a pair is missing in a cluster of three.
         self._firsts = [one for one in self._names if partner(one) not in self._names or first_of_its_pair(one)]
 
     def reach(self, relieved: str = "") -> None:
-        """Do all of it, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
+        """Do everything, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
         self._meet()
+        if self._move():
+            _say("finished moves of slots that were interrupted")
+        self._wait("the nodes to agree on the cluster", AGREE_SECONDS, self._agreed)
         self._forget_the_emptied()
         self._replicate()
-        self._mend()
+        self._hand_out()
         self._wait("the first node of each pair to be its primary", ORDER_SECONDS, self._in_order)
         if relieved:
             self._relieve(relieved)
@@ -75,10 +78,10 @@ class Shape:
             self._balance()
         self._let_go()
         if missing := SLOTS - sum(member.slots for member in self._view()):
-            raise ShapeError(f"{missing} of {SLOTS} slots are served by nobody")
+            raise ShapeError(f"{missing} of {SLOTS} slots are not served by any node")
 
     def _meet(self) -> None:
-        """Make the nodes one cluster. Only where all are empty and none knows another, it is a new one."""
+        """Make the nodes one cluster. It is a new one only if all are empty and none knows another."""
         views = {name: self._view(name) for name in self._names}
         joined = [name for name, view in views.items() if len(view) > 1 or view[0].slots]
         if not joined:
@@ -87,7 +90,6 @@ class Shape:
             for name in strangers:
                 self._introduce(name, joined[0])
             _say(f"{', '.join(strangers)} joined the cluster")
-        self._wait("the nodes to agree on the cluster", AGREE_SECONDS, self._agreed)
 
     def _create(self) -> None:
         """Share the slots among the first node of each pair."""
@@ -96,27 +98,30 @@ class Shape:
                 f"{', '.join(holding)}: holds counters but belongs to no cluster. Nothing was changed. "
                 f"Deploy with the redis_topology that they come from, or remove them: {PURGE}"
             )
-        self._manage("create", *(str(self._place(name)) for name in self._firsts), "--cluster-yes")
-        for name in (name for name in self._names if name not in self._firsts):
+        for place, name in enumerate(self._firsts):
+            first, end = (SLOTS * one // len(self._firsts) for one in (place, place + 1))
+            ask(self._settings, self._place(name), "CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            ask(self._settings, self._place(name), "CLUSTER", "SET-CONFIG-EPOCH", place + 1)
+        for name in self._names[1:]:
             self._introduce(name, self._firsts[0])
         _say(f"created a cluster of {self._count} nodes, {len(self._firsts)} of them primaries")
 
     def _forget_the_emptied(self) -> None:
-        """Remove ids that nobody has any more: those of nodes whose volume was emptied."""
+        """Remove ids that no node has any more: those of nodes whose volume was emptied."""
         for gone in (member for member in merged(map(self._view, self._names)) if not member.alive):
             place = resolve(gone.name, self._settings.address.port) if gone.name else None
             if place is None and gone.name in self._names:
                 raise ShapeError(f"{gone.name} is not reached")
             if gone.slots:
                 raise ShapeError(
-                    f"the {gone.slots} slots of {gone.name or gone.id} are served by nobody: their only copy was on a "
-                    f"volume that is gone or not reached. If it will not return, the way on is to begin anew: {PURGE}"
+                    f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "
+                    f"on a volume that is gone or not reached. If it never returns, begin with an empty one: {PURGE}"
                 )
             forget(self._settings, gone, self._view())
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
 
     def _replicate(self) -> None:
-        """Let the other node of each pair follow the primary, and wait until it is in step."""
+        """Make the other node of each pair follow the primary, and wait until it is in sync."""
         view = self._view()
         for first in self._firsts:
             primary = self._primary(first, view)
@@ -130,11 +135,12 @@ class Shape:
         known = {member.id: member for member in self._view()}
         for replica in (member for member in known.values() if member.replica):
             late = partial(behind, self._settings, replica, known[replica.primary])
-            self._wait(f"{replica.name} to be in step", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
+            self._wait(f"{replica.name} to be in sync", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
 
     def _follow(self, member: Member, primary: Member) -> None:
         """Make a node a replica; it may not have heard of its primary yet."""
         command = ("CLUSTER", "REPLICATE", primary.id)
+        ask(self._settings, member.address, "CONFIG", "SET", NO_FAILOVER, "yes")
         self._wait(
             f"{member.name} to follow {primary.name}",
             AGREE_SECONDS,
@@ -142,35 +148,47 @@ class Shape:
         )
         _say(f"{member.name} follows {primary.name}")
 
-    def _mend(self) -> None:
-        """Finish a move of slots, or a creation, that was interrupted."""
-        try:
-            self._manage("check", str(self._place()))
-        except NoAnswerError:
-            # It asks whether slots that nobody serves may be given away. They may: every node that any knows was asked.
-            self._manage("fix", str(self._place()), answer="yes\n" * SLOTS)
-            _say("finished what had been interrupted: every slot is served by one primary")
+    def _hand_out(self) -> None:
+        """Assign the slots that no node serves; an interrupted creation leaves such slots.
+
+        They belong to no other node, because every known node was asked. A primary that has keys of a slot gets it.
+        """
+        mover = Mover(self._settings, self._view())
+        owned = mover.owned()
+        unserved = set(range(SLOTS)).difference(*owned.values())
+        held = {primary: mover.filled(primary, unserved) for primary in owned} if unserved else {}
+        for slot in sorted(unserved):
+            holding = [primary for primary in owned if slot in held[primary]]
+            if len(holding) > 1:
+                raise ShapeError(f"{len(holding)} primaries have counters of slot {slot}, which none of them serves")
+            owned[holding[0] if holding else min(owned, key=lambda one: len(owned[one]))].append(slot)
+        for member in self._view():
+            if taken := unserved.intersection(owned.get(member.id, ())):
+                ask(self._settings, member.address, "CLUSTER", "ADDSLOTS", *sorted(taken))
+        if unserved:
+            _say("finished what was interrupted: every slot is served by one primary")
             self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
 
     def _balance(self) -> None:
-        """Spread the slots evenly over the primaries that stay; those that leave give theirs away."""
-        view = self._view()
-        stay = [self._primary(first, view) for first in self._firsts]
-        leave = [member for member in view if member.slots and member.id not in {one.id for one in stay}]
-        even = SLOTS / len(stay)
+        """Spread the slots evenly over the primaries that stay."""
+        stay = self._primaries()
+        leave = [member for member in self._view() if member.slots and member.id not in {one.id for one in stay}]
+        share = SLOTS / len(stay)
         # A primary that has just joined refuses keys for some seconds.
         self._wait(
             "the cluster to be ok on each node", AGREE_SECONDS, lambda: all(self._ok(name) for name in self._names)
         )
-        if not leave and all(abs(member.slots - even) <= even * EVEN for member in stay):
+        if not leave and all(abs(member.slots - share) <= share * EVEN for member in stay):
             return
-        seconds = self._rebalance({member.id: 0.0 for member in leave})
+        seconds = self._move(self._evenly)
         _say(f"spread the slots evenly over {len(stay)} primaries in {seconds:.1f} s")
 
+    def _evenly(self, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
+        return even(SLOTS, {one: len(owned[one]) for one in self._pairs(mover).values()})
+
     def _relieve(self, name: str) -> None:
-        """Let the other pairs serve what the pair of a node serves, if their memory has room for it."""
-        view = self._view()
-        primaries = [self._primary(first, view) for first in self._firsts]
+        """Move the slots of a node's pair to the other pairs, if their memory is large enough."""
+        primaries = self._primaries()
         pair = next(one for one in primaries if one.name in (name, partner(name)))
         if pair.slots <= 2 * KEPT_SLOTS:
             return
@@ -178,32 +196,93 @@ class Shape:
         # The others are evened out as well.
         share = sum(self._memory(one)[0] for one in primaries) / len(others)
         if full := [one.name for one in others if share > self._memory(one)[1]]:
-            _say(f"{full[0]} has no room for what {pair.name} serves: that waits while one of the pair is away")
+            _say(f"{full[0]} has no memory for what {pair.name} serves: that waits while one node of the pair is away")
             return
-        # redis-cli rounds down.
-        seconds = self._rebalance({pair.id: (KEPT_SLOTS + 0.5) * len(others) / (SLOTS - KEPT_SLOTS)})
+        seconds = self._move(partial(self._without, name))
         _say(f"moved the slots of {pair.name} to the other primaries in {seconds:.1f} s, but for {KEPT_SLOTS}")
+
+    def _without(self, name: str, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
+        """Return an even spread over the other pairs. Slots with counters move first; the one that stays is empty."""
+        pairs = self._pairs(mover)
+        relieved = pairs.pop(name if name in pairs else partner(name))
+        filled = mover.filled(relieved, owned[relieved])
+        owned[relieved].sort(key=lambda slot: slot not in filled)
+        return {relieved: KEPT_SLOTS} | even(SLOTS - KEPT_SLOTS, {one: len(owned[one]) for one in pairs.values()})
+
+    def _pairs(self, mover: Mover) -> dict[str, str]:
+        """Return the first node of each pair -> the id of the pair's primary; raises NoAnswerError if one has none."""
+        found = {}
+        for first in self._firsts:
+            pair = [one for one in mover.primaries.values() if one.name in (first, partner(first))]
+            if not pair:
+                raise NoAnswerError(f"{first} and {partner(first)} have no primary at the moment")
+            found[first] = self._primary(first, pair).id
+        return found
 
     def _memory(self, member: Member) -> tuple[int, int]:
         """Return the bytes that a node uses, and those that its data may use."""
         facts = info(self._settings, member.address, "memory")
         return int(facts["used_memory"]), int(facts["maxmemory"])
 
-    def _rebalance(self, weights: Mapping[str, float]) -> float:
-        """Spread the slots by weights, which are 1 for primaries that are not named; return the seconds it took."""
-        began = time.monotonic()
-        options = [
-            "--cluster-use-empty-masters",
-            "--cluster-pipeline",
-            str(KEYS_AT_A_TIME),
-            *(["--cluster-weight", *(f"{one}={weight:.7f}" for one, weight in weights.items())] if weights else []),
-        ]
-        self._manage("rebalance", str(self._place()), *options)
-        self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
-        return time.monotonic() - began
+    def _move(self, wanted: Wanted | None = None) -> float:
+        """Finish moves that were broken off, then move slots as ``wanted``; return the seconds, 0 if none moved.
+
+        A step that fails is planned again: a primary may have been replaced.
+        """
+        began = progress = time.monotonic()
+        moved = 0
+        while True:
+            try:
+                for slots in self._steps(wanted):
+                    progress, moved = time.monotonic(), moved + len(slots)
+                break
+            except NoAnswerError as error:
+                if time.monotonic() - progress > STUCK_SECONDS:
+                    raise ShapeError(f"no slot could be moved for {STUCK_SECONDS:g} s: {error}") from error
+                time.sleep(POLL_SECONDS)
+        if moved:
+            self._wait("the nodes to agree on the slots", AGREE_SECONDS, self._agreed)
+        return time.monotonic() - began if moved else 0.0
+
+    def _steps(self, wanted: Wanted | None) -> Iterator[tuple[int, ...]]:
+        """Yield the slots of each step once they have moved; raises NoAnswerError."""
+        mover = Mover(self._settings, self._view())
+        yield from self._join_pairs(mover)
+        for move in mover.unfinished():
+            yield from mover.steps(move)
+        if wanted is None:
+            return
+        owned = mover.owned()
+        if sorted(slot for slots in owned.values() for slot in slots) != list(range(SLOTS)):
+            raise NoAnswerError("not every slot is served by one primary at the moment")
+        counts = wanted(mover, owned)
+        for move in plan(owned, counts):
+            yield from mover.steps(move)
+
+    def _join_pairs(self, mover: Mover) -> Iterator[tuple[int, ...]]:
+        """Repair pairs in which both nodes serve slots; yield the slots that moved.
+
+        This happens when a primary fails before its replica has heard of a slot that has just arrived. The replica
+        takes over the other slots, and the failed node still has this one when it returns.
+        """
+        owned = mover.owned()
+        for first in self._firsts:
+            pair = [one for one in mover.primaries.values() if one.name in (first, partner(first)) and owned[one.id]]
+            if len(pair) < 2:  # noqa: PLR2004
+                continue
+            fewer, more = sorted(pair, key=lambda one: len(owned[one.id]))
+            others = mover.followed - {fewer.id, more.id}
+            if not others:
+                raise NoAnswerError(f"no primary with a replica can take the slots of {fewer.name}")
+            target = min(others, key=lambda one: len(owned[one]))
+            # Both refuse writes, since neither has a replica. Without one, nothing is acknowledged in any case.
+            ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
+            yield from mover.steps(Move(fewer.id, target, tuple(owned[fewer.id])))
+            self._follow(fewer, more)
+            ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 1)
 
     def _let_go(self) -> None:
-        """Take the nodes beyond the count out: replicas first, then primaries that serve nothing any more."""
+        """Remove the nodes beyond the count: replicas first, then primaries, which serve no slots any more."""
         leaving = [member for member in self._view() if number(member.name) > self._count]
         for member in sorted(leaving, key=lambda one: not one.replica):
             if member.slots:
@@ -227,12 +306,17 @@ class Shape:
         return len(seen) == 1 and set(self._names) <= {member.name for member in views[0] if member.alive}
 
     def _ok(self, name: str) -> bool:
-        return "cluster_state:ok" in ask_text(self._settings, self._place(name), "CLUSTER", "INFO")
+        return "cluster_state:ok" in ask(self._settings, self._place(name), "CLUSTER", "INFO")
 
     def _primary(self, first: str, view: Iterable[Member]) -> Member:
         """Return the primary of a pair: the node that serves slots, otherwise the first."""
         pair = [member for member in view if member.name in (first, partner(first)) and member.alive]
         return max(pair, key=lambda member: (member.slots, -number(member.name)))
+
+    def _primaries(self) -> list[Member]:
+        """Return the primary of each pair."""
+        view = self._view()
+        return [self._primary(first, view) for first in self._firsts]
 
     def _introduce(self, name: str, to: str) -> None:
         place = self._place(name)
@@ -244,20 +328,6 @@ class Shape:
 
     def _place(self, name: str = "redis-1") -> Address:
         return self._wait(f"the name {name}", ANSWER_SECONDS, lambda: resolve(name, self._settings.address.port))
-
-    def _manage(self, *words: str, answer: str = "") -> None:
-        """Run ``redis-cli --cluster``; raises NoAnswerError with the end of what it printed."""
-        done = subprocess.run(
-            [*self._settings.redis_cli, "--user", USER, "--no-auth-warning", "--cluster", *words],
-            env=os.environ | {"REDISCLI_AUTH": self._settings.passwords[USER]},
-            input=answer,
-            capture_output=True,
-            text=True,
-            timeout=MOVE_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise NoAnswerError(f"redis-cli --cluster {words[0]}: {(done.stdout + done.stderr)[-2000:].strip()}")
 
     @staticmethod
     def _wait[T](what: str, seconds: float, probe: Callable[[], T | None]) -> T:

@@ -1,4 +1,4 @@
-"""What a cluster node's volume holds, seen before the server uses it."""
+"""The volume of a cluster node before its server starts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from redis_node.cluster.members import Member, parse
 IDENTITY = "nodes.conf"
 
 
-def see_the_volume(data: Path) -> str:
-    """Make the volume safe to start with, and say what it is. Exits where no node of a cluster may use it."""
+def holds_data(data: Path) -> bool:
+    """Tell whether the volume has an append-only file."""
+    return any((data / "appendonlydir").glob("*.manifest"))
+
+
+def prepare(data: Path) -> str:
+    """Make the volume safe to start with, and return what was found.
+
+    Removes the identity of a node whose data is gone. Exits if the data is that of another topology.
+    """
     identity = data / IDENTITY
-    kept = any((data / "appendonlydir").glob("*.manifest"))
+    kept = holds_data(data)
     if not identity.exists():
         if kept:
             sys.exit(
@@ -21,16 +29,16 @@ def see_the_volume(data: Path) -> str:
                 "Deploy with the redis_topology that it comes from, or remove it: "
                 "./counter destroy -e purge=true -e confirm=STACK_NAME"
             )
-        return "its volume is empty: starts as a new node"
+        return "its volume is empty: it starts as a new node"
     me = next((member for member in read(identity) if member.mine), None)
     if kept or me is None or not me.slots:
-        return "starts as the node that it was"
-    # With its id it would go on serving the slots, empty, and its replica would throw the only copy away.
+        return "it starts as the node that it was"
+    # With its id it would serve its slots without data, and its replica would delete the only copy.
     identity.unlink()
-    return f"its data is gone: gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"
+    return f"its data is gone: it gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"
 
 
 def read(identity: Path) -> list[Member]:
-    """Read the file that Redis keeps: CLUSTER NODES, and a line of variables."""
+    """Read the file that Redis writes: CLUSTER NODES, and a line of variables."""
     lines = identity.read_text(encoding="utf-8").splitlines()
     return parse("\n".join(line for line in lines if line and not line.startswith("vars ")))

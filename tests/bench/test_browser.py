@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from bench.report import html
-
-from locations import ROOT
+from support.ansible import ROOT
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium from requirements/dev.txt")
 OPTIONS = (

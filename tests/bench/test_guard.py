@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from bench.guard import FINISHED, VARIABLES
-
-from locations import ROOT
+from support.ansible import ROOT
 
 
 @pytest.fixture

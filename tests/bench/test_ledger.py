@@ -7,9 +7,9 @@ from bench.arm import load_recording
 from bench.ledger import Entry, client_requests, entries
 from hypothesis import given
 from hypothesis import strategies as st
+from support.recordings import RUNS, unpacked
 
-from locations import RECORDED
-
+ARMS = [directory for run in RUNS for directory in sorted(unpacked(run).glob("arms/*"))]
 COUNT = st.integers(0, 10**9)
 
 
@@ -37,7 +37,7 @@ def test_requests_go_to_the_counter_that_they_count_on() -> None:
     assert (visits.counter, visits.gain, visits.state) == ("visits", 1, "exact")
 
 
-@pytest.mark.parametrize("directory", sorted(RECORDED.glob("*/arms/*")), ids=lambda path: f"{path.parent.parent.name}/{path.name}")
+@pytest.mark.parametrize("directory", ARMS, ids=lambda path: f"{path.parent.parent.name}/{path.name}")
 def test_recorder_and_locust_counted_the_same(directory: Path) -> None:
     """Both saw every request, the ramp and the last ones included: otherwise the ledger would compare with a wrong number."""
     recording = load_recording(directory)

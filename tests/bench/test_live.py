@@ -20,9 +20,8 @@ from bench.ledger import client_requests
 from bench.plan import Settings, arms
 from bench.summary import summarise
 from bench.warmup import NotAllAnswered, warm_up
-
-from conftest import free_port
-from locations import ROOT
+from support.ansible import ROOT
+from support.ports import free_port
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,7 @@ from bench.arm import load_recording
 from bench.percentiles import Interval, at, curve_ms, hlog_line, latency_ms, merged, microseconds, new_histogram, per_second, read_hlog
 from hypothesis import given
 from hypothesis import strategies as st
-
-from locations import RECORDED
+from support.recordings import unpacked
 
 VALUES = st.lists(st.integers(1, 60_000_000), min_size=1, max_size=60)
 
@@ -45,7 +44,7 @@ def test_hlog_is_read_as_written(values: list[int], second: int, tag: str) -> No
 
 
 def test_line_cut_by_a_crash_ends_the_reading(tmp_path: Path) -> None:
-    whole = (RECORDED / "busy-machine/arms/S-r4-1/latency.hlog").read_text()
+    whole = (unpacked("busy-machine") / "arms/S-r4-1/latency.hlog").read_text()
     (tmp_path / "whole.hlog").write_text(whole)
     (tmp_path / "cut.hlog").write_text(whole[:-40])
     assert len(list(read_hlog(tmp_path / "cut.hlog"))) == len(list(read_hlog(tmp_path / "whole.hlog"))) - 1
@@ -73,7 +72,7 @@ def test_series_counts_every_request_once(seconds: list[tuple[int, list[int]]]) 
 
 def test_ramp_and_stop_are_outside_the_window() -> None:
     """In the recording: nothing in the window finished before all users ran, or after they began to stop."""
-    recording = load_recording(RECORDED / "busy-machine/arms/S-r4-1")
+    recording = load_recording(unpacked("busy-machine") / "arms/S-r4-1")
     assert recording.first > recording.events["spawned"] + 2
     assert recording.last <= recording.events["stopping"]
     inside = Counter(interval.second for interval in recording.window)

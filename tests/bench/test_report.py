@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from bench.report import FORMATS, html, lookup, markdown
+from support.recordings import RUNS
 
-from locations import RECORDED
-
-RUNS = sorted(path.name for path in RECORDED.iterdir())
 NAMES_WITH_DIGITS = re.compile(r"p50|p95|p99\.9|p99|95%")
 # Ticks of axes, the seconds of the time table and the names of lines are not figures.
 NO_FIGURES = ("tick", "axis", "legend")

@@ -6,8 +6,7 @@ from bench.arm import load_recording
 from bench.resources import OTHERS, Sample, bottleneck, by_service, cpu_series, of_stack, read_samples
 from hypothesis import given
 from hypothesis import strategies as st
-
-from locations import RECORDED
+from support.recordings import unpacked
 
 IDLE = {"busiest_cores": 0.1}
 
@@ -46,8 +45,8 @@ def test_other_stacks_are_one_line_and_never_the_bottleneck() -> None:
 
 
 def test_recorded_saturated_replica_used_its_limit() -> None:
-    samples = of_stack(read_samples((RECORDED / "busy-machine/resources").glob("*.csv")), "bench")
-    recording = load_recording(RECORDED / "busy-machine/arms/S-r1-1")
+    samples = of_stack(read_samples((unpacked("busy-machine") / "resources").glob("*.csv")), "bench")
+    recording = load_recording(unpacked("busy-machine") / "arms/S-r1-1")
     services = {service["service"]: service for service in by_service(samples, recording.first, recording.last)}
     app = services["bench_app"]
     assert (app["tasks"], app["limit_cores"]) == (1, 0.15)

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Writes the tables of README.md and docs/ from the files that the roles read.
+
+docs/generate.py            write each table between <!-- generated: NAME --> and <!-- end -->
+docs/generate.py --check    write nothing; show what differs, and exit 1 if anything does
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SETTINGS = ROOT / "roles/settings"
+# Sections of the settings that README.md shows; docs/settings.md shows all.
+MAIN_SECTIONS = ("What is deployed", "Where the count is stored", "Images", "Hosts")
+# The section of a role's defaults that other roles pass, and users do not set.
+INTERNAL_SECTION = "For other roles"
+REGION = re.compile(r"(?<=<!-- generated: )(?P<name>[a-z ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One or several variables of a defaults file that share a comment."""
+
+    names: tuple[str, ...]
+    defaults: tuple[str, ...]
+    sentence: str
+    section: str
+
+
+def load(path: Path) -> Any:
+    """Return a YAML file of the project."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def read_settings(path: Path) -> list[Setting]:
+    """Return the variables of a role's defaults, without the internal ones.
+
+    The comment lines directly above a variable describe it and the variables directly below it that have no comment.
+    ``# -- Title`` begins a section. Raises ValueError for a variable that nothing describes.
+    """
+    text = path.read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text)
+    found: list[Setting] = []
+    section, comment, described = "", [], False
+    for line in text.splitlines():
+        if line.startswith("# -- "):
+            section = line.removeprefix("# -- ")
+        elif line.startswith("#"):
+            comment.append(line.removeprefix("#").strip())
+        elif name := re.match(r"(\w+):", line):
+            setting = Setting((name[1],), (show(values[name[1]]),), " ".join(comment), section)
+            if not comment and not described:
+                msg = f"{path}: no comment describes {name[1]}"
+                raise ValueError(msg)
+            if not comment:
+                last = found.pop()
+                setting = Setting(last.names + setting.names, last.defaults + setting.defaults, last.sentence, section)
+            found.append(setting)
+            comment, described = [], True
+        elif not line:
+            comment, described = [], False
+    return [setting for setting in found if setting.section != INTERNAL_SECTION]
+
+
+def show(value: Any) -> str:
+    """Return a default as a user would write it with ``-e``."""
+    if isinstance(value, str) and "{{" in value:
+        return "by topology" if "topologies[" in value else "computed"
+    if value in ("", [], {}):
+        return "empty"
+    if isinstance(value, (dict, list)):
+        return f"`{yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).strip()}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def allowed_values() -> dict[str, str]:
+    """Return what each setting may be: its choices, its range from preflight's rules, or its type."""
+    constants = load(SETTINGS / "vars/main/derived.yml")
+    ranges: dict[str, str] = {}
+    for rule in load(ROOT / "roles/preflight/vars/main/rules.yml")["preflight_rules"]:
+        text = re.sub(r"\{\{ (\w+) \}\}", lambda found: str(constants.get(found[1], found[0])), rule["rule"])
+        # What follows the first clause is the reason for the rule.
+        text = re.split(r"; |\. ", text.removeprefix("must be "))[0].removeprefix("a whole number from ")
+        # Rules that compute their text say something about other settings too.
+        if "{{" not in text:
+            ranges.setdefault(rule["name"], text)
+    ranges["redis_topology"] = ", ".join(f"`{name}`" for name in topologies())
+    ranges["redis_replicas"] = "[by topology](docs/topologies.md#nodes)"
+    specs = load(SETTINGS / "meta/argument_specs.yml")["argument_specs"]["settings"]["options"]
+    words = {"dict": "a mapping", "float": "a number", "int": "a whole number", "str": "text"}
+    shown = {}
+    for name, spec in specs.items():
+        choices = spec.get("choices", ["true", "false"] if spec["type"] == "bool" else [])
+        shown[name] = ", ".join(f"`{choice}`" for choice in choices) or ranges.get(name, words.get(spec["type"], ""))
+    return shown
+
+
+def topologies() -> dict[str, dict[str, Any]]:
+    """Return the table of topologies."""
+    return dict(load(SETTINGS / "vars/main/topologies.yml")["topologies"])
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [list(heads), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(cell.replace('|', r'\|') for cell in line)} |\n" for line in lines)
+
+
+def settings_table(sections: Iterable[str]) -> str:
+    """Return a table of the settings of these sections."""
+    values = allowed_values()
+    rows = [
+        (f"`{setting.names[0]}`", setting.defaults[0], values[setting.names[0]], setting.sentence)
+        for setting in read_settings(SETTINGS / "defaults/main.yml")
+        if setting.section in sections
+    ]
+    return table(("setting", "default", "values", "meaning"), rows)
+
+
+def settings_tables() -> str:
+    """Return a table for each section of the settings."""
+    sections = dict.fromkeys(setting.section for setting in read_settings(SETTINGS / "defaults/main.yml"))
+    return "\n".join(f"### {section}\n\n{settings_table([section])}" for section in sections)
+
+
+def role_table(path: Path) -> str:
+    """Return a table of the variables of another role."""
+    rows = [
+        (", ".join(f"`{name}`" for name in setting.names), ", ".join(setting.defaults), setting.sentence)
+        for setting in read_settings(path)
+    ]
+    return table(("setting", "default", "meaning"), rows)
+
+
+def role_tables() -> str:
+    """Return a table for each role with finer settings, except the benchmark, whose page has its own."""
+    tables = []
+    for path in sorted(ROOT.glob("roles/*/defaults/main.yml")):
+        role = path.parts[-3]
+        if role not in ("settings", "bench") and read_settings(path):
+            tables.append(f"### Role {role}\n\n{role_table(path)}")
+    return "\n".join(tables)
+
+
+def promises() -> str:
+    """Return what each topology promises."""
+    default = load(SETTINGS / "defaults/main.yml")["redis_topology"]
+    rows = [
+        (f"`{name}`{' (default)' if name == default else ''}", entry["promise"], entry["survives"])
+        for name, entry in topologies().items()
+    ]
+    return table(("topology", "what an acknowledged increment promises", "what it survives"), rows)
+
+
+def topology_nodes() -> str:
+    """Return which nodes each topology runs."""
+    rows = [
+        (
+            f"`{name}`",
+            str(entry["default_nodes"]),
+            entry["nodes_rule"],
+            str(entry["sentinels"]),
+            f"`{entry['default_write_concern']}`",
+            "yes" if entry["movable"] else "no",
+        )
+        for name, entry in topologies().items()
+    ]
+    heads = ("topology", "nodes", "`redis_replicas` can be", "Sentinels", "`write_concern`", "counters can move")
+    return table(heads, rows)
+
+
+PRODUCERS: dict[str, Callable[[], str]] = {
+    "main settings": lambda: settings_table(MAIN_SECTIONS),
+    "settings": settings_tables,
+    "settings of roles": role_tables,
+    "settings of the benchmark": lambda: role_table(ROOT / "roles/bench/defaults/main.yml"),
+    "promises": promises,
+    "nodes": topology_nodes,
+}
+
+
+def generate(page: Path) -> str:
+    """Return the text of a page with its tables written anew."""
+
+    def produce(region: re.Match[str]) -> str:
+        text = PRODUCERS[region["name"]]()
+        # Links in the roles' files are relative to the root of the project.
+        return region["name"] + region[2] + (text if page.parent == ROOT else text.replace("](docs/", "]("))
+
+    return REGION.sub(produce, page.read_text(encoding="utf-8"))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the tables, or compare them; return the exit code."""
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    different = 0
+    for page in PAGES:
+        before, after = page.read_text(encoding="utf-8"), generate(page)
+        if before == after:
+            continue
+        if not arguments:
+            page.write_text(after, encoding="utf-8")
+            continue
+        different += 1
+        name = str(page.relative_to(ROOT))
+        print(
+            "".join(
+                difflib.unified_diff(
+                    before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name}, generated", n=0
+                )
+            )
+        )
+    if different:
+        print("These tables are out of date. This writes them anew: python3 docs/generate.py")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+"""Print the last line of a run, where a person looks: the closing sentence, or where the log of a failure is."""
+
+from __future__ import annotations
+
+import atexit
+from typing import Any
+
+from ansible import constants as C  # noqa: N812
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: closing_line
+type: aggregate
+short_description: Prints the custom statistic C(closing_sentence), or the path of the log after a failure
+description:
+  - Roles set the sentence with set_stats. Ansible's default callback would print it as a nested structure.
+  - The path is that of E(ANSIBLE_LOG_PATH). Without it, a failure is followed by the sentence too.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Prints one line below all else that a run prints."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "closing_line"
+
+    def __init__(self) -> None:
+        """Be ready for a run that is interrupted."""
+        super().__init__()
+        # An interrupted run has no statistics.
+        atexit.register(self._name_the_log)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Run after the recap."""
+        failed = stats.failures or stats.dark
+        if not failed or not C.DEFAULT_LOG_PATH:
+            atexit.unregister(self._name_the_log)
+            sentence = stats.custom.get("_run", {}).get("closing_sentence")
+            if sentence:
+                self._display.display(sentence)
+
+    def _name_the_log(self) -> None:
+        if C.DEFAULT_LOG_PATH:
+            self._display.display(f"\nThe whole log: {C.DEFAULT_LOG_PATH}", screen_only=True)

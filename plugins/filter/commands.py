@@ -1,0 +1,27 @@
+"""Filters for the commands that messages and reports suggest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def as_options(values: Mapping[str, Any]) -> str:
+    """Return `` -e NAME=VALUE`` for each variable, quoted for a shell, with a leading space."""
+    return "".join(f" -e {shlex.quote(_assignment(name, value))}" for name, value in values.items())
+
+
+def _assignment(name: str, value: Any) -> str:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return f"{name}={value}"
+    return f"{name}={str(value).lower()}" if isinstance(value, bool) else json.dumps({name: value})
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {"as_options": as_options}

@@ -1,0 +1,121 @@
+"""Filters for the files in which the managers store the deployed state; roles/deployed reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+FORMAT = 2
+"""Format of ``deployed.json``. A new number needs a function like `_from_format_1`, and an example in the tests."""
+
+_OLD_NAMES = {
+    "counter_cpus": "app_cpus",
+    "counter_memory": "app_memory",
+    "counter_threads": "app_threads",
+    "counter_drain_seconds": "app_drain_seconds",
+    "counter_deadline_seconds": "app_deadline_seconds",
+    "counter_extra_environment": "app_environment",
+    "counter_update_parallelism": "app_update_parallelism",
+    "counter_update_monitor": "app_update_monitor",
+    "counter_max_requests": "edge_max_requests",
+    "counter_edge_memory": "edge_memory",
+}
+_UNCHANGED_NAMES = (
+    *("edge", "http_port", "app_cpus", "app_memory", "write_concern"),
+    *("overlay_encrypted", "redis_topology", "redis_replicas"),
+)
+
+
+def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the deployed state from the files of a state directory (path -> ``content`` and ``mtime``).
+
+    ``settings``, ``endpoint``, ``images``, ``addresses``: the input of the last deployment of the app and the edge;
+    empty without one. ``format``: format of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with
+    data; empty if there never were any. ``move``: progress of an unfinished move; empty without one.
+    """
+    texts = {name: str(file["content"]) for name, file in files.items()}
+    document = json.loads(texts.get("deployed.json", "{}"))
+    if document and "format" not in document:
+        document = _from_format_1(document)
+    empty = {"format": 0, "settings": {}, "endpoint": {}, "images": {}, "addresses": []}
+    redis = json.loads(texts["redis/redis.json"]) if "redis/redis.json" in texts else _redis_of_format_1(texts)
+    return {**empty, **document, "redis": redis, "move": json.loads(texts.get("redis/move.json", "{}"))}
+
+
+def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return ``host``, ``path`` and ``content`` of each file that a host lacks or has with different content.
+
+    ``files``: path -> content. ``states``: host -> result of the module ``state_files`` on that host.
+    """
+    return [
+        {"host": host, "path": path, "content": content}
+        for host, state in states.items()
+        for path, content in files.items()
+        if state["files"].get(path, {}).get("content") != content
+    ]
+
+
+def missing_directories(
+    differing_files: Iterable[Mapping[str, str]], states: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Return ``host`` and ``path`` of each directory of these files (from `differing`) that is missing on its host."""
+    needed = sorted({(file["host"], _directory(file["path"])) for file in differing_files})
+    return [{"host": host, "path": path} for host, path in needed if path not in states[host]["directories"]]
+
+
+def with_written(state: Mapping[str, Any], written: Iterable[Mapping[str, str]], host: str) -> dict[str, Any]:
+    """Return what `state_files` would return on the host after the files (from `differing`) were written."""
+    own = [file for file in written if file["host"] == host]
+    files = {file["path"]: {"content": file["content"], "mtime": time.time()} for file in own}
+    directories = {_directory(file["path"]) for file in own}
+    return {
+        **state,
+        "files": {**state["files"], **files},
+        "directories": sorted({*state["directories"], *directories}),
+    }
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0] or "."
+
+
+def _from_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {name: document[name] for name in _UNCHANGED_NAMES if name in document}
+    settings |= {new: document[old] for old, new in _OLD_NAMES.items() if old in document}
+    return {
+        "format": 1,
+        "settings": settings,
+        "endpoint": document.get("redis_endpoint", {}),
+        "images": document.get("images_names", {}),
+        "addresses": document.get("counter_addresses", []),
+    }
+
+
+def _redis_of_format_1(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of ``redis.json``, derived from the files of versions without it."""
+    configuration = texts.get("redis/redis.conf", "")
+    topology = re.search(r"One Redis node of topology (\w+)", configuration)
+    if not topology:
+        return {}
+    nodes = re.findall(r"^  (redis-\d+):$", texts.get("redis/stack.yml", ""), re.MULTILINE)
+    return {
+        "topology": topology[1],
+        "nodes": len(set(nodes) - {name for name in nodes if name.startswith("old-")}),
+        "tls": "tls-port" in configuration,
+    }
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {
+            "deployed_state": deployed_state,
+            "differing": differing,
+            "missing_directories": missing_directories,
+            "with_written": with_written,
+        }

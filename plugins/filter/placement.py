@@ -1,0 +1,103 @@
+"""Filters for the placement of Redis nodes on hosts, and for hosts that are single points of failure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+KINDS = ("redis", "sentinel")
+
+
+def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
+    """Return Redis node or Sentinel -> id of the swarm node (``GET /nodes``) with its label."""
+    own = re.compile(rf"{re.escape(stack)}\.((?:redis|sentinel)-\d+)")
+    found = {
+        match[1]: node["ID"]
+        for node in nodes
+        for label in node["Spec"].get("Labels") or {}
+        if (match := own.fullmatch(label))
+    }
+    return dict(sorted(found.items()))
+
+
+def pairs(names: Iterable[str], in_pairs: bool) -> dict[str, int]:  # noqa: FBT001
+    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``; 0 without pairs."""
+    numbers = {name: int(name.rpartition("-")[2]) for name in names}
+    return {
+        name: 0 if not in_pairs else (number - 1) % 3 if number <= 6 else (number - 1) // 2  # noqa: PLR2004
+        for name, number in numbers.items()
+    }
+
+
+def node_id(host: Mapping[str, Any]) -> str:
+    """Return a host's id in the swarm, from its variables; its name in the inventory if it has no id yet."""
+    info = host.get("swarm_node", {}).get("host_info", {})
+    return str(info.get("Swarm", {}).get("NodeID") or host["inventory_hostname"])
+
+
+def named_hosts(places: Mapping[str, Sequence[str]], ids: Mapping[str, str]) -> list[str]:
+    """Return ``host (node, node)`` for each id in ``places`` (id -> nodes on it); ``ids``: host -> id."""
+    return [f"{host} ({', '.join(places[each])})" for host, each in ids.items() if each in places]
+
+
+def spread_over(
+    names: Sequence[str], hosts: Sequence[str], placed: Mapping[str, str], pairs: Mapping[str, int]
+) -> dict[str, str]:
+    """Return name -> host. Names that are already placed stay on their host.
+
+    Each other name goes to the host with the fewest names of its kind (``redis``, ``sentinel``), and if possible not to
+    the host of the other node of its pair. ``pairs``: name -> pair; empty without pairs.
+    """
+    at = {name: placed[name] for name in names if name in placed}
+    for name in names:
+        if name in at:
+            continue
+        mates = [place for other, place in at.items() if pairs and pairs[other] == pairs[name]]
+        held = Counter(place for other, place in at.items() if _kind(other) == _kind(name))
+        # Start after the mate's host; otherwise it could be the only host left for the last of several pairs.
+        start = hosts.index(mates[0]) + 1 if mates and mates[0] in hosts else 0
+        at[name] = min(
+            [*hosts[start:], *hosts[:start]],
+            key=lambda host, mates=mates, held=held: (host in mates, held[host]),  # type: ignore[misc]
+        )
+    return {name: at[name] for name in names}
+
+
+def single_points(places: Mapping[str, str], pairs: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return host -> names on it, for each host without which the others cannot continue.
+
+    A majority must be left of the nodes and of the Sentinels; in a cluster, a majority of the primaries (the first
+    nodes of the pairs), and one node of each pair.
+    """
+    firsts: dict[int, str] = {}
+    for name, pair in pairs.items():
+        firsts.setdefault(pair, name)
+    votes = [list(firsts.values())] if pairs else [[name for name in places if _kind(name) == kind] for kind in KINDS]
+    found = {}
+    for host in sorted(set(places.values())):
+        here = [name for name, place in places.items() if place == host]
+        outvoted = any(group and 2 * len(set(group) - set(here)) <= len(group) for group in votes)
+        if outvoted or max(Counter(pairs.get(name, name) for name in here).values()) > 1:
+            found[host] = here
+    return found
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {
+            "spread_over": spread_over,
+            "single_points": single_points,
+            "labelled": labelled,
+            "pairs": pairs,
+            "node_id": node_id,
+            "named_hosts": named_hosts,
+        }

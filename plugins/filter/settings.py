@@ -1,0 +1,74 @@
+"""Filters for settings: their types, checked by Ansible's validator, and suggestions for misspelled names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+# What an option of each type must be, in words.
+WORDS = {
+    "bool": "true or false",
+    "dict": "a mapping of names to values",
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text",
+}
+
+
+def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values, each converted to its type in ``spec`` (options of an argument spec).
+
+    A value that cannot be converted stays as it is; `mistyped` names it.
+    """
+    return {name: _validated(name, value, spec)[0] for name, value in values.items()}
+
+
+def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice."""
+    return [
+        {"name": name, "rule": f"must be {_rule(spec[name])}"}
+        for name, value in values.items()
+        if not _validated(name, value, spec)[1]
+    ]
+
+
+def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
+    """Return the known name that is most similar to ``name``; empty if no similarity reaches ``likeness`` (0 to 1)."""
+    lower = {each.lower(): each for each in known}
+    found = get_close_matches(name.lower(), lower, n=1, cutoff=likeness)
+    return lower[found[0]] if found else ""
+
+
+def role_defaults(root: str) -> list[str]:
+    """Return the names of all variables in the defaults of the roles below ``root``."""
+    files = Path(root).glob("roles/*/defaults/main.yml")
+    return sorted({name for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8")) or {}})
+
+
+def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
+    # The validator reports an empty number as text that is not a number, and treats None as an option not given.
+    if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
+        return value, False
+    # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.
+    result = ArgumentSpecValidator({"value": {**spec[name], "no_log": False}}).validate({"value": value})
+    return (value, False) if result.error_messages else (result.validated_parameters["value"], True)
+
+
+def _rule(option: Mapping[str, Any]) -> str:
+    choices = [str(choice) for choice in option.get("choices", [])]
+    if not choices:
+        return WORDS[str(option["type"])]
+    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {"typed": typed, "mistyped": mistyped, "nearest": nearest, "role_defaults": role_defaults}

@@ -1,0 +1,72 @@
+"""Which replicas the Sentinels may promote: those that have been in sync with the primary since they started.
+
+Redis does not keep its replication offset on disk. After a restart of all nodes the Sentinels see equal offsets,
+whatever the nodes hold, and could promote a replica that was away while others confirmed writes. So a node starts
+with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
+
+With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from redis_node.ask import NoAnswerError, ask, info
+from redis_node.quorum import agreed_primary, views
+from redis_node.settings import Address, Settings
+
+NEVER = 0
+ELECTABLE = 100
+POLL_SECONDS = 0.5
+
+
+def directives(settings: Settings) -> list[str]:
+    """Return the lines of the configuration with which a node starts."""
+    return [f"replica-priority {NEVER}"] if _applies(settings) else []
+
+
+def watch(settings: Settings) -> None:
+    """Raise the priority of this node when it may be promoted, and lower it when it is the primary. Does not return."""
+    priority, said = NEVER, ""
+    while _applies(settings):
+        try:
+            reason = missing(settings)
+            wanted = NEVER if reason is None else priority if reason else ELECTABLE
+            if wanted != priority:
+                ask(settings, settings.address, "CONFIG", "SET", "replica-priority", wanted)
+                priority = wanted
+            text = "may be promoted" if priority else f"may not be promoted yet: {reason}" if reason else ""
+        except NoAnswerError as error:
+            text = f"may not be promoted yet: {error}" if not priority else said
+        if text not in ("", said):
+            sys.stderr.write(f"{settings.address}: {text}\n")
+            sys.stderr.flush()
+        said = text
+        time.sleep(POLL_SECONDS)
+
+
+def missing(settings: Settings) -> str | None:
+    """Return what a replica lacks to be promoted, empty when it lacks nothing, and None for a primary.
+
+    Raises:
+        NoAnswerError: the server does not answer.
+
+    """
+    facts = info(settings, settings.address, "replication", "persistence")
+    if facts["role"] == "master":
+        return None
+    primary = Address(facts["master_host"], int(facts["master_port"]))
+    if facts["master_link_status"] != "up":
+        return f"it is not in sync with {primary}"
+    # A server that dies before its first file after a copy is complete starts again with its old data.
+    if facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0":
+        return "its copy is not on its disk yet"
+    # A primary that was replaced but does not know it yet may lack what others hold.
+    if agreed_primary(views(settings), len(settings.sentinels)) != primary:
+        return f"no majority of the Sentinels names {primary}, which it follows"
+    return ""
+
+
+def _applies(settings: Settings) -> bool:
+    return settings.write_concern != "none"

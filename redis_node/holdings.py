@@ -1,0 +1,86 @@
+"""What each node of a replicated set holds, and the choice of a primary where the last one will never return.
+
+After a restart of all nodes the last primary is waited for (``electable``). Only people know that it will never come
+back. They compare what the others hold, and choose one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from redis_node.ask import Connection, NoAnswerError, ask, ask_all
+from redis_node.electable import ELECTABLE
+from redis_node.settings import Address, Settings
+
+PATTERN = "{*}:value"
+SCAN_KEYS = 1000
+PROMOTION_SECONDS = 40.0
+"""The Sentinels try every 12 s (twice their failover-timeout), and need a few more."""
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one node says of itself; ``counters`` is name -> value."""
+
+    role: str
+    counters: dict[str, int]
+
+
+def describe(settings: Settings) -> str:
+    """Return a line for each node: its role, how many counters it holds, and the values that nodes differ in."""
+    found = ask_all(settings.nodes, lambda node: _holding(settings, node))
+    answers = [one for one in found.values() if isinstance(one, Holding)]
+    names = sorted({name for one in answers for name in one.counters})
+    differing = [name for name in names if len({one.counters.get(name) for one in answers}) > 1]
+    lines = []
+    for node, one in found.items():
+        if isinstance(one, NoAnswerError):
+            lines.append(f"{node}: does not answer ({one})")
+        else:
+            values = "".join(f", {name}={one.counters.get(name, 'none')}" for name in differing)
+            lines.append(f"{node}: {one.role}, {len(one.counters)} counters{values}")
+    return "\n".join(lines)
+
+
+def promote(settings: Settings) -> str:
+    """Let the Sentinels make this node the primary; return what came of it.
+
+    Raises:
+        NoAnswerError: another node is the primary, or the Sentinels did not promote this one.
+
+    """
+    roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
+    if primaries := [str(node) for node, role in roles.items() if role == "master"]:
+        raise NoAnswerError(f"{', '.join(primaries)} is the primary: nothing was changed")
+    ask(settings, settings.address, "CONFIG", "SET", "replica-priority", ELECTABLE)
+    deadline = time.monotonic() + PROMOTION_SECONDS
+    while ask(settings, settings.address, "ROLE")[0] != "master":
+        if time.monotonic() > deadline:
+            raise NoAnswerError(f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)
+    return f"{settings.address} is the primary"
+
+
+def _holding(settings: Settings, node: Address) -> Holding:
+    """Ask one node; a replica without its primary is told to answer meanwhile. Raises NoAnswerError."""
+    with Connection(settings, node) as there:
+        role, *_ = answer = there.ask("ROLE")
+        there.ask("CONFIG", "SET", "replica-serve-stale-data", "yes")
+        try:
+            counters: dict[str, int] = {}
+            cursor = "0"
+            while True:
+                cursor, keys = there.ask("SCAN", cursor, "MATCH", PATTERN, "COUNT", SCAN_KEYS)
+                values = there.ask_each(("GET", key) for key in keys)
+                counters |= {
+                    key[1 : -len("}:value")]: int(value)
+                    for key, value in zip(keys, values, strict=True)
+                    if isinstance(value, str)
+                }
+                if cursor == "0":
+                    break
+        finally:
+            there.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
+    return Holding("primary" if role == "master" else f"replica of {answer[1]}:{answer[2]}", counters)

@@ -1,0 +1,131 @@
+"""The documentation: its tables, links, pictures and error messages are those of the project."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.ansible import ROOT
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "app/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+MESSAGES = "\n".join(
+    re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+    for pattern in ("roles/**/*.yml", "roles/**/*.py", "plugins/**/*.py", "app/counter/**/*.py", "counter")
+    for path in sorted(ROOT.glob(pattern))
+)
+# HAProxy's own words, of the page that it sends when no replica is left.
+NOT_OURS = {"No server is available to handle this request"}
+# What differs from one message to the next.
+VARIES = re.compile(r"\.\.\.|\b[A-Z]{4,}\b|\b[NM]\b")
+
+
+def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, root / "docs/generate.py", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_tables_are_those_of_the_roles() -> None:
+    done = generate(ROOT, "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
+    for part in ("docs", "roles"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    defaults = tmp_path / "roles/settings/defaults/main.yml"
+    defaults.write_text(
+        defaults.read_text(encoding="utf-8").replace("\nreplicas: 4\n", "\nreplicas: 5\n"), encoding="utf-8"
+    )
+    before = (tmp_path / "README.md").read_text(encoding="utf-8")
+    done = generate(tmp_path, "--check")
+    assert done.returncode == 1
+    assert "+| `replicas` | `5` |" in done.stdout
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
+    assert generate(tmp_path).returncode == 0
+    assert generate(tmp_path, "--check").returncode == 0
+    assert "| `replicas` | `5` | 1 to 64 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_setting_without_a_sentence_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "roles", tmp_path / "roles", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    with (tmp_path / "roles/settings/defaults/main.yml").open("a", encoding="utf-8") as defaults:
+        defaults.write("\nsilent: 1\n")
+    done = generate(tmp_path, "--check")
+    assert done.returncode != 0
+    assert "no comment describes silent" in done.stderr
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names of the headings of a page, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent != ROOT / "app" else "app")
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent != ROOT / "app" else "app")
+def test_paths_exist(page: Path) -> None:
+    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name != "reports")
+    for path in re.findall(rf"`((?:{tops})/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        # In the name of a file that the reader makes, capitals stand for what the reader chooses.
+        assert re.search(r"[A-Z]{4}", path) or path == "inventory/cluster.yml" or (ROOT / path).exists(), path
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/(\w[\w-]*\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_pictures_are_small() -> None:
+    for picture in (ROOT / "docs/pictures").iterdir():
+        assert picture.stat().st_size < 150_000, picture.name
+
+
+def test_the_readme_names_the_supported_distributions() -> None:
+    platforms = yaml.safe_load((ROOT / "roles/settings/vars/main/platforms.yml").read_text(encoding="utf-8"))[
+        "platforms"
+    ]
+    needs = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
+    servers = (ROOT / "docs/servers.md").read_text(encoding="utf-8")
+    for platform in platforms:
+        name, _, number = platform.partition(" ")
+        assert name in needs
+        assert number in needs
+        assert platform in servers
+
+
+def quoted_messages() -> list[str]:
+    """Return the messages of the first columns of docs/troubleshooting.md."""
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.*?`.*?) \|", page, re.MULTILINE)
+    return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+
+
+@pytest.mark.parametrize("message", quoted_messages())
+def test_a_message_is_one_that_the_project_prints(message: str) -> None:
+    pieces = [piece.strip(" :()") for piece in VARIES.split(message)]
+    fixed = [piece for piece in pieces if len(piece) > 3]
+    assert fixed, message
+    for piece in fixed:
+        assert piece in MESSAGES or message in NOT_OURS, piece

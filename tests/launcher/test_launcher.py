@@ -1,0 +1,304 @@
+"""The launcher: what it lists, passes on and refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support.ansible import ROOT, run
+
+# A playbook is a verb if it begins with a comment, which describes it; that behind one at the root is the same verb.
+VERBS = sorted(
+    {path.stem for path in [*ROOT.glob("*.yml"), *ROOT.glob("playbooks/*.yml")] if path.read_text().startswith("# ")}
+)
+TOOLS = ["bash", "env", "dirname", "readlink", "sed", "id", "cmp", "cp", "cat", "rm", "basename", "date", "mkdir"]
+TOOLS += ["find", "sort", "tail", "xargs", "grep", "touch", "sleep", "true"]
+NOBODY = 65534
+# Keeps every Python of the machine from starting.
+NO_PYTHON = {"PYTHONHOME": "/nonexistent"}
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """Return a copy of what the launcher needs, without its virtual environment, that every user can read."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    shutil.copy(ROOT / "counter", directory)
+    shutil.copy(ROOT / "deploy.yml", directory)
+    shutil.copytree(ROOT / "requirements", directory / "requirements")
+    (directory / "bin").mkdir()
+    provide(directory, *TOOLS)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def provide(checkout: Path, *tools: str) -> None:
+    """Put programs of this machine on the PATH of ``bare``."""
+    for tool in tools:
+        found = shutil.which(tool)
+        assert found, tool
+        (checkout / "bin" / tool).symlink_to(Path(found).resolve())
+
+
+def bare(
+    checkout: Path, *arguments: str, user: int | None = None, environ: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the launcher of a checkout with nothing on PATH but what was provided."""
+    return subprocess.run(
+        [str(checkout / "counter"), *arguments],
+        env={"PATH": str(checkout / "bin"), "HOME": str(checkout)} | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        user=user,
+    )
+
+
+def test_without_a_verb_it_lists_them_one_line_each() -> None:
+    done = run("./counter")
+    assert done.returncode == 0
+    listed = dict(line.split(None, 1) for line in done.stdout.splitlines() if line.startswith("  "))
+    assert sorted(listed) == sorted([*VERBS, "test"])
+    assert all(len(description) > 20 for description in listed.values())
+
+
+@pytest.mark.parametrize("verb", ["fly", "../deploy", "playbooks/deploy", "Deploy"])
+def test_an_unknown_verb_is_refused_in_one_line(verb: str) -> None:
+    done = run("./counter", verb)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"counter: no verb '{verb}'; ./counter lists the verbs\n"
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_it_works_from_another_directory_and_through_a_link(tmp_path: Path, *, through_link: bool) -> None:
+    command = ROOT / "counter"
+    if through_link:
+        command = tmp_path / "counter"
+        command.symlink_to(ROOT / "counter")
+    done = run("env", f"--chdir={tmp_path}", command, "deploy", "--syntax-check", "-e", "stack_name=two words")
+    assert done.returncode == 0, done.stderr
+    # The command that is run can be typed as it is printed.
+    last = done.stderr.splitlines()[-1]
+    assert last == "+ .venv/bin/ansible-playbook deploy.yml --syntax-check -e stack_name=two\\ words"
+    assert "playbook: deploy.yml" in done.stdout
+
+
+def test_a_failed_play_is_a_failed_command() -> None:
+    assert run("./counter", "deploy", "--no-such-option").returncode != 0
+
+
+def test_a_wrong_kind_of_test_is_refused() -> None:
+    done = run("tests/run", "slow")
+    assert (done.returncode, done.stderr) == (2, "Usage: ./counter test [quick|platforms|full]\n")
+
+
+def test_without_python_and_apt_it_says_what_is_needed(checkout: Path) -> None:
+    done = bare(checkout, "deploy", environ=NO_PYTHON)
+    assert done.returncode == 1
+    assert done.stderr.startswith("counter: needs Python >= 3.12 with venv, and this system has no apt-get")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may nothing")
+def test_without_privilege_it_says_what_needs_root(checkout: Path) -> None:
+    provide(checkout, "apt-get")
+    done = bare(checkout, "deploy", user=NOBODY, environ=NO_PYTHON)
+    assert done.returncode == 1
+    assert "counter: needs root to run: apt-get update" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip", "pip, which an interrupted run did not come to"])
+def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, installer: str) -> None:
+    nowhere = "http://127.0.0.1:9"
+    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"), nowhere) | {
+        "PIP_INDEX_URL": f"{nowhere}/simple",
+        "PIP_RETRIES": "0",
+        "PIP_NO_CACHE_DIR": "1",
+        "UV_DEFAULT_INDEX": f"{nowhere}/simple",
+        "UV_NO_CACHE": "1",
+        "UV_HTTP_RETRIES": "0",
+    }
+    if installer == "uv":
+        if not shutil.which("uv"):
+            pytest.skip("no uv here")
+        dead["PATH"] = os.environ["PATH"]
+    else:
+        # The interpreter of these tests, as the system's: it has venv, and it is new enough.
+        (checkout / "bin/python3").symlink_to(Path(sys.executable).resolve())
+    if installer not in ("uv", "pip"):
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    done = bare(checkout, "deploy", environ=dead)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("counter: could not install requirements/control.txt: check the network")
+    assert "ansible-playbook" not in done.stdout
+    assert "No module named" not in done.stderr
+
+
+@pytest.fixture
+def project(checkout: Path) -> Path:
+    """Return a checkout with a small playbook in place of each verb's, and the virtual environment of these tests."""
+    (checkout / "ansible.cfg").write_text((ROOT / "ansible.cfg").read_text())
+    (checkout / "plugins").symlink_to(ROOT / "plugins")
+    (checkout / "VERSION").write_text("7.8.9\n")
+    (checkout / "inventory").mkdir()
+    (checkout / "inventory/hosts.yml").write_text("managers: {hosts: {localhost: {ansible_connection: local}}}\n")
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    shutil.copy(ROOT / "requirements/control.txt", checkout / ".venv/.installed-control")
+    collections = [(ROOT / "requirements" / f"collections.{kind}").read_text() for kind in ("txt", "yml")]
+    (checkout / ".venv/.installed-collections").write_text("".join(collections))
+    (checkout / "playbooks").mkdir()
+    for name, comment, command in [
+        ("look", "# Look at the host.\n", "true"),
+        ("fall", "# Fall over.\n", "false"),
+        ("hidden", "", "true"),
+    ]:
+        (checkout / "playbooks" / f"{name}.yml").write_text(
+            f"{comment}- name: Do it\n  hosts: managers\n  gather_facts: false\n  tasks:\n"
+            f"    - name: Do it\n      ansible.builtin.command: '{command}'\n"
+        )
+    return checkout
+
+
+def counter(project: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return bare(project, *arguments, environ={"PATH": os.environ["PATH"], "HOME": str(project)} | environ)
+
+
+def logs(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.log"))
+
+
+def test_a_playbook_in_playbooks_is_a_verb_if_it_says_what_it_does(project: Path) -> None:
+    listed = counter(project).stdout
+    assert "  look         Look at the host.\n" in listed
+    assert "hidden" not in listed
+    assert counter(project, "look").returncode == 0
+    done = counter(project, "hidden")
+    assert (done.returncode, done.stderr) == (1, "counter: no verb 'hidden'; ./counter lists the verbs\n")
+
+
+def test_it_prints_the_version(project: Path) -> None:
+    assert counter(project, "--version").stdout == "counter-deploy 7.8.9\n"
+
+
+def test_each_run_has_a_log_that_only_its_owner_can_read_and_a_failure_names_it(project: Path) -> None:
+    done = counter(project, "fall")
+    assert done.returncode == 2
+    (log,) = logs(project / "logs")
+    assert re.fullmatch(r"20\d{6}T\d{6}Z-fall-\d+\.log", log.name)
+    assert done.stdout.splitlines()[-1] == f"The whole log: {log}"
+    assert "TASK [Do it] ***" in log.read_text()
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_the_last_twenty_logs_stay(project: Path) -> None:
+    (project / "logs").mkdir()
+    for number in range(25):
+        (project / "logs" / f"20200101T0000{number:02d}Z-deploy-1.log").touch()
+    assert counter(project, "look").returncode == 0
+    kept = logs(project / "logs")
+    assert len(kept) == 20
+    assert kept[0].name == "20200101T000006Z-deploy-1.log"
+    assert "-look-" in kept[-1].name
+    # What runs nothing takes the place of no log.
+    for option in ("--syntax-check", "--list-tasks", "--help"):
+        assert counter(project, "look", option).returncode == 0
+    assert logs(project / "logs") == kept
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
+def test_where_the_project_cannot_be_written_to_the_log_goes_to_the_user_s_state(project: Path) -> None:
+    home = project / "home"
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "ANSIBLE_LOCAL_TEMP": str(home / "tmp")}
+    done = bare(project, "fall", user=NOBODY, environ=environ)
+    if "Permission denied" in done.stderr:
+        pytest.skip("somebody else cannot use the environment of these tests")
+    (log,) = logs(home / ".local/state/counter-deploy/logs")
+    assert done.stdout.splitlines()[-1] == f"The whole log: {log}"
+    assert not (project / "logs").exists()
+
+
+def test_what_the_user_sets_for_ansible_wins(project: Path) -> None:
+    own = project / "own.log"
+    done = counter(project, "look", ANSIBLE_STDOUT_CALLBACK="default", ANSIBLE_LOG_PATH=str(own))
+    assert "TASK [Do it] ***" in done.stdout
+    assert "TASK [Do it] ***" in own.read_text()
+    assert not (project / "logs").exists()
+
+
+def test_a_verb_that_only_prints_messages_prints_nothing_else(project: Path) -> None:
+    (project / "playbooks/look.yml").write_text(
+        "# Look.\n- name: Look\n  hosts: managers\n  gather_facts: false\n  vars:\n    messages_only: true\n"
+        "  tasks:\n    - name: Show it\n      ansible.builtin.debug:\n        msg: All is well.\n"
+    )
+    done = counter(project, "look")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "All is well.\n", "")
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "localhost"]])
+@pytest.mark.parametrize("given", ["-i {}", "-i{}", "--inventory {}", "--inventory={}"])
+def test_an_inventory_that_does_not_exist_is_refused_in_one_line(project: Path, given: str, limit: list[str]) -> None:
+    done = counter(project, "look", *given.format("~/nowhere.yml").split(), *limit)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"counter: there is no inventory ~/nowhere.yml (looked for in {project});"
+        " without -i, inventory/hosts.yml is used\n"
+    )
+    assert counter(project, "look", *given.format("~/inventory/hosts.yml").split(), *limit).returncode == 0
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "localhost"]])
+@pytest.mark.parametrize("inventory", ["nowhere.yml", "empty", "malformed.yml"])
+def test_by_hand_too_an_inventory_that_cannot_be_read_is_an_error(
+    tmp_path: Path, inventory: str, limit: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "malformed.yml").write_text("all:\n  hosts: [a\n")
+    for verb in VERBS:
+        playbook = verb if (ROOT / f"{verb}.yml").exists() else f"playbooks/{verb}"
+        done = run("ansible-playbook", f"{playbook}.yml", "-i", tmp_path / inventory, *limit)
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert last == f"[ERROR]: Completely failed to parse inventory source {tmp_path / inventory}"
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize("lacking", ["version", "collection"])
+def test_an_ansible_that_cannot_run_the_playbooks_is_refused_in_one_line(tmp_path: Path, lacking: str) -> None:
+    environ = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false"}
+    if lacking == "version":
+        # The file is read before Ansible itself is: everything of it takes the version from there.
+        (tmp_path / "sitecustomize.py").write_text("import ansible.release\nansible.release.__version__ = '2.16.3'\n")
+        environ = {"PYTHONPATH": str(tmp_path)}
+    done = run("ansible-playbook", "deploy.yml", "--syntax-check", **environ)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("[ERROR]: These playbooks need ansible-core >= 2.")
+    assert line.endswith("./counter brings its own: type ./counter VERB instead of ansible-playbook VERB.yml.")
+    assert ("2.16.3 of" in line) == (lacking == "version")
+    assert (", without ansible.posix, community.crypto, community.docker" in line) == (lacking == "collection")
+
+
+def test_all_collections_that_are_used_and_no_others_are_brought_and_checked_for() -> None:
+    named = yaml.safe_load((ROOT / "requirements/collections.yml").read_text())["collections"]
+    used = set()
+    for directory in ("roles", "playbooks", "molecule", "tests"):
+        for path in (ROOT / directory).rglob("*.yml"):
+            used |= set(re.findall(r"\b(community\.\w+|ansible\.(?:posix|utils|netcommon))\.\w+", path.read_text()))
+    assert used == set(named)

@@ -1,0 +1,178 @@
+"""Every command of the documentation is run or parsed by a test, or says why it is not.
+
+The molecule scenario ``newcomer`` types the blocks of commands of README.md. The commands of all pages, in blocks and
+in sentences, are parsed here as ``ansible-playbook`` parses them, and the variables that they set are compared with the
+settings. A block that is not parsed has the comment ``<!-- not run: REASON -->`` on the line before it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.cli.playbook import PlaybookCLI
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.splitter import parse_kv
+from support.ansible import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+VERBS = sorted(path.stem for path in ROOT.glob("*.yml"))
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+# What gets the checkout; the scenario copies it instead.
+FETCH = ("git clone ", "cd ")
+# Stands for something that the reader has to fill in: -i FILE, "a command ...".
+PLACEHOLDER = re.compile(r"\.\.\.|\b[A-Z]{3,}\b")
+SPECS: dict[str, dict[str, Any]] = yaml.safe_load(
+    (ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8")
+)["argument_specs"]["settings"]["options"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of commands; ``reason`` is why it is not run, or empty."""
+
+    commands: tuple[str, ...]
+    reason: str
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the blocks of commands of a Markdown text, without their comments."""
+    found = []
+    for match in BLOCK.finditer(text):
+        lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in match["body"].splitlines()]
+        if match["language"] in ("bash", "sh", "shell", "console") or any(
+            line.startswith("./counter ") for line in lines
+        ):
+            reason = re.fullmatch(r"not run: (.+)", match["comment"] or "")
+            found.append(Block(tuple(filter(None, lines)), reason[1] if reason else ""))
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    """Return the commands of the launcher that stand in sentences and tables, and are complete."""
+    found = re.findall(r"`(\./counter\s[a-z]+[^`]*)`", BLOCK.sub("", text))
+    return [re.sub(r"\s+", " ", command) for command in found if not PLACEHOLDER.search(command)]
+
+
+def arguments(command: str) -> list[str]:
+    """Return verb and options of a command of the launcher; raise ValueError for a command that no test knows."""
+    words = shlex.split(command)
+    if words[0] != "./counter" or len(words) < 2 or words[1] not in VERBS:
+        raise ValueError(f"no test runs `{command}`: see tests/launcher/test_readme.py")
+    return words[1:]
+
+
+def extra_variables(command: str) -> dict[str, Any]:
+    """Return the variables that a command sets with ``-e``; exits where ``ansible-playbook`` refuses its options."""
+    verb, *options = arguments(command)
+    cli = PlaybookCLI(["ansible-playbook", f"{verb}.yml", *options])
+    cli.init_parser()
+    given = cli.post_process_args(cli.parser.parse_args(cli.args[1:]))
+    found: dict[str, Any] = {}
+    for text in given.extra_vars:
+        found |= yaml.safe_load(text) if text.startswith("{") else parse_kv(text)
+    return found
+
+
+def other_variables() -> set[str]:
+    """Return the names of the finer settings, which roles have themselves."""
+    paths = [path for path in ROOT.glob("roles/*/defaults/main.yml") if path.parts[-3] != "settings"]
+    return {name for path in paths for name in yaml.safe_load(path.read_text(encoding="utf-8"))}
+
+
+def commands_of(page: Path) -> list[str]:
+    """Return the commands of a page that are parsed here."""
+    text = page.read_text(encoding="utf-8")
+    typed = [command for block in blocks(text) if not block.reason for command in block.commands]
+    skipped = [command for block in blocks(text) if block.reason for command in block.commands]
+    # A command that cannot be run here can be parsed all the same.
+    typed += [command for command in skipped if command.startswith("./counter ") and not PLACEHOLDER.search(command)]
+    return [*(command for command in typed if not command.startswith(FETCH)), *sentences(text)]
+
+
+README = PAGES[0].read_text(encoding="utf-8")
+BLOCKS = blocks(README)
+# Words like settings that are none: a module of the kernel, a member of a document, a value.
+OTHER_WORDS = {"ip_vs", "operation_id", "as_deployed"}
+COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
+SELECTIONS = re.findall(r"^    (quick \| .*)\) ;;$", (ROOT / "tests/run").read_text(encoding="utf-8"), re.MULTILINE)[
+    0
+].split(" | ")
+
+
+def test_the_readme_can_be_read_in_a_few_minutes() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 160
+    prose = [re.sub(r"\]\([^)]*\)", "]", line) for line in lines if not line.startswith("|")]
+    assert [line for line in prose if len(line) > 120] == []
+
+
+def test_the_first_block_is_what_a_newcomer_types() -> None:
+    assert not BLOCKS[0].reason
+    assert BLOCKS[0].commands[-1] == "./counter deploy"
+    scenario = (ROOT / "molecule/newcomer/converge.yml").read_text(encoding="utf-8")
+    assert "README.md" in scenario
+
+
+def test_the_newcomer_types_every_other_block() -> None:
+    scenario = (ROOT / "molecule/newcomer/verify.yml").read_text(encoding="utf-8")
+    typed = re.findall(r'commands: "{{ blocks\[(\d+)\] }}"', scenario)
+    assert sorted(map(int, typed)) == list(range(1, len([block for block in BLOCKS if not block.reason])))
+
+
+def test_the_newcomer_finds_the_command_that_removes_everything() -> None:
+    scenario = yaml.safe_load((ROOT / "molecule/newcomer/verify.yml").read_text(encoding="utf-8"))
+    pattern = re.findall(r"regex_search\('(.*?)', ", scenario[0]["vars"]["purge"])[0].replace("\\\\", "\\")
+    assert re.findall(pattern, README) == ["./counter destroy -e purge=true -e confirm=counter"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("./counter test")])
+def test_command_that_tests(command: str) -> None:
+    assert set(command.split()[2:]) <= set(SELECTIONS)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("./counter test")])
+def test_command(command: str) -> None:
+    given = extra_variables(command)
+    settings = {name: value for name, value in given.items() if name not in other_variables()}
+    assert ArgumentSpecValidator(SPECS).validate(settings).error_messages == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_settings_in_sentences_exist(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    named = set(re.findall(r"`(?:-e )?([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", text))
+    assert named <= set(SPECS) | other_variables() | OTHER_WORDS
+
+
+@pytest.mark.parametrize("command", ["./counter fly", "docker run hello", "./counter", "make install"])
+def test_an_unknown_command_is_refused(command: str) -> None:
+    with pytest.raises(ValueError, match="no test runs"):
+        arguments(command)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        extra_variables("./counter deploy --loudly")
+
+
+def test_variables_of_commands_are_found() -> None:
+    assert extra_variables("./counter deploy -e a=1 -e 'b=2 c=d'") == {"a": "1", "b": "2", "c": "d"}
+    assert extra_variables("""./counter deploy -e '{"a": {"b": 1}}'""") == {"a": {"b": 1}}
+
+
+def test_commands_are_found() -> None:
+    text = "a\n```bash\n./counter fly # far\n```\n<!-- not run: too far -->\n```bash\nb\nc\n```\n```yaml\nd: 1\n```\n"
+    assert blocks(text) == [Block(("./counter fly",), ""), Block(("b", "c"), "too far")]
+    assert blocks("```text\n./counter deploy\n```\n")[0].commands == ("./counter deploy",)
+    assert not blocks("<!-- not run: -->\n```bash\nb\n```\n")[0].reason
+    assert sentences("Type `./counter scale -e replicas=2`, not `./counter VERB` or `./counter a ...`.") == [
+        "./counter scale -e replicas=2"
+    ]

@@ -1,0 +1,176 @@
+"""A replicated set of real processes on loopback: the program in ``redis_node``, with the rendered configurations."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from support.ansible import ROOT
+from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
+from support.ports import free_port, listens
+from support.waiting import wait_until
+
+
+class Member:
+    """One node or Sentinel: its volume, its secrets, its log, and its process while it runs."""
+
+    def __init__(self, directory: Path, kind: str, address: str, others: dict[str, str], texts: dict[str, str]) -> None:
+        self.address = address
+        self.port = int(address.rpartition(":")[2])
+        self.volume = directory / "volume"
+        self.log = directory / "log"
+        secrets = directory / "secrets"
+        for made in (self.volume, secrets):
+            made.mkdir(parents=True)
+        config, acl = ("sentinel.conf", "sentinel.acl") if kind == "sentinel" else ("redis.conf", "users.acl")
+        self.acl = secrets / acl
+        self.acl.write_text(texts[acl])
+        self.logins = secrets / "logins"
+        self.write(logins(INTERNAL_PASSWORD))
+        self.tls: dict[str, Any] = {}
+        for name in (name for name in texts if name.endswith((".crt", ".key"))):
+            (secrets / name).write_text(texts[name])
+            self.tls = {"ssl": True, "ssl_ca_certs": str(secrets / "ca.crt")}
+        shared = texts[config].replace("bind * -::*", "bind 127.0.0.1 -::1")
+        shared = shared.replace("dir /data\n", f"dir {self.volume}\n").replace("/run/secrets/", f"{secrets}/")
+        (directory / "shared.conf").write_text(shared)
+        self.environ = os.environ | {
+            "NODE_KIND": kind,
+            "NODE_ADDRESS": address,
+            "NODE_CONFIG": str(directory / "shared.conf"),
+            "NODE_DATA": str(self.volume),
+            "NODE_SECRETS": str(secrets),
+            "NODE_CA": self.tls.get("ssl_ca_certs", ""),
+            **others,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "redis_node", "run"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
+
+    def write(self, passwords: dict[str, str]) -> None:
+        """Write what this member logs in with at its next start."""
+        self.logins.write_text("".join(f"{user} {password}\n" for user, password in passwords.items()))
+
+    def end(self, number: signal.Signals) -> None:
+        """Send the signal and wait until process and server are gone."""
+        assert self.process
+        self.process.send_signal(number)
+        self.process.wait(40)
+        wait_until(f"{self.address} to be gone", lambda: not self.listens())
+
+    def kill(self) -> None:
+        """Kill it as a lost host would."""
+        self.end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it as Docker does."""
+        self.end(signal.SIGTERM)
+
+    def wipe(self) -> None:
+        """Lose the volume."""
+        shutil.rmtree(self.volume)
+        self.volume.mkdir()
+
+    def listens(self) -> bool:
+        return listens(self.port)
+
+    def ask(self, *command: str, told: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command of the program beside the server, as ``docker exec`` does."""
+        words = [sys.executable, "-m", "redis_node", *command]
+        return subprocess.run(
+            words, cwd=ROOT, env=self.environ, input=told, capture_output=True, text=True, check=False
+        )
+
+    def client(self, user: str = "operator") -> Redis:
+        passwords = dict(line.split() for line in self.logins.read_text().splitlines()) | {"counter": APP_PASSWORD}
+        return Redis(
+            host="localhost",
+            port=self.port,
+            username=user,
+            password=passwords[user],
+            decode_responses=True,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **self.tls,
+        )
+
+    def said(self) -> str:
+        """Return what the program decided, one line each."""
+        prefix = f"{self.address}: "
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix))
+
+
+class Set:
+    """Three nodes and three Sentinels."""
+
+    def __init__(self, directory: Path, texts: dict[str, str]) -> None:
+        # By name, as deployed: an address where a name belongs is found.
+        addresses = [f"localhost:{free_port()}" for _ in range(6)]
+        others = {"NODE_NODES": ",".join(addresses[:3]), "NODE_SENTINELS": ",".join(addresses[3:])}
+        kinds = ["replicated"] * 3 + ["sentinel"] * 3
+        members = [
+            Member(directory / str(number), kind, address, others, texts)
+            for number, (kind, address) in enumerate(zip(kinds, addresses, strict=True))
+        ]
+        self.nodes, self.sentinels = members[:3], members[3:]
+
+    @property
+    def members(self) -> list[Member]:
+        """All six."""
+        return [*self.nodes, *self.sentinels]
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start()
+
+    def kill(self) -> None:
+        for member in self.members:
+            if member.process and member.process.poll() is None:
+                member.kill()
+
+    def settled(self) -> None:
+        """Wait until the set could lose a node; the program itself says so."""
+        found = self.sentinels[0].ask("settled", "60")
+        told = (f"\n\n{one.address}\n{one.log.read_text(errors='replace')[-1500:]}" for one in self.members)
+        assert found.returncode == 0, found.stderr + "".join(told)
+
+    def primary(self) -> Member:
+        """Return the one primary."""
+        (found,) = [node for node in self.nodes if node.listens() and node.client().role()[0] == "master"]
+        return found
+
+    def rotate(self, internal: str) -> None:
+        """Give the nodes other passwords as a deployment does: all accept them, then all use them."""
+        for member in self.members:
+            member.acl.write_text(rotated(member.acl.read_text(), internal))
+            member.client().execute_command("ACL", "LOAD")
+        for member in self.members:
+            used = member.ask("use", told=json.dumps(logins(internal)))
+            assert used.returncode == 0, used.stderr
+        for member in self.members:
+            member.write(logins(internal))
+
+    def increment(self, times: int = 1, primary: Member | None = None) -> int:
+        """Count as the app does: on the primary, confirmed by one replica at least; return the value."""
+        app = (primary or self.primary()).client("counter")
+        for _ in range(times):
+            value = int(app.incr("{a}:value"))
+            assert app.wait(1, 5000) >= 1
+        return value
+
+    def value(self) -> int:
+        return int(self.primary().client("counter").get("{a}:value") or 0)

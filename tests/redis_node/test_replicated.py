@@ -1,0 +1,343 @@
+"""A replicated set with the program of its nodes: how it begins, what it survives, and how a primary hands over."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from replicated import Member, Set
+from support import certificates
+from support.ansible import render
+from support.waiting import wait_until
+
+LATE_SECONDS = 8.0
+"""Longer than the Sentinels take to replace a primary."""
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the rendered templates of the topology, without and with TLS."""
+    engine = {"host_info": {"ServerVersion": "26.1.5"}}
+    knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
+    return render(tmp_path_factory.mktemp("site"), {"plain": knobs, "tls": knobs | {"redis_tls": True}})
+
+
+@pytest.fixture
+def texts(rendered: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return those without TLS."""
+    return rendered["plain"]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, texts: dict[str, str]) -> Iterator[Set]:
+    """Return a set of which nothing runs yet."""
+    found = Set(tmp_path, texts)
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def running(fresh: Set) -> Set:
+    """Return a set that runs, with something counted."""
+    fresh.start()
+    fresh.settled()
+    assert fresh.increment(3) == 3
+    return fresh
+
+
+def test_a_new_installation_begins_with_the_first_node(running: Set) -> None:
+    first, *others = running.nodes
+    assert running.primary() is first
+    assert "starts as primary: " in first.said()
+    assert "a new installation" in first.said()
+    assert "takes writes as primary" in first.said()
+    for node in others:
+        assert f"starts as replica of {first.address}: " in node.said()
+    assert [member.ask("role").stdout.strip() for member in running.members] == [
+        "primary", "replica", "replica", "sentinel", "sentinel", "sentinel"
+    ]  # fmt: skip
+
+
+@pytest.mark.fault
+def test_a_primary_takes_no_write_before_the_sentinels_see_it(fresh: Set) -> None:
+    for node in fresh.nodes:
+        node.start()
+    app = fresh.nodes[0].client("counter")
+    wait_until("two replicas", lambda: fresh.nodes[0].client().info("replication").get("connected_slaves") == 2)
+    with pytest.raises(ResponseError, match="NOREPLICAS"):
+        app.incr("{a}:value")
+    for sentinel in fresh.sentinels:
+        sentinel.start()
+    fresh.settled()
+    wait_until("writes", lambda: app.incr("{a}:value"))
+
+
+@pytest.mark.fault
+def test_a_killed_primary_is_replaced_and_returns_as_a_replica(running: Set) -> None:
+    killed = running.primary()
+    killed.kill()
+    wait_until("another primary", lambda: [node for node in running.nodes if node is not killed and is_primary(node)])
+    killed.start()
+    running.settled()
+    assert running.primary() is not killed
+    assert running.value() == 3
+    assert running.increment() == 4
+
+
+@pytest.mark.fault
+def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
+    emptied = running.primary()
+    emptied.kill()
+    emptied.wipe()
+    emptied.start()
+    running.settled()
+    assert running.primary() is not emptied
+    assert running.value() == 3
+    assert "its volume is empty: it waits until they promote a replica" in emptied.said()
+
+
+@pytest.mark.fault
+def test_a_primary_that_is_stopped_hands_over_first(running: Set) -> None:
+    stopped = running.primary()
+    stopped.stop()
+    assert "handed over to " in stopped.said()
+    (successor,) = [node for node in running.nodes if node is not stopped and is_primary(node)]
+    assert int(successor.client("counter").get("{a}:value") or 0) == 3
+    stopped.start()
+    running.settled()
+    assert running.primary() is successor
+    assert running.increment() == 4
+
+
+@pytest.mark.fault
+def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
+    primary = running.primary()
+    replica = next(node for node in running.nodes if node is not primary)
+    replica.stop()
+    assert "hand" not in replica.said()
+    replica.start()
+    running.settled()
+    assert running.primary() is primary
+
+
+def is_primary(node: Member) -> bool:
+    return node.listens() and bool(node.client().role()[0] == "master")
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])
+@pytest.mark.fault
+def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
+    running.primary().stop()
+    primary = next(node for node in running.nodes[1:] if is_primary(node))
+    running.nodes[0].start()
+    running.settled()
+    running.kill()
+    for sentinel in running.sentinels if lost != "nothing" else ():
+        sentinel.wipe()
+    running.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.increment() == 4
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("away", [0, 1])
+def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Set, away: int) -> None:
+    """A replica was away while the others counted: nothing shows the Sentinels that it lacks something."""
+    primary = running.primary()
+    [node for node in running.nodes if node is not primary][away].kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    time.sleep(LATE_SECONDS)
+    assert not [node for node in running.nodes if node is not primary and is_primary(node)]
+    primary.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
+    assert running.increment() == 54
+
+
+@pytest.mark.fault
+def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Set) -> None:
+    primary = running.primary()
+    stale, whole = [node for node in running.nodes if node is not primary]
+    stale.kill()
+    assert running.increment(50) == 53
+    running.kill()
+    for member in running.members:
+        if member is not primary:
+            member.start()
+    wait_until("the replicas", lambda: stale.client().role() and whole.client().role())
+    held = whole.ask("holdings").stdout.splitlines()
+    assert f"{stale.address}: replica of {primary.address}, 1 counters, a=3" in held
+    assert f"{whole.address}: replica of {primary.address}, 1 counters, a=53" in held
+    assert [line for line in held if line.startswith(f"{primary.address}: does not answer")]
+    done = whole.ask("promote")
+    assert done.stdout == f"{whole.address} is the primary\n", done.stderr
+    assert running.value() == 53
+    wait_until("the other to follow", lambda: running.increment() == 54)
+    done = stale.ask("promote")
+    assert done.returncode == 1
+    assert f"{whole.address} is the primary: nothing was changed" in done.stderr
+
+
+@pytest.mark.fault
+def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) -> None:
+    primary = running.primary()
+    for node in running.nodes:
+        node.client().config_set("replica-priority", 0)
+    wait_until("it to be missed", lambda: "may not promote" in running.sentinels[0].ask("settled").stderr)
+    primary.stop()
+    assert "stops without handing over" in primary.said()
+    assert "may promote none of the 2 replicas" in primary.said()
+    primary.start()
+    wait_until("the primary", lambda: is_primary(primary))
+
+
+@pytest.mark.fault
+def test_sentinels_go_on_asking_as_often_as_they_should(running: Set) -> None:
+    """A handover lets one of them ask more often for a moment."""
+
+    def periods() -> set[str]:
+        told = [sentinel.client().execute_command("SENTINEL", "DEBUG") for sentinel in running.sentinels]
+        return {dict(zip(one[::2], one[1::2], strict=True))["INFO-PERIOD"] for one in told}
+
+    wait_until("all to ask every second", lambda: periods() == {"1000"})
+    running.primary().stop()
+    assert periods() == {"1000"}
+    running.sentinels[0].client().execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "50")
+    wait_until("it to ask less often again", lambda: periods() == {"1000"})
+
+
+@pytest.mark.fault
+def test_what_looks_after_a_primary_does_not_end_with_a_failure(fresh: Set) -> None:
+    """For a moment it cannot log in; the primary would refuse writes for ever."""
+    first = fresh.nodes[0]
+    for node in fresh.nodes:
+        node.start()
+    wait_until("two replicas", lambda: first.client().info("replication").get("connected_slaves") == 2)
+    logins = first.logins.read_text()
+    first.logins.write_text("")
+    wait_until("it to fail", lambda: "KeyError" in first.log.read_text())
+    first.logins.write_text(logins)
+    for sentinel in fresh.sentinels:
+        sentinel.start()
+    fresh.settled()
+    assert fresh.increment() == 1
+
+
+@pytest.mark.fault
+def test_a_primary_that_was_replaced_empties_nobody_while_the_sentinels_are_away(running: Set) -> None:
+    """It does not know that it was replaced, and says that it is the primary."""
+    replaced = running.primary()
+    replaced.kill()
+    primary = wait_until("another primary", lambda: next(iter(filter(is_primary, running.nodes[1:])), None))
+    assert primary
+    wait_until("a replica", lambda: primary.client().info("replication")["connected_slaves"] == 1)
+    assert running.increment(50, primary) == 53
+    running.kill()
+    replaced.start()
+    wait_until("it to say so", lambda: is_primary(replaced))
+    for node in running.nodes:
+        if node is not replaced:
+            node.start()
+    wait_until("the others", lambda: [node.client().role() for node in running.nodes])
+    for sentinel in running.sentinels:
+        sentinel.start()
+    running.settled()
+    assert running.primary() is primary
+    assert running.value() == 53
+
+
+@pytest.mark.fault
+def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> None:
+    """The first node and all that the Sentinels knew are lost: nobody may guess, and nothing more may be lost."""
+    running.kill()
+    for member in (running.nodes[0], *running.sentinels):
+        member.wipe()
+    running.start()
+    wait_until("a decision", lambda: "its volume was lost" in running.nodes[0].said())
+    wait_until("the others", lambda: [node.client().role() for node in running.nodes[1:]])
+    assert not running.nodes[0].listens()
+    for node in running.nodes[1:]:
+        assert node.client().info("keyspace")["db0"]["keys"] >= 1
+
+
+@pytest.mark.fault
+def test_passwords_change_while_all_goes_on(running: Set) -> None:
+    """After two rotations the first passwords open nothing; a program that was started with them still hands over."""
+    primary = running.primary()
+    former = primary.client()
+    assert former.ping()
+    first = Path(primary.logins).read_text()
+    for number in (1, 2):
+        running.rotate(f"internal-{number}")
+        running.settled()
+        assert running.primary() is primary
+        assert running.increment() == 3 + number
+    for member in running.members:
+        for user, password in (line.split() for line in first.splitlines()):
+            with pytest.raises(AuthenticationError):
+                Redis(port=member.port, username=user, password=password, protocol=2).ping()
+    primary.stop()
+    assert "handed over to " in primary.said()
+    primary.start()
+    replica = next(node for node in running.nodes if node is not primary and not is_primary(node))
+    replica.stop()
+    replica.start()
+    running.settled()
+    assert running.increment() == 6
+
+
+@pytest.mark.fault
+def test_all_parts_speak_tls_only(tmp_path: Path, rendered: dict[str, dict[str, str]]) -> None:
+    """They find each other, hand over, and change passwords and certificate over TLS; nothing else is heard."""
+    for made in ("new", "renewed", "set"):
+        (tmp_path / made).mkdir()
+    first = certificates.make(tmp_path / "new")
+    found = Set(tmp_path / "set", rendered["tls"] | certificates.files(first))
+    try:
+        found.start()
+        found.settled()
+        assert found.increment(3) == 3
+        for member in found.members:
+            with pytest.raises((RedisConnectionError, ResponseError)):
+                Redis(port=member.port, protocol=2).ping()
+        primary = found.primary()
+        found.rotate("internal-1")
+        found.settled()
+        renewed = certificates.make(tmp_path / "renewed", first)
+        for node in found.nodes:
+            certificates.write(renewed, node.acl.parent)
+            node.client().config_set("tls-cert-file", str(node.acl.parent / "redis.crt"))
+            assert ssl.get_server_certificate(("localhost", node.port)).strip() == renewed["certificate"].strip()
+        primary.stop()
+        assert "handed over to " in primary.said()
+        primary.start()
+        found.settled()
+        assert found.increment() == 4
+    finally:
+        found.kill()
+
+
+@pytest.mark.fault
+def test_names_are_used_everywhere(running: Set) -> None:
+    running.primary().stop()
+    running.nodes[0].start()
+    running.settled()
+    for sentinel in running.sentinels:
+        text = (sentinel.volume / "sentinel.conf").read_text()
+        known = [line for line in text.splitlines() if line.startswith(("sentinel monitor", "sentinel known"))]
+        assert len(known) == 5
+        assert not [line for line in known if re.search(r"\d+\.\d+\.\d+\.\d+|::1", line)]
+        assert (sentinel.volume / "sentinel.conf").stat().st_mode & 0o077 == 0

@@ -1,0 +1,70 @@
+"""The defaults of a role and its argument specification say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.ansible import ROOT
+
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "bool": (bool,),
+    "str": (str,),
+    "path": (str,),
+    "list": (list,),
+    "dict": (dict,),
+    "float": (int, float),
+    # The role says itself what it takes.
+    "raw": (object,),
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+
+
+def specs(role: Path) -> dict[str, dict[str, Any]]:
+    """Return the options of every entry point of a role, with their specification."""
+    entries = read(role / "meta/argument_specs.yml").get("argument_specs", {})
+    assert "main" in entries, f"{role.name} has no argument specification"
+    assert all(entry.get("short_description") for entry in entries.values())
+    return {name: spec for entry in entries.values() for name, spec in entry.get("options", {}).items()}
+
+
+def by_name(role: Path) -> str:
+    return role.name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=by_name)
+def test_every_default_is_specified_and_the_other_way_round(role: Path) -> None:
+    assert set(read(role / "defaults/main.yml")) == set(specs(role))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=by_name)
+def test_every_option_is_described_typed_and_named_after_its_role(role: Path) -> None:
+    for name, spec in specs(role).items():
+        assert name.startswith(f"{role.name}_"), name
+        assert spec["description"].strip(), name
+        assert spec["type"] in TYPES, name
+        # It would be a second place for the same value, and the two would drift apart.
+        assert "default" not in spec, name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=by_name)
+def test_defaults_are_of_the_specified_type(role: Path) -> None:
+    for name, value in read(role / "defaults/main.yml").items():
+        if isinstance(value, str) and "{{" in value:
+            continue
+        spec = specs(role)[name]
+        assert isinstance(value, TYPES[spec["type"]]), f"{name}: {value!r} is no {spec['type']}"
+        assert "choices" not in spec or value in spec["choices"], name
+
+
+def test_every_knob_has_a_comment() -> None:
+    text = (ROOT / "inventory/group_vars/all.yml").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        assert not line.strip() or line.startswith("#") or " # " in line, line

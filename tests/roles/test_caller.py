@@ -1,0 +1,49 @@
+"""The commands that a benchmark runs itself are given what its own command was given."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from support.ansible import PLAYBOOKS, ROOT, run
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    host = {"ansible_connection": "local", "swarm_address": "192.0.2.11"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
+    (tmp_path / "password").write_text("become")
+    return tmp_path
+
+
+def bench(site: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    playbook = PLAYBOOKS / "caller.yml"
+    command: list[str | Path] = ["ansible-playbook", "-i", site / "hosts.yml", playbook, *options]
+    return run(*command, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", **environ)
+
+
+def test_variables_and_passwords_are_handed_on(site: Path) -> None:
+    (site / "settings.yml").write_text("app_threads: 7\nbench_users: 5\n")
+    done = bench(
+        site,
+        *("-e", f"@{site / 'settings.yml'}", "-e", "docker_host_manage=false bench_topologies=[standalone]"),
+        *("--become-password-file", str(site / "password"), "--user", "admin"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    told = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    assert told["variables"] == {"app_threads": 7, "docker_host_manage": "false"}
+    assert told["command"][1:] == [
+        f"--inventory={site / 'hosts.yml'}",
+        "--user=admin",
+        f"--become-password-file={site / 'password'}",
+    ]
+
+
+def test_a_password_that_was_typed_is_refused_before_anything_is_measured(site: Path) -> None:
+    done = bench(site, ANSIBLE_BECOME_ASK_PASS="true")  # noqa: S106  # as --ask-become-pass
+    assert done.returncode != 0
+    assert "This works: ./counter bench --become-password-file=FILE" in done.stdout

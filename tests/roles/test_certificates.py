@@ -1,0 +1,46 @@
+"""The certificates of a stack: whom they are for, how long they are good, and what stays when they are renewed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import certificates
+from support.certificates import Certificates
+
+DAY = 86400
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return new certificates."""
+    return certificates.make(tmp_path_factory.mktemp("new"))
+
+
+def openssl(directory: Path, *words: str) -> str:
+    return subprocess.run(["openssl", *words], cwd=directory, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_authority_vouches_for_every_node_by_name(made: Certificates, tmp_path: Path) -> None:
+    certificates.write(made, tmp_path)
+    for name in ("redis-1", "redis-64", "sentinel-3"):
+        for purpose in ("sslserver", "sslclient"):
+            check = ["verify", "-CAfile", "ca.crt", "-purpose", purpose, "-verify_hostname", name, "redis.crt"]
+            assert "redis.crt: OK" in openssl(tmp_path, *check)
+    with pytest.raises(subprocess.CalledProcessError):
+        openssl(tmp_path, "verify", "-CAfile", "ca.crt", "-verify_hostname", "redis-65", "redis.crt")
+
+
+def test_it_is_good_for_years(made: Certificates, tmp_path: Path) -> None:
+    certificates.write(made, tmp_path)
+    openssl(tmp_path, "x509", "-in", "redis.crt", "-noout", "-checkend", str(1800 * DAY))
+    openssl(tmp_path, "x509", "-in", "ca.crt", "-noout", "-checkend", str(10900 * DAY))
+    assert len(made["ends"]) == len("20310101000000Z")
+
+
+def test_a_renewal_keeps_authority_and_keys(made: Certificates, tmp_path: Path) -> None:
+    renewed = certificates.make(tmp_path, made)
+    assert {name for name in made if renewed[name] == made[name]} >= {"ca", "ca_key", "key"}
+    assert renewed["certificate"] != made["certificate"]
+    assert renewed["ends"] >= made["ends"]

@@ -1,0 +1,93 @@
+"""`--check` tells what a run would do, and fails only where that would: also on hosts that are not as far as others."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import yaml
+from engines import engine, interpreter, serve
+from support.ansible import ROOT, run
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as root")
+
+# Managers and workers, each with what its engine answers.
+State = tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
+NO_ENGINE: dict[str, Any] = {}
+LONE = engine("old", manager=True)
+STATES: dict[str, State] = {
+    "engine without a swarm": ({"new": engine()}, {}),
+    "new hosts without an engine": ({"old": LONE, "new": NO_ENGINE, "newer": NO_ENGINE}, {"newest": NO_ENGINE}),
+    "new first manager without an engine": ({"new": NO_ENGINE, "old": LONE, "newer": engine()}, {}),
+    "new first manager with an engine": ({"new": engine(), "old": LONE, "newer": NO_ENGINE}, {}),
+    "manager and worker change places": (
+        {"two": engine("two")},
+        {"one": engine("one", manager=True, roles={"one": "manager", "two": "worker"})},
+    ),
+}
+# What a stack that runs leaves to be seen until it is removed.
+RUNS = {
+    "/containers/json": [{"Id": "a", "Names": ["/check_app.1"], "Labels": {}, "Ports": []}],
+    "/networks": [{"Id": "b", "Name": "check_edge"}],
+    "/volumes": {"Volumes": [{"Name": "check-redis_redis-1", "Driver": "local"}]},
+    "/volumes/check-redis_redis-1": {"Name": "check-redis_redis-1"},
+}
+
+# With -e NAME=VALUE a number arrives as text.
+NUMBERS = (
+    *("-e", "preflight_min_memory_mb=1", "-e", "preflight_min_disk_gb=1", "-e", "preflight_max_clock_skew=60"),
+    *("-e", "replicas=4", "-e", "swarm_heartbeat_seconds=5", "-e", "destroy_timeout=60"),
+)
+
+
+def check(site: Path, state: State, playbook: str, *options: str) -> CompletedProcess[str]:
+    """Run a playbook with --check in that state, without asking an engine for a change; ``site`` is empty."""
+    groups = dict(zip(("managers", "workers"), state, strict=True))
+    children: dict[str, Any] = {group: {"hosts": {}} for group in groups}
+    with ExitStack() as stack:
+        changes: list[str] = []
+        for group, hosts in groups.items():
+            for host, answers in hosts.items():
+                if answers:
+                    server = stack.enter_context(serve(site, host, answers))
+                    server.change = lambda path, _body: changes.append(path)
+                else:
+                    interpreter(site, host, "/usr/bin/python3")
+                children[group]["hosts"][host] = {
+                    "ansible_connection": "local",
+                    "ansible_python_interpreter": str(site / f"{host}.python"),
+                    "docker_host_manage": not answers,
+                }
+        (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
+        given: list[str | Path] = ["-i", site / "hosts.yml", "-e", "stack_name=check", "-e", "http_port=65123"]
+        done = run("ansible-playbook", *given, *options, "--check", "--diff", f"{playbook}.yml")
+        assert changes == []
+    return done
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_deployment_can_be_checked(tmp_path: Path, state: str) -> None:
+    # Its nodes come to three hosts, where there are so many.
+    done = check(tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel", *NUMBERS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+INSTALLED = any(Path(directory, "dockerd").exists() for directory in ("/usr/bin", "/usr/sbin"))
+PURGE = ("-e", "purge=true", "-e", "confirm=check")
+
+
+def test_the_removal_of_what_runs_can_be_checked(tmp_path: Path) -> None:
+    done = check(tmp_path, ({"old": LONE | RUNS}, {}), "destroy", *PURGE, *NUMBERS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed: [old] => (item=check-redis_redis-1)" in done.stdout
+
+
+def test_data_is_not_left_behind_with_an_engine_that_does_not_answer(tmp_path: Path) -> None:
+    done = check(tmp_path, ({"new": NO_ENGINE}, {}), "destroy", *PURGE)
+    said = "The engine of new is installed, but does not answer" in done.stdout
+    # A host without an engine has nothing to remove.
+    assert (done.returncode != 0, said) == (INSTALLED, INSTALLED), done.stdout + done.stderr

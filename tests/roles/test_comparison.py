@@ -1,0 +1,69 @@
+"""A comparison has every variant that was asked for, or ends with the one that could not be measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from support.ansible import PLAYBOOKS, run
+from support.recordings import unpacked
+
+# In the place of ansible-playbook: "bench.yml" reports on a recorded run, as the last tasks of that playbook do.
+COMMAND = f"""
+import json, pathlib, shutil, subprocess, sys
+variables, playbook = sys.argv[-2:]
+given = json.loads(pathlib.Path(variables.removeprefix("@")).read_text())
+with open(given["calls"], "a") as calls:
+    print(playbook, given["redis_topology"], "in a comparison:", given.get("bench_in_comparison"), file=calls)
+if playbook == "bench.yml":
+    name = given["redis_topology"]
+    run = shutil.copytree(pathlib.Path(given["recorded"], name), pathlib.Path(given["bench_reports"], name))
+    more = {{"bench_run": name, "bench_directory": str(run), "bench_driver": "control_machine", "bench_venv": sys.prefix}}
+    more = json.dumps(more | {{"bench_broken_by": ""}})
+    sys.exit(subprocess.call(["ansible-playbook", {str(PLAYBOOKS / "verdict.yml")!r}, "-e", variables, "-e", more]))
+"""
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Return a directory with a run that passes, and one of which nothing was measured."""
+    runs = tmp_path / "recorded"
+    for topology in ("standalone", "cluster"):
+        shutil.copytree(unpacked("same-count"), runs / topology)
+    shutil.rmtree(runs / "cluster/arms")
+    return runs
+
+
+def compare(recorded: Path, *topologies: str) -> CompletedProcess[str]:
+    """Compare the recorded runs of some topologies."""
+    site = recorded.parent
+    (site / "command.py").write_text(COMMAND)
+    given = {
+        "__bench_playbook": [sys.executable, str(site / "command.py")],
+        "bench_topologies": topologies,
+        "bench_reports": str(site / "reports"),
+        "bench_venv": sys.prefix,
+        "stack_name": "counter",
+        "edge": "proxy",
+        "http_port": 80,
+    }
+    # What is asked of the variants themselves comes to them as the caller's own variables do.
+    own = {"recorded": str(recorded), "calls": str(site / "calls")}
+    variables = site / "given.json"
+    variables.write_text(json.dumps(given | own))
+    return run("ansible-playbook", PLAYBOOKS / "comparison.yml", "-e", f"@{variables}")
+
+
+def test_a_variant_without_a_result_breaks_the_comparison_off(recorded: Path) -> None:
+    done = compare(recorded, "cluster", "standalone")
+    assert done.returncode != 0, done.stdout + done.stderr
+    assert "Run the command ./counter bench for cluster with edge proxy" in done.stdout
+    assert "no arm finished" in done.stdout
+    assert "Write the comparison" not in done.stdout
+    calls = (recorded.parent / "calls").read_text().splitlines()
+    # That it is part of a comparison is what makes a FAIL a result there.
+    assert calls == [f"{playbook}.yml cluster in a comparison: True" for playbook in ("deploy", "bench", "destroy")]

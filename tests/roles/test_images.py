@@ -1,0 +1,93 @@
+"""What a new image_revision takes anew, what is left as it is without one, and what an image holds of a checkout."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support.ansible import ROOT, project_environment, run, stand_in_for_the_engine
+
+BASE = "debian:trixie-slim"
+PLAY = [
+    {
+        "hosts": "managers",
+        "gather_facts": False,
+        "roles": ["settings"],
+        "tasks": [
+            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+            {"ansible.builtin.include_role": {"name": "images", "tasks_from": "base", "public": True}},
+            {"ansible.builtin.debug": {"msg": "{{ images_base_name }}"}},
+        ],
+    }
+]
+
+
+def choose(site: Path, there: list[str], **options: Any) -> tuple[str, list[str]]:
+    """Choose a base where these images are there; return its name, and what was asked of the engine."""
+    engine = stand_in_for_the_engine(site, docker_image_pull={"image": {"Id": "sha256:1"}})
+    docker = site / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\necho "$*: $(cat)" >> "$CALLS"\n')
+    docker.chmod(0o755)
+    # What the engine was asked for before.
+    images = [{"Id": f"sha256:{number}", "RepoTags": [name]} for number, name in enumerate(there)]
+    host = {"ansible_connection": "local", "docker_host_engine": {"images": images}}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
+    (site / "play.yml").write_text(yaml.safe_dump(PLAY))
+    done = run(
+        *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(options)),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+        **engine | {"PATH": f"{docker.parent}:{project_environment()['PATH']}"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    name = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    calls = site / "calls"
+    return name, calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_the_first_revision_takes_the_base_that_is_there(tmp_path: Path) -> None:
+    assert choose(tmp_path, [BASE]) == (BASE, [])
+
+
+def test_another_revision_takes_the_base_anew_and_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    name, calls = choose(first, [BASE], image_revision=2)
+    assert re.fullmatch(r"counter-base:[0-9a-f]{12}-2", name)
+    build = f"build --quiet --label counter-deploy=base --tag {name} -: FROM {BASE}"
+    assert calls == ["docker_image_pull", build]
+    assert choose(second, [BASE, name], image_revision=2) == (name, [])
+
+
+def test_every_package_is_installed_after_the_revision_is_known() -> None:
+    stages = re.findall(
+        r"^FROM (\S+) AS \S+\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
+    )
+    on_the_base = [text for source, text in stages if source == "${BASE}"]
+    assert len(on_the_base) == 3
+    for text in on_the_base:
+        assert "ARG REVISION" in text.partition("RUN")[0]
+
+
+def test_the_users_of_the_images_can_read_what_only_its_owner_can_read_in_the_checkout(tmp_path: Path) -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (app/counter|redis_node) (\S+)\n(?:#.*\n)*RUN ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert [source for source, *_ in copied] == ["app/counter", "redis_node"]
+    for source, destination, command in copied:
+        image = tmp_path / source
+        shutil.copytree(ROOT / source, (place := image / destination[1:]), ignore=shutil.ignore_patterns("__pycache__"))
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        subprocess.run(["sh", "-c", command.replace("/opt", f"{image}/opt")], check=True)
+        for path in [place, *place.rglob("*")]:
+            needed = 0o055 if path.is_dir() else 0o044
+            assert path.stat().st_mode & needed == needed, path
+        assert list(place.rglob("*.pyc"))

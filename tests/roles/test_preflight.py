@@ -1,0 +1,318 @@
+"""What cannot work is refused before any host is changed, with the value, the rule and an option that works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from engines import engine, interpreter, serve
+from support.ansible import PLAYBOOKS, project_environment, run
+
+# Name of the case: what is set, and the variables that are refused.
+CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing set": ({}, set()),
+    "wrong topology": ({"redis_topology": "sentinl"}, {"redis_topology"}),
+    "replicas 0": ({"replicas": "0"}, {"replicas"}),
+    "replicas no number": ({"replicas": "abc"}, {"replicas"}),
+    "replicas negative": ({"replicas": "-1"}, {"replicas"}),
+    "replicas broken": ({"replicas": "2.5"}, {"replicas"}),
+    "replicas empty": ({"replicas": ""}, {"replicas"}),
+    "replicas 64": ({"replicas": "64"}, set()),
+    "replicas 65": ({"replicas": "65"}, {"replicas"}),
+    "replicas a number": ({"replicas": 4}, set()),
+    "standalone with 2 nodes": ({"redis_replicas": "2"}, {"redis_replicas"}),
+    "independent with 1 node": ({"redis_topology": "independent", "redis_replicas": "1"}, {"redis_replicas"}),
+    "independent with 2 nodes": ({"redis_topology": "independent", "redis_replicas": "2"}, set()),
+    "sentinel with 1 node": ({"redis_topology": "sentinel", "redis_replicas": "1"}, {"redis_replicas"}),
+    "sentinel with 2 nodes": ({"redis_topology": "sentinel", "redis_replicas": "2"}, {"redis_replicas"}),
+    "sentinel with 3 nodes": ({"redis_topology": "sentinel"}, set()),
+    "sentinel with 4 nodes": ({"redis_topology": "sentinel", "redis_replicas": "4"}, {"redis_replicas"}),
+    "sentinel with 5 nodes": ({"redis_topology": "sentinel", "redis_replicas": "5"}, set()),
+    "nodes no number": ({"redis_topology": "independent", "redis_replicas": "many"}, {"redis_replicas"}),
+    "cluster": ({"redis_topology": "cluster"}, set()),
+    "cluster without replicas": ({"redis_topology": "cluster", "redis_replicas": "3"}, set()),
+    "cluster of 8": ({"redis_topology": "cluster", "redis_replicas": "8"}, set()),
+    "cluster with 2 nodes": ({"redis_topology": "cluster", "redis_replicas": "2"}, {"redis_replicas"}),
+    "cluster with 4 nodes": ({"redis_topology": "cluster", "redis_replicas": "4"}, {"redis_replicas"}),
+    "cluster with 5 nodes": ({"redis_topology": "cluster", "redis_replicas": "5"}, {"redis_replicas"}),
+    "cluster with 7 nodes": ({"redis_topology": "cluster", "redis_replicas": "7"}, {"redis_replicas"}),
+    "cluster with 66 nodes": ({"redis_topology": "cluster", "redis_replicas": "66"}, {"redis_replicas"}),
+    "external without URL": ({"redis_topology": "external"}, {"redis_url"}),
+    "external with another URL": ({"redis_topology": "external", "redis_url": "http://192.0.2.20"}, {"redis_url"}),
+    "external without host": ({"redis_topology": "external", "redis_url": "redis://"}, {"redis_url"}),
+    "external with TLS": ({"redis_topology": "external", "redis_url": "rediss://192.0.2.20:6380/0"}, set()),
+    "TLS": ({"redis_tls": "true"}, set()),
+    "TLS no boolean": ({"redis_tls": "strict"}, {"redis_tls"}),
+    "TLS of an external Redis": (
+        {"redis_tls": "true", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
+        {"redis_tls"},
+    ),
+    "rotation": ({"redis_rotate": "true"}, set()),
+    "rotation with yes": ({"redis_rotate": True}, set()),
+    "rotation no boolean": ({"redis_rotate": "now"}, {"redis_rotate"}),
+    "rotation of an external password": (
+        {"redis_rotate": "true", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
+        {"redis_rotate"},
+    ),
+    "rotation of a given password": ({"redis_rotate": "true", "redis_password": "given"}, {"redis_rotate"}),
+    "password": ({"redis_password": "a;'\"#}b"}, set()),
+    "password of digits": ({"redis_password": 12345}, set()),
+    "password with the end of its line": ({"redis_password": "given\n"}, set()),
+    "edge": ({"edge": "nginx"}, {"edge"}),
+    "port 0": ({"http_port": "0"}, {"http_port"}),
+    "port 65536": ({"http_port": "65536"}, {"http_port"}),
+    "port no number": ({"http_port": "http"}, {"http_port"}),
+    "stack name in capitals": ({"stack_name": "Counter"}, {"stack_name"}),
+    "stack name of the other stack": ({"stack_name": "counter-redis"}, {"stack_name"}),
+    "stack name too long": ({"stack_name": "a" * 32}, {"stack_name"}),
+    "stack name with an option": ({"stack_name": "a --prune"}, {"stack_name"}),
+    "no CPU": ({"app_cpus": "0"}, {"app_cpus"}),
+    "part of a CPU": ({"app_cpus": "0.25"}, set()),
+    "memory without unit": ({"app_memory": "128"}, {"app_memory"}),
+    "too little memory": ({"app_memory": "1M", "redis_memory": "63M"}, {"app_memory", "redis_memory"}),
+    "write concern": ({"write_concern": "some"}, {"write_concern"}),
+    "base": ({"base_image_source": "download"}, {"base_image_source"}),
+    "distribution": ({"image_distribution": "copy"}, {"image_distribution"}),
+    "packages": ({"docker_package_source": "snap"}, {"docker_package_source"}),
+    "several at once": ({"replicas": "0", "edge": "x", "http_port": "y"}, {"replicas", "edge", "http_port"}),
+}
+
+Refused = dict[str, tuple[str, str, str]]
+"""By name of the setting: the value that is shown, the rule, and the options that work."""
+
+
+def judge(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, Refused]:
+    """Return, for each host, what preflight says against its settings."""
+    # Each run needs a first host, for the rules of the inventory, which is not among the cases.
+    inventory = site / "hosts.yml"
+    groups = {"managers": {"hosts": {"one": None}}, "cases": {"hosts": hosts}}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": groups}}))
+    environ = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_ANY_ERRORS_FATAL": "false"}
+    done = run("ansible-playbook", "-i", inventory, PLAYBOOKS / "judge.yml", **environ)
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    [asserted] = [
+        task["hosts"]
+        for task in document["plays"][0]["tasks"]
+        if task["task"]["name"].endswith("Refuse values that cannot work")
+    ]
+    assert set(asserted) == {"one", *hosts}
+    return {name: refusals(asserted[name].get("msg", "")) for name in hosts}
+
+
+def refusals(message: str) -> Refused:
+    """Return what a message of preflight refuses."""
+    lines = re.findall(r"^(\w+)=(.*?): (must .*)\. This works: (.*)$", message, re.MULTILINE)
+    assert len(lines) == max(0, len(message.splitlines()) - 1) or "All assertions passed" in message, message
+    return {name: (value, rule, works) for name, value, rule, works in lines}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
+    """Return what is refused of each case."""
+    return judge(tmp_path_factory.mktemp("cases"), {name: given for name, (given, _) in CASES.items()})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], case: str) -> None:
+    given, wrong = CASES[case]
+    assert set(judged[case]) == wrong
+    for name, (value, _, _) in judged[case].items():
+        assert value == str(given.get(name, ""))
+
+
+def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_path: Path) -> None:
+    """Each refused case is set right as the messages say; then nothing is refused any more."""
+    mended = {}
+    for case, (given, _) in CASES.items():
+        mended[case] = dict(given)
+        for _, _, works in judged[case].values():
+            words = shlex.split(works)
+            assert words[::2] == ["-e"] * (len(words) // 2), works
+            mended[case] |= dict(word.split("=", 1) for word in words[1::2])
+    assert {case: set(refused) for case, refused in judge(tmp_path, mended).items() if refused} == {}
+
+
+# -- The playbook itself. `--tags always` is preflight alone: when it does not refuse, nothing may be deployed here.
+
+
+def deploy(*options: str, **environ: str) -> str:
+    """Run deploy.yml, which must be refused without a change; return what it prints, in one line."""
+    done = run("ansible-playbook", "deploy.yml", "--tags", "always", *options, **environ)
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert done.returncode != 0, output
+    recap = re.findall(r"changed=(\d+)", output)
+    assert recap, output
+    assert set(recap) == {"0"}, output
+    return output
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench"])
+def test_preflight_comes_first(playbook: str) -> None:
+    done = run("ansible-playbook", f"{playbook}.yml", "--list-tasks")
+    first = done.stdout.partition("play #1")[2].partition("play #2")[0]
+    assert "preflight : " in first
+    assert set(re.findall(r"^ +(\w+) : ", first, re.MULTILINE)) == {"preflight"}
+    # What `deploy` below leaves to run: beside preflight only Ansible's own validation of arguments.
+    only = run("ansible-playbook", f"{playbook}.yml", "--list-tasks", "--tags", "always")
+    tasks = re.findall(r"^ +(\w+) : (.*)", only.stdout, re.MULTILINE)
+    assert {role for role, task in tasks if not task.startswith("Validating arguments against arg spec")} == {
+        "preflight"
+    }
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    output = deploy("-e", "replicas=abc", "-e", "redis_topology=sentinl", "-e", "http_port=0")
+    assert "Nothing was changed" in output
+    assert "replicas=abc: must be a whole number from 1 to 64. This works: -e replicas=4" in output
+    assert "redis_topology=sentinl: must be standalone" in output
+    assert "http_port=0: must be a port from 1 to 65535. This works: -e http_port=8080" in output
+
+
+def test_a_number_of_cluster_nodes_that_makes_no_pairs_is_refused() -> None:
+    output = deploy("-e", "redis_topology=cluster", "-e", "redis_replicas=7")
+    assert "redis_replicas=7: must be" in output
+    assert "an even number from 6 to 64 (each primary has one replica), or 3 (primaries without replicas)" in output
+    assert "with redis_topology=cluster" in output
+    assert "This works: -e redis_topology=cluster -e redis_replicas=6" in output
+
+
+def test_a_password_in_a_refused_url_is_not_shown() -> None:
+    output = deploy("-e", "replicas=0", "-e", "redis_topology=external", "-e", "redis_url=http://me:hidden@192.0.2.20")
+    assert "replicas=0: must be" in output
+    assert "redis_url=http://***@192.0.2.20: must be redis://" in output
+    assert "hidden" not in output.replace("redis_url=http://me:hidden@192.0.2.20", "")
+
+
+@pytest.mark.parametrize("password", ["hidden words", "hidden\nlines", " \n"])
+def test_a_password_of_several_words_or_none_is_refused_and_not_shown(tmp_path: Path, password: str) -> None:
+    options = tmp_path / "options.json"
+    options.write_text(json.dumps({"redis_password": password}))
+    output = deploy("-e", f"@{options}")
+    assert "redis_password=***: must be one word of visible characters" in output
+    assert "hidden" not in output
+
+
+def test_a_name_of_other_tools_is_refused_with_ours() -> None:
+    output = deploy("-e", "app_replicas=3", "-e", "port=80")
+    assert "app_replicas (use replicas)" in output
+    assert "port (use http_port)" in output
+
+
+def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    hosts = {name: {"ansible_connection": "local"} for name in ("a", "b")}
+    inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": hosts}}}}))
+    assert "managers=2 hosts: must be 1, 3, 5 or 7" in deploy("-i", str(inventory))
+
+
+def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        inventory = tmp_path / "hosts.yml"
+        host = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1], "ansible_user": "me"}
+        inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": {"far": host}}}}}))
+        output = deploy("-i", str(inventory))
+    assert "far (127.0.0.1) cannot be reached" in output
+    assert f"ssh -p {host['ansible_port']} me@127.0.0.1 true" in output
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, int]]:
+    """Start a process that listens on a port; return port and process id."""
+    program = (
+        "import socket, time; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); time.sleep(120)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline()), process.pid
+        process.kill()
+
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as root")
+
+
+@as_root
+def test_a_port_that_a_process_holds_is_refused_with_its_name(listener: tuple[int, int]) -> None:
+    port, pid = listener
+    output = deploy("-e", f"http_port={port}")
+    assert re.search(rf"http_port={port} is taken on localhost by the process \S+ \(pid {pid}\)", output)
+    assert "-e http_port=8080" in output
+
+
+@as_root
+@pytest.mark.skipif(
+    Path("/proc/net/ip_vs").exists() or bool(shutil.which("modprobe") and not os.system("modprobe -n -q ip_vs")),  # noqa: S605
+    reason="this kernel has ip_vs",
+)
+def test_the_mesh_is_refused_where_the_kernel_has_no_ip_vs() -> None:
+    output = deploy("-e", "edge=mesh")
+    assert "edge=mesh: Swarm's own load balancer is IPVS" in output
+    assert "has no ip_vs" in output
+    assert "This works: -e edge=proxy" in output
+
+
+IP = """#!/bin/sh
+# Stands for a kernel that has ESP.
+"""
+
+
+@as_root
+def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path) -> None:
+    def host(*networks: tuple[str, str, bool], manager: bool = True) -> dict[str, Any]:
+        own = [
+            {"Name": name, "Labels": {"com.docker.stack.namespace": stack}, "Options": {"encrypted": ""} if yes else {}}
+            for stack, name, yes in networks
+        ]
+        bridge = {"Name": "bridge", "Labels": None, "Options": None}
+        return engine("one", manager=manager) | {"/networks": [*own, bridge]}
+
+    def deployed(*, encrypted: bool) -> list[tuple[str, str, bool]]:
+        return [("counter", "counter_front", encrypted), ("counter-redis", "counter-redis_store", encrypted)]
+
+    other = ("counterpart", "counterpart_front", True)
+    engines = {
+        "readable": host(*deployed(encrypted=False)),
+        "encrypted": host(*deployed(encrypted=True)),
+        "as-asked": host(*deployed(encrypted=True)),
+        "another-stack": host(*deployed(encrypted=False), other),
+        "new": None,
+        "worker": host(*deployed(encrypted=True), manager=False),
+    }
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ip").write_text(IP)
+    (tmp_path / "bin/ip").chmod(0o755)
+    groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
+    with ExitStack() as stack:
+        for name, answers in engines.items():
+            if answers:
+                stack.enter_context(serve(tmp_path, name, answers))
+            else:
+                interpreter(tmp_path, name, sys.executable)
+            groups["workers" if name == "worker" else "managers"]["hosts"][name] = {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
+                "overlay_encrypted": name in ("readable", "as-asked"),
+            }
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}, sort_keys=False))
+        output = deploy(
+            *("-i", str(tmp_path / "hosts.yml"), "-e", "http_port=65123"),
+            ANSIBLE_ANY_ERRORS_FATAL="false",
+            PATH=f"{tmp_path / 'bin'}:{project_environment()['PATH']}",
+        )
+    assert set(re.findall(r"fatal: \[([a-z-]+)\]", output)) == {"readable", "encrypted"}, output
+    assert "overlay_encrypted=true: counter-redis_store and counter_front of counter exist without encryption" in output
+    assert "Keep overlay_encrypted=false. Or" in output
+    assert "./counter destroy && ./counter deploy -e overlay_encrypted=true" in output
+    assert "Keep overlay_encrypted=true. Or" in output

@@ -1,0 +1,63 @@
+"""The nodes of a swarm have the roles that their hosts have in the inventory."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from engines import Engine, engine, serve
+from support.ansible import PLAYBOOKS, run
+
+
+def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Run the role on a swarm of ``nodes`` (name -> role); return what was asked for: of which host, node, its role.
+
+    ``nodes`` is changed as asked. A host is named as its node.
+    """
+    asked: list[tuple[str, str, str]] = []
+    engines: dict[str, Engine] = {}
+
+    def answer() -> None:
+        for name, server in engines.items():
+            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes)
+
+    def change(host: str, path: str, body: Any) -> None:
+        node = path.split("/")[2]
+        asked.append((host, node, body["Role"]))
+        nodes[node] = body["Role"]
+        answer()
+
+    with ExitStack() as stack:
+        children: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
+        for name in managers + workers:
+            engines[name] = server = stack.enter_context(serve(site, name, {}))
+            server.change = partial(change, name)
+            children["managers" if name in managers else "workers"]["hosts"][name] = {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": str(site / f"{name}.python"),
+            }
+        answer()
+        (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
+        done = run("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "swarm.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bool(asked) == bool(re.search("changed=[1-9]", done.stdout))
+    return asked
+
+
+def test_a_swarm_that_is_as_the_inventory_is_left_alone(tmp_path: Path) -> None:
+    assert converge(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}) == []
+
+
+def test_the_only_manager_changes_places_with_a_worker(tmp_path: Path) -> None:
+    nodes = {"one": "manager", "two": "worker"}
+    assert converge(tmp_path, ["two"], ["one"], nodes) == [("one", "two", "manager"), ("two", "one", "worker")]
+    assert nodes == {"one": "worker", "two": "manager"}
+
+
+def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Path) -> None:
+    asked = converge(tmp_path, ["one"], ["two", "three"], dict.fromkeys(["one", "two", "three"], "manager"))
+    assert sorted(asked) == [("one", "three", "worker"), ("one", "two", "worker")]

@@ -1,0 +1,439 @@
+"""Every template, rendered by Ansible for every topology and edge, and read by the programs that will read it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+from support.ansible import ROOT, project_environment, render, run
+from support.ports import free_port
+from support.waiting import wait_until
+
+# What a move adds is in the stack files of test_moves.py.
+TEMPLATES = sorted({path.stem for path in (ROOT / "templates").glob("*.j2")} - {"redis-move.stack.yml"})
+TOPOLOGIES: list[str] = list(yaml.safe_load((ROOT / "roles/settings/vars/main/topologies.yml").read_text())["topologies"])
+EDGES = ["proxy", "mesh"]
+
+NEW_ENGINE, OLD_ENGINE = "26.1.5", "20.10.24"
+COMBINATIONS = (
+    {
+        f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
+        for topology, edge in itertools.product(TOPOLOGIES, EDGES)
+    }
+    | {
+        f"{topology}-tls": {"redis_topology": topology, "redis_tls": True, "engine": NEW_ENGINE}
+        for topology in TOPOLOGIES
+        if topology != "external"
+    }
+    | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
+)
+
+SECRETS = {
+    "type": "bind",
+    "source": "/etc/counter-deploy/counter/redis-secrets",
+    "target": "/run/secrets",
+    "read_only": True,
+}
+"""What is mounted into every Redis node and Sentinel."""
+
+Rendered = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
+    """Return, for each combination, the text of each template."""
+    return render(tmp_path_factory.mktemp("site"), {name: facts(knobs) for name, knobs in COMBINATIONS.items()})
+
+
+def facts(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a host that stands for a combination of settings."""
+    return knobs | {
+        "docker_host_engine": {"host_info": {"ServerVersion": knobs["engine"]}},
+        "redis_url": "redis://192.0.2.20:6379/0" if knobs.get("redis_topology") == "external" else "",
+        "http_port": 8080,
+    }
+
+
+@pytest.fixture(params=COMBINATIONS)
+def combination(request: pytest.FixtureRequest, rendered: dict[str, Rendered]) -> tuple[str, Rendered]:
+    """Return name and texts of one combination after the other."""
+    return request.param, rendered[request.param]
+
+
+def stacks(texts: Rendered) -> dict[str, dict[str, Any]]:
+    """Return the stack files that this combination deploys, parsed; with an external Redis there is none for Redis."""
+    files = {name: yaml.safe_load(text) for name, text in texts.items() if name.endswith(".stack.yml")}
+    return {name: document for name, document in files.items() if document["services"]}
+
+
+def services(texts: Rendered) -> dict[str, dict[str, Any]]:
+    """Return the services of all stacks by name."""
+    return {name: service for document in stacks(texts).values() for name, service in document["services"].items()}
+
+
+def test_every_template_is_rendered_for_every_combination(rendered: dict[str, Rendered]) -> None:
+    assert {"standalone", "independent", "external"} <= set(TOPOLOGIES)
+    assert set(rendered) == set(COMBINATIONS)
+    for texts in rendered.values():
+        assert sorted(texts) == TEMPLATES
+
+
+def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
+    """But for what Swarm itself fills in, such as {{.Task.Slot}}."""
+    for name, text in combination[1].items():
+        assert re.findall(r"\{\{(?!\.)|\{%", text) == [], name
+
+
+def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
+    """What does not depend on the combination is the same text: a date or a random value would restart every task."""
+    name, texts = combination
+    if name not in ("old-engine", "encrypted"):
+        assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
+
+
+def test_another_run_renders_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no order in Python would look like a change, for which nodes restart."""
+    texts = []
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        site = tmp_path / seed
+        site.mkdir()
+        texts.append(render(site, {name: facts(COMBINATIONS[name]) for name in ("sentinel-proxy", "cluster-proxy")}))
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_only_an_old_engine_is_told_the_version_of_the_format(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    for document in stacks(texts).values():
+        assert document.get("version") == ("3.9" if name == "old-engine" else None)
+
+
+def test_every_service_is_confined(combination: tuple[str, Rendered]) -> None:
+    for name, service in services(combination[1]).items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits["pids"] > 0, name
+        assert re.fullmatch(r"\d+[MG]", limits["memory"]), name
+        assert "privileged" not in service, name
+        assert "cap_add" not in service, name
+
+
+def test_every_service_has_a_health_check_and_time_to_stop(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    for service in services(texts).values():
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        # Debian 12's engine refuses a stack file that has it.
+        assert ("start_interval" in service["healthcheck"]) == (COMBINATIONS[name]["engine"] == NEW_ENGINE)
+        assert int(service["stop_grace_period"].removesuffix("s")) >= 10
+
+
+def test_the_app_starts_new_replicas_first_and_rolls_back(combination: tuple[str, Rendered]) -> None:
+    app = services(combination[1])["app"]
+    update = app["deploy"]["update_config"]
+    assert (update["order"], update["failure_action"]) == ("start-first", "rollback")
+    assert app["deploy"]["replicas"] == 4
+    assert app["deploy"]["resources"]["limits"]["cpus"] == "1"
+    # A failing health check must be seen while the update is watched.
+    health = app["healthcheck"]
+    seconds = {key: int(value.removesuffix("s")) for key, value in health.items() if key in ("interval", "timeout")}
+    assert int(update["monitor"].removesuffix("s")) > seconds["interval"] * health["retries"]
+    drain = int(app["environment"]["COUNTER_DRAIN_SECONDS"])
+    assert int(app["stop_grace_period"].removesuffix("s")) > drain
+
+
+def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: tuple[str, Rendered]) -> None:
+    found = {name: service for name, service in services(combination[1]).items() if name.startswith("redis-")}
+    assert bool(found) == ("external" not in combination[0])
+    for name, service in found.items():
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert service["deploy"]["replicas"] == 1
+        assert service["deploy"]["update_config"]["order"] == "stop-first"
+        topology = combination[0].partition("-")[0]
+        suffix = f"-{topology}" if topology in ("sentinel", "cluster") else ""
+        assert service["volumes"] == [f"{name}{suffix}:/data", SECRETS]
+        assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
+        assert "ports" not in service
+    assert len({service["volumes"][0] for service in found.values()}) == len(found)
+
+
+def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    found = [key for key in services(texts) if key.startswith("sentinel-")]
+    assert found == (["sentinel-1", "sentinel-2", "sentinel-3"] if name.startswith("sentinel") else [])
+    for key in found:
+        service = services(texts)[key]
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert service["volumes"] == [f"{key}:/data", SECRETS]
+        assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
+    environment = services(texts)["app"]["environment"]
+    assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
+
+
+def test_tls_is_the_only_way_in_where_it_is_asked_for(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    tls = name.endswith("-tls")
+    environment = services(texts)["app"]["environment"]
+    assert environment.get("COUNTER_REDIS_CA_FILE") == ("/run/secrets/redis_ca" if tls else None)
+    assert ("redis_ca" in {use["source"] for use in services(texts)["app"]["secrets"]}) == tls
+    lines = texts["redis.conf"].splitlines()
+    assert ("port 0" in lines) == ("tls-port 6379" in lines) == ("tls-replication yes" in lines) == tls
+    assert ("tls-cluster yes" in lines) == (name == "cluster-tls")
+    assert ("tls-replication yes" in texts["sentinel.conf"].splitlines()) == tls
+    for key, service in services(texts).items():
+        if key.startswith(("redis-", "sentinel-")):
+            assert ("--tls" in service["healthcheck"]["test"][1]) == tls
+            replicated = name.startswith(("sentinel", "cluster"))
+            assert ("NODE_CA" in service.get("environment", {})) == (tls and replicated)
+            # Only a Sentinel has to start anew for a renewed certificate.
+            assert ("NODE_CERTIFICATE" in service.get("environment", {})) == (tls and key.startswith("sentinel"))
+
+
+def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str, Rendered]) -> None:
+    """By that label a rolling change finds what differs; where nothing rolls, it would only be noise."""
+    labels = {
+        key: service["deploy"].get("labels", {}).get("counter-deploy.definition")
+        for key, service in services({"redis.stack.yml": rendered["sentinel-proxy"]["redis.stack.yml"]}).items()
+    }
+    assert len(set(labels.values())) == len(labels) == 6
+    for service in services({"redis.stack.yml": rendered["standalone-proxy"]["redis.stack.yml"]}).values():
+        assert "labels" not in service["deploy"]
+
+
+def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
+    port = {"published": 8080, "protocol": "tcp"}
+    if name.endswith("-mesh"):
+        assert published == {"app": [port | {"target": 8000, "mode": "ingress"}]}
+        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "vip"
+        assert "edge" not in services(texts)
+    else:
+        assert published == {"edge": [port | {"target": 8080, "mode": "host"}]}
+        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
+        assert services(texts)["edge"]["deploy"]["mode"] == "global"
+        assert services(texts)["edge"]["deploy"]["update_config"]["order"] == "stop-first"
+
+
+def test_the_app_knows_the_redis_that_is_deployed(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    environment = services(texts)["app"]["environment"]
+    nodes = [key for key in services(texts) if key.startswith("redis-")]
+    assert environment.get("COUNTER_REDIS_NODES", "") == ",".join(f"{node}:6379" for node in nodes)
+    assert environment["COUNTER_TOPOLOGY"] == COMBINATIONS[name].get("redis_topology", "standalone")
+    assert environment["COUNTER_EDGE"] == COMBINATIONS[name].get("edge", "proxy")
+
+
+def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
+    combination: tuple[str, Rendered],
+) -> None:
+    for document in stacks(combination[1]).values():
+        for kind in ("secrets", "configs"):
+            for key, value in document.get(kind, {}).items():
+                assert re.search(r"-[0-9a-f]{12}$", value["name"]), key
+        for service in document["services"].values():
+            assert "secret" not in service.get("environment", {}).values()
+            for use in service.get("secrets", []):
+                assert use["mode"] == 0o400
+
+
+def test_overlays_are_encrypted_when_asked(rendered: dict[str, Rendered]) -> None:
+    for name, texts in rendered.items():
+        for document in stacks(texts).values():
+            own = [network for network in document["networks"].values() if not network.get("external")]
+            options = [network.get("driver_opts", {}).get("encrypted") for network in own]
+            assert options == ["true" if name == "encrypted" else None] * len(own)
+
+
+@pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
+def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_path: Path) -> None:
+    name, texts = combination
+    for stack in stacks(texts):
+        path = tmp_path / stack
+        path.write_text(texts[stack])
+        done = run("docker", "stack", "config", "--compose-file", path)
+        assert done.returncode == 0, f"{name} {stack}: {done.stderr}"
+        assert not done.stderr, done.stderr
+
+
+def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path) -> None:
+    haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    assert haproxy, "the package haproxy is missing; ./counter test installs it"
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(rendered["standalone-proxy"]["haproxy.cfg"])
+    done = run(haproxy, "-c", "-f", path)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr.upper(), done.stderr
+
+
+@pytest.fixture
+def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int, int]]:
+    """Run HAProxy with its rendered configuration, and the app behind it; return ports and the app's process group."""
+    edge, app, statistics = (free_port() for _ in range(3))
+    config = rendered["standalone-proxy"]["haproxy.cfg"]
+    for there, here in (
+        ("bind :8080", f"bind 127.0.0.1:{edge}"),
+        ("bind :8404", f"bind 127.0.0.1:{statistics}"),
+        (
+            "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr none",
+            f"server app 127.0.0.1:{app}",
+        ),
+    ):
+        assert there in config
+        config = config.replace(there, here)
+    (tmp_path / "haproxy.cfg").write_text(config)
+    environment = project_environment(
+        PYTHONPATH=str(ROOT / "app"),
+        COUNTER_BIND=f"127.0.0.1:{app}",
+        COUNTER_REDIS_NODES="127.0.0.1:1",
+        COUNTER_DRAIN_SECONDS="0",
+    )
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
+    haproxy = ["/usr/sbin/haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment, start_new_session=True) as behind,
+        subprocess.Popen(haproxy, stdout=log, stderr=log) as front,
+    ):
+        try:
+            wait_until("the app behind the edge", lambda: status(edge, "/healthz") == 200)
+            yield edge, app, behind.pid
+        finally:
+            front.kill()
+            os.killpg(behind.pid, signal.SIGCONT)
+            behind.terminate()
+
+
+def status(port: int, target: str) -> int:
+    """Return the status of a GET, with the target as it is written."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode())
+        return int(connection.makefile().readline().split()[1])
+
+
+def test_the_edge_does_not_wait_longer_than_the_app_may_take(edge_and_app: tuple[int, int, int]) -> None:
+    edge, _app, group = edge_and_app
+    with socket.create_connection(("127.0.0.1", edge), timeout=10) as connection:
+        os.killpg(group, signal.SIGSTOP)
+        connection.sendall(b"GET /api/counters/any HTTP/1.1\r\nHost: edge\r\n\r\n")
+        assert connection.makefile().readline().split()[1] == "504"
+
+
+def test_no_spelling_of_the_path_leads_to_the_metrics_through_the_edge(edge_and_app: tuple[int, int, int]) -> None:
+    edge, app, _group = edge_and_app
+    led = [
+        "/metrics",
+        "/metrics?a=b",
+        "/%6detrics",
+        "/%6Detrics",
+        "//metrics",
+        "/%2fmetrics",
+        "/%2F/metric%73",
+        "http://edge//metrics",
+    ]
+    for target in led:
+        assert (status(app, target), status(edge, target)) == (200, 404), target
+    # What the app itself does not take for its metrics.
+    for target in (
+        "/metrics/",
+        "/METRICS",
+        "/./metrics",
+        "/a/../metrics",
+        "/%256detrics",
+        "/metrics%00",
+        "/metrics%3fa",
+        "/metrics;a",
+    ):
+        assert status(app, target) == 404, target
+    # The edge looks at the path only.
+    assert status(edge, "/healthz?path=/metrics") == 200
+
+
+# What the app asks of Redis: every endpoint, once.
+USE_THE_APP = """
+import json, sys
+from counter.application import create_app
+from counter.config import Config
+app = create_app(Config.from_env()).test_client()
+answers = [
+    app.post("/api/counters/demo/increment"),
+    app.post("/api/counters/demo/increment", headers={"Idempotency-Key": "key-1"}),
+    app.post("/api/counters/demo/increment", headers={"Idempotency-Key": "key-1"}),
+    *(app.get(path) for path in ("/api/counters/demo", "/", "/readyz", "/metrics", "/api/store")),
+]
+json.dump([[answer.status_code for answer in answers], answers[3].json["value"], answers[-1].json], sys.stdout)
+"""
+
+
+@pytest.fixture
+def redis(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[int]:
+    """Run Redis with its rendered configuration and users; return its port."""
+    config = rendered["standalone-proxy"]["redis.conf"]
+    for there, here in (("dir /data", f"dir {tmp_path}"), ("/run/secrets/users.acl", f"{tmp_path}/users.acl")):
+        assert there in config
+        config = config.replace(there, here)
+    (tmp_path / "redis.conf").write_text(config)
+    (tmp_path / "users.acl").write_text(rendered["standalone-proxy"]["users.acl"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = ["redis-server", str(tmp_path / "redis.conf"), "--bind", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            deadline = time.monotonic() + 20
+            while "Ready to accept connections" not in (tmp_path / "log").read_text():
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.05)
+            yield port
+        finally:
+            server.kill()
+
+
+def test_the_app_may_do_all_that_it_does(redis: int, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    done = run(
+        sys.executable,
+        "-c",
+        USE_THE_APP,
+        PYTHONPATH=str(ROOT / "app"),
+        COUNTER_REDIS_NODES=f"127.0.0.1:{redis}",
+        COUNTER_REDIS_PASSWORD_FILE=str(tmp_path / "password"),
+    )
+    assert done.returncode == 0, done.stderr
+    statuses, value, store = json.loads(done.stdout)
+    assert statuses == [200] * len(statuses)
+    # The third repeated the second.
+    assert value == 2
+    (node,) = store["nodes"]
+    assert (node["reachable"], node["role"]) == (True, "primary")
+    assert {"demo": 2, "visits": 1}.items() <= store["counters"].items()
+
+
+def test_the_app_may_do_nothing_else(redis: int) -> None:
+    # Replicas that were started before the password changed go on with the one before.
+    for password in ("secret", "former"):
+        app = Redis(port=redis, username="counter", password=password)
+        assert app.incr("{a}:value") >= 1
+    for refused in ("FLUSHALL", "CONFIG GET *", "KEYS *", "SHUTDOWN", "ACL LIST", "REPLICAOF NO ONE", "GET elsewhere"):
+        with pytest.raises(NoPermissionError):
+            app.execute_command(*refused.split())
+    with pytest.raises(AuthenticationError):
+        Redis(port=redis, username="counter", password="wrong").ping()  # noqa: S106
+    with pytest.raises(AuthenticationError):
+        Redis(port=redis, protocol=2).ping()

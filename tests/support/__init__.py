@@ -1,0 +1,1 @@
+"""What the tests of several rooms need, and those of the app."""

@@ -1,0 +1,87 @@
+"""Ansible as users run it, for tests of what it renders, refuses and lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOKS = ROOT / "tests/roles/playbooks"
+
+TIMEOUT_SECONDS = 180
+
+
+def project_environment(**more: str) -> dict[str, str]:
+    """Return the environment without settings of Ansible's but the project's own."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"
+    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    return clean | own | more
+
+
+def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in the root of the project; the caller looks at how it ended."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=project_environment(**environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def results_by_host(playbook: Path, inventory: Path, *options: str) -> dict[str, dict[str, Any]]:
+    """Run a playbook; return the result of its last task for each host."""
+    done = run("ansible-playbook", "-i", inventory, *options, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    hosts: dict[str, dict[str, Any]] = document["plays"][-1]["tasks"][-1]["hosts"]
+    return hosts
+
+
+def render(site: Path, combinations: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return, for each combination of settings, the text of each template by its name; ``site`` is a directory."""
+    inventory = site / "hosts.yml"
+    managers = {"managers": {"hosts": combinations}}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
+    return {
+        host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
+        for host, result in results_by_host(PLAYBOOKS / "render.yml", inventory).items()
+    }
+
+
+STAND_IN = """
+import json, os, sys
+from ansible.module_utils.basic import AnsibleModule
+with open(os.environ["CALLS"], "a") as calls:
+    print("{name}", file=calls)
+if "{name}" == os.environ["BROKEN"]:
+    sys.exit("broken off")
+print(json.dumps({answer!r}))
+sys.exit(0)
+"""
+
+
+def stand_in_for_the_engine(site: Path, **answers: dict[str, Any]) -> dict[str, str]:
+    """Put modules in the place of community.docker's, each with its answer; return the environment that finds them.
+
+    Each writes its name into ``CALLS``; that in ``BROKEN`` ends as if the run was broken off there.
+    """
+    modules = site / "collections/ansible_collections/community/docker/plugins/modules"
+    modules.mkdir(parents=True)
+    for name, answer in answers.items():
+        (modules / f"{name}.py").write_text(STAND_IN.format(name=name, answer={"changed": False} | answer))
+    return {
+        "ANSIBLE_COLLECTIONS_PATH": str(site / "collections"),
+        "DOCKER_HOST": "tcp://127.0.0.1:1",  # the machine's own engine is never asked
+        "CALLS": str(site / "calls"),
+        "BROKEN": "",
+    }
