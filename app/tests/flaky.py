@@ -20,7 +20,7 @@ class Fate(enum.Enum):
     LOSE_REQUEST = enum.auto()
     LOSE_REPLY = enum.auto()
     LATE_REQUEST = enum.auto()
-    """It arrives when whoever sent it has given up."""
+    """It arrives after its sender has given up."""
     LATE_REPLY = enum.auto()
 
 
