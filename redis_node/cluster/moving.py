@@ -150,7 +150,8 @@ class Mover:
         for one in self.primaries.values():
             with Connection(self._settings, one.address) as there:
                 (me,) = (member for member in parse(there.ask("CLUSTER", "NODES")) if member.mine)
-            found.append((one, me))
+            if not me.replica:  # which it may have become since
+                found.append((one, me))
         return found
 
 
