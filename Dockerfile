@@ -1,6 +1,6 @@
-# The images of the project, one target each: app, redis, redis-node, edge. All stand on one Debian base, so that a node keeps it once.
-# BASE is a Debian image from a registry, or one that roles/images made from Debian's packages.
-# REVISION is image_revision: another one installs the packages of the day, since the build's cache goes by it.
+# The images of the project, one target each: app, redis, redis-node, edge, registry. All share one Debian base, which a node stores once.
+# BASE is a Debian image from a registry, or one that roles/base_image built from Debian's packages.
+# REVISION is image_revision: a new value invalidates the build cache, so the build installs the current packages.
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS python
@@ -13,7 +13,7 @@ FROM python AS app-packages
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv
 COPY app/requirements.txt /tmp/requirements.txt
-# ca: the certificates of a site that inspects TLS; used during the build only.
+# ca: the CA certificates of a site that inspects TLS, used only during the build.
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
     && python3 -m venv --without-pip /opt/counter \
@@ -21,17 +21,17 @@ RUN --mount=type=secret,id=ca \
     && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
        install --require-hashes -r /tmp/requirements.txt
 COPY app/counter /opt/counter/lib/app/counter
-# A checkout may be readable by its owner only; the app runs as somebody else.
+# A checkout may be readable only by its owner, but the app runs as another user.
 RUN chmod -R a+rX /opt/counter/lib \
     && python3 -m compileall -q -o 2 /opt/counter/lib
 
 FROM python AS app
 COPY --from=app-packages /opt/counter /opt/counter
-# Without docstrings and with few memory arenas a replica needs about 8 MiB less.
+# Without docstrings and with few memory arenas, a replica needs about 8 MiB less memory.
 ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib/app PYTHONUNBUFFERED=1 PYTHONOPTIMIZE=2 MALLOC_ARENA_MAX=2
 USER 10001:10001
 EXPOSE 8000
-# Exec form: gunicorn is process 1 and gets SIGTERM itself, which starts its drain.
+# Exec form: gunicorn is process 1 and receives SIGTERM, which starts its drain.
 CMD ["gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
 
 FROM python AS redis
@@ -46,7 +46,7 @@ EXPOSE 6379
 CMD ["redis-server", "/etc/redis.conf"]
 
 FROM redis AS redis-node
-# Redis where nodes replicate: the program in redis_node starts the server, and hands over before it stops.
+# Redis for topologies with replication: the program redis_node starts the server, and hands over its role before it stops.
 USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-hiredis \
@@ -65,7 +65,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 10003:10003
 EXPOSE 8080
-# HAProxy ends its open requests after SIGUSR1; SIGTERM would cut them.
+# On SIGUSR1 HAProxy completes open requests; SIGTERM would abort them.
 STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy.cfg"]
 

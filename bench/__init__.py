@@ -1,5 +1,5 @@
 """The benchmark's arithmetic, its Locust plugins and its report.
 
-Locust makes the load; this package says which arms to run, records what Locust sums up too early (one histogram
-per second, so that the ramp can be left out), compares the counter with what the clients were told, and writes the report.
+Locust generates the load. This package plans the arms and records one latency histogram per second, so that the report can
+leave out the ramp, which Locust's totals include. It then compares the counter with the acknowledged increments and writes the report.
 """

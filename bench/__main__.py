@@ -1,11 +1,11 @@
 """The steps of a benchmark, one command each; the role ``bench`` calls them in this order.
 
-python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json, prints the arms as JSON
-python -m bench guard RUN COMMAND   runs COMMAND should the playbook be interrupted
-python -m bench ceiling RUN         what Locust itself reaches, into the manifest
+python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json and prints the arms as JSON
+python -m bench guard RUN COMMAND   runs COMMAND if the playbook is interrupted
+python -m bench ceiling RUN         measures the generator's own limit and adds it to the manifest
 python -m bench arm RUN NAME        runs one arm
-python -m bench report RUN          summary.json, summary.md, report.html; the exit code is the verdict's
-python -m bench compare DIRECTORY   one page over the runs in it (topologies, edges); the exit code is that of the worst
+python -m bench report RUN          writes summary.json, summary.md and report.html; exits with the verdict's code
+python -m bench compare DIRECTORY   writes one page over the runs in DIRECTORY; exits with the worst verdict's code
 """
 
 import argparse
@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; errors are one line on stderr and exit code 3, mistakes of this program a traceback and the same code."""
+    """Run one step. An expected error prints one line to stderr, a bug prints a traceback; both exit with code 3."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Steps of a benchmark; ./counter bench runs them all.")
     steps = parser.add_subparsers(dest="step", required=True)
     for name in ("plan", "ceiling", "arm", "report"):
@@ -40,36 +40,36 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "arm":
             step.add_argument("name", help="name of the arm, as printed by plan")
         if name == "plan":
-            step.add_argument("--min-free-mib", type=int, default=200, help="space that must be free for the run")
+            step.add_argument("--min-free-mib", type=int, default=200, help="free space that the run needs, in MiB")
         if name in ("arm", "ceiling"):
             step.add_argument("--locustfile", type=Path, default=PACKAGE / "locustfile.py")
         if name == "report":
             step.add_argument("--baseline", type=Path)
     step = steps.add_parser("guard")
     step.add_argument("run", type=Path)
-    step.add_argument("--limit", type=float, default=7200, help="seconds after which it acts in any case")
+    step.add_argument("--limit", type=float, default=7200, help="seconds after which the guard runs the command in any case")
     step.add_argument("command", nargs="+")
     step = steps.add_parser("compare")
-    step.add_argument("directory", type=Path, help="directory that holds the runs")
-    step.add_argument("--strict", action="store_true", help="INCONCLUSIVE is not good enough")
+    step.add_argument("directory", type=Path, help="directory that contains the runs")
+    step.add_argument("--strict", action="store_true", help="treat INCONCLUSIVE as a failure")
     options = parser.parse_args(arguments)
     try:
         return STEPS[options.step](options)
     except (GeneratorFailed, NotAllAnswered, CounterUnreadable, LookupError, ValueError, OSError) as error:
         print(f"bench {options.step}: {error}", file=sys.stderr)
-    except Exception:  # noqa: BLE001  # Python would end with 1, the code of the verdict FAIL
+    except Exception:  # noqa: BLE001  # uncaught, it would exit with 1, the code of the verdict FAIL
         traceback.print_exc()
     return 3
 
 
 def plan_step(options: argparse.Namespace) -> int:
-    """Check the settings, note the environment, print the arms."""
+    """Check the settings, record the environment and print the arms."""
     given = json.loads((options.run / "settings.json").read_text())
     settings = Settings.from_mapping(given["settings"])
     free = shutil.disk_usage(options.run).free // 2**20
     if free < options.min_free_mib:
         raise ValueError(
-            f"{free} MiB are free at {options.run.resolve()}, but {options.min_free_mib} are needed for the reports; another place: -e bench_reports=DIRECTORY"
+            f"{options.run.resolve()} has {free} MiB free, but the reports need {options.min_free_mib}; use another directory: -e bench_reports=DIRECTORY"
         )
     manifest = {
         "run": {"id": options.run.resolve().name, "started": _now(), "finished": None},
@@ -92,15 +92,15 @@ def ceiling_step(options: argparse.Namespace) -> int:
 
 
 def arm_step(options: argparse.Namespace) -> int:
-    """Run one arm of the plan; phases L and C take their rate from what phase S measured."""
+    """Run one arm of the plan; phases L and C derive their rate from the throughput of phase S."""
     _, settings = _read(options.run)
     arm = next((arm for arm in arms(settings) if arm.name == options.name), None)
     if arm is None:
         raise ValueError(f"no arm {options.name!r} in the plan: {', '.join(arm.name for arm in arms(settings))}")
-    # The guard ends the arm by this, and with it Locust.
+    # The guard reads this file to stop the arm, and Locust with it.
     (options.run / "arm.pid").write_text(str(os.getpid()))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # A counter of its own for each arm of each run: it starts at 0 and nobody else knows it.
+    # Each arm of each run uses a new counter, which starts at 0 and has no other clients.
     counter = f"bench-{options.run.resolve().name.split('-')[0].lower()}-{arm.name.lower()}"
     run_arm(arm, settings, options.run, counter, _rate(arm, settings, options.run), options.locustfile.resolve())
     print(f"{arm.name}: done")
@@ -108,7 +108,7 @@ def arm_step(options: argparse.Namespace) -> int:
 
 
 def _rate(arm: Arm, settings: Settings, run: Path) -> float:
-    """Requests/s for an arm at a share of what phase S measured; 0 in phase S."""
+    """Request rate of an arm (requests/s): its share of the throughput of phase S; 0 in phase S itself."""
     if arm.load is None:
         return 0.0
     saturated = []
@@ -119,18 +119,18 @@ def _rate(arm: Arm, settings: Settings, run: Path) -> float:
             except (FileNotFoundError, KeyError):
                 continue
     if not saturated:
-        raise ValueError(f"{arm.name}: needs phase S with {arm.load_of} replicas, which has no result")
+        raise ValueError(f"{arm.name}: phase S has no result with {arm.load_of} replicas, from which this arm derives its rate")
     return round(arm.load * sum(saturated) / len(saturated), 1)
 
 
 def guard_step(options: argparse.Namespace) -> int:
-    """Watch over the playbook from now on."""
+    """Start the guard, which watches the playbook from now on."""
     print(f"guard: process {guard.start(options.run.resolve(), options.limit, options.command)}")
     return 0
 
 
 def report_step(options: argparse.Namespace) -> int:
-    """Write the report, and say the verdict."""
+    """Write the report and print the verdict."""
     manifest, settings = _read(options.run)
     manifest["run"]["finished"] = manifest["run"]["finished"] or _now()
     _write_manifest(options.run, manifest)
@@ -141,7 +141,7 @@ def report_step(options: argparse.Namespace) -> int:
 
 
 def compare_step(options: argparse.Namespace) -> int:
-    """One page over several runs; the exit code is that of the worst."""
+    """Write one page over several runs; the exit code is that of the worst verdict."""
     summaries = comparison.read(options.directory)
     print(comparison.write(summaries, options.directory))
     return verdict.exit_code(verdict.worst(summary["verdict"]["result"] for summary in summaries), options.strict)

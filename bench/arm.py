@@ -1,4 +1,4 @@
-"""Runs one arm: warm-up, ledger before, Locust, ledger after; and reads an arm's files again afterwards."""
+"""Runs one arm (warm-up, ledger before, Locust, ledger after) and reads the files of a finished arm."""
 
 import json
 import time
@@ -22,7 +22,7 @@ class CounterUnreadable(RuntimeError):
 
 
 def read_counter(target: str, name: str, attempts: int = 20) -> int:
-    """A counter's value as the application tells it; 0 when it does not exist yet. Raises CounterUnreadable."""
+    """The value of a counter, read through the application; 0 if it does not exist yet. Raises CounterUnreadable."""
     error: Exception | None = None
     for _ in range(attempts):
         try:
@@ -39,9 +39,9 @@ def read_counter(target: str, name: str, attempts: int = 20) -> int:
 
 
 def run_arm(arm: Arm, settings: Settings, run_directory: Path, counter: str, rate: float, locustfile: Path) -> None:
-    """Run ``arm`` and leave its files in ``run_directory/arms/<name>``. ``rate`` in requests/s, 0 in phase S.
+    """Run ``arm`` and write its files to ``run_directory/arms/<name>``. ``rate`` is in requests/s, 0 in phase S.
 
-    Raises GeneratorFailed, NotAllAnswered, CounterUnreadable; what was measured until then stays.
+    Raises GeneratorFailed, NotAllAnswered, CounterUnreadable; files written before the error remain.
     """
     directory = run_directory / "arms" / arm.name
     directory.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def _write(path: Path, value: Any) -> None:
 
 @dataclass(frozen=True)
 class Recording:
-    """An arm's files, read. Times are epoch seconds; the measured window is ``[first, last)``."""
+    """The contents of an arm's files. Times are epoch seconds; the measured window is ``[first, last)``."""
 
     about: Mapping[str, Any]
     intervals: list[Interval]
@@ -83,33 +83,33 @@ class Recording:
 
     @property
     def first(self) -> int:
-        """First second after the ramp and the time to settle."""
+        """First second of the window: after the ramp and the settling time."""
         return int(self.events["spawned"]) + SETTLE_SECONDS + 1
 
     @property
     def last(self) -> int:
-        """The second in which the users began to stop: not measured any more."""
+        """The second in which the users began to stop; it is not part of the window."""
         return int(self.events["stopping"])
 
     @property
     def seconds(self) -> int:
-        """Length of the window."""
+        """Length of the window, in seconds."""
         return self.last - self.first
 
     @property
     def throughput(self) -> float:
-        """Successes per second in the window."""
+        """Successful requests per second in the window."""
         done = sum(interval.histogram.get_total_count() for interval in self.window if interval.outcome == "ok")
         return float(done / self.seconds)
 
     @property
     def window(self) -> list[Interval]:
-        """The intervals that are measured."""
+        """The intervals inside the window."""
         return [interval for interval in self.intervals if self.first <= interval.second < self.last]
 
 
 def load_recording(directory: Path) -> Recording:
-    """Read what ``run_arm`` left. Raises FileNotFoundError or KeyError when the arm did not run to its end."""
+    """Read the files that ``run_arm`` wrote. Raises FileNotFoundError or KeyError if the arm did not finish."""
     replicas: dict[int, Counter[str]] = {}
     generator: list[Mapping[str, Any]] = []
     errors: Counter[tuple[str, str]] = Counter()
@@ -117,7 +117,7 @@ def load_recording(directory: Path) -> Recording:
     for line in (directory / "events.jsonl").read_text().splitlines():
         record = json.loads(line)
         if "event" in record:
-            # The last ramp counts: Locust says "spawned" again when a late worker makes it rebalance.
+            # The last ramp counts: Locust reports "spawned" again after a late worker makes it rebalance.
             events[record["event"]] = record["time"]
         elif "replica" in record:
             replicas.setdefault(record["second"], Counter())[record["replica"]] += record["count"]
@@ -135,5 +135,5 @@ def load_recording(directory: Path) -> Recording:
         errors=[{"request": name, "error": error, "count": count} for (name, error), count in errors.most_common()],
     )
     if recording.seconds < 1:
-        raise KeyError(f"{directory.name}: no second is left after the ramp")
+        raise KeyError(f"{directory.name}: the run ended before the measured window began")
     return recording

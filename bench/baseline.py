@@ -1,4 +1,4 @@
-"""The change from an earlier run, where the two were made under the same conditions."""
+"""The change from an earlier run that was made under the same conditions."""
 
 import json
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from typing import Any
 from bench.environment import COMPARABLE
 
 SAME_RATE = 0.05
-"""Latency is compared between rates that differ by no more than this share: each run's rate is a share of its own capacity, so that a
-faster build is measured at a higher rate."""
+"""Latencies are compared only if their rates differ by at most this share. Each run's rate is a share of its own capacity, so a faster
+build is measured at a higher rate."""
 
 
 def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Figures of ``summary`` beside those of the summary at ``path`` (a file, or the directory of a run).
+    """Compare ``summary`` with the earlier summary at ``path`` (a file, or the directory of a run).
 
-    Runs with different fingerprints are not compared: ``rows`` stays empty and ``differences`` names what differs. Latencies at
-    different rates stand side by side, without a ``change``. Raises OSError, ValueError.
+    Runs with different fingerprints are not compared: ``rows`` is empty and ``differences`` lists what differs. Latencies at
+    different rates are listed side by side, without a ``change``. Raises OSError, ValueError.
     """
     file = path / "summary.json" if path.is_dir() else path
     earlier = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""The generator's own limit: the same Locust against a server that does nothing."""
+"""The generator's own limit, measured with the same Locust against a trivial server."""
 
 import json
 import socket
@@ -13,17 +13,17 @@ from bench.generator import GeneratorFailed, Load, run
 from bench.plan import SETTLE_SECONDS, Settings
 
 SECONDS = 4
-"""Measured after the ramp and the time to settle."""
+"""Length of the measured window, after the ramp and the settling time."""
 RAMP_SECONDS = 2
 RESPONDER_PORT = 5579
-"""Where the trivial servers of the load generators listen, on loopback."""
+"""Port of the trivial server on each load generator, on loopback."""
 
 
 def measure(settings: Settings, run_directory: Path, locustfile: Path) -> dict[str, Any]:
-    """Requests/s, CPU and length of the measurement. Raises GeneratorFailed.
+    """Measure the requests/s that Locust reaches, and return it with the length of the window. Raises GeneratorFailed.
 
-    The server runs beside Locust on loopback and takes CPU from it on a small machine: the ceiling is rather too low than too high.
-    With workers each load generator runs its own server, on RESPONDER_PORT, which whoever starts the workers starts as well.
+    The server shares the machine's CPU with Locust, so on a small machine the ceiling is too low rather than too high.
+    With workers, each load generator runs its own server on RESPONDER_PORT; the role starts it together with the workers.
     """
     directory = run_directory / "ceiling"
     directory.mkdir(parents=True, exist_ok=True)

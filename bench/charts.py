@@ -1,6 +1,6 @@
 """Charts as inline SVG: lines with axes, units and a legend, and stacked bars. Colours come from the page's style sheet.
 
-Every chart carries a title and a description for screen readers; the page puts a table with the same figures beside it.
+Every chart has a title and a description for screen readers; the page shows a table of the same figures next to it.
 """
 
 import math
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: title with its unit; ``log`` for a logarithmic one; fixed ``ticks`` as (value, text) where the scale is special."""
+    """An axis: title with its unit; ``log`` for a logarithmic scale; fixed ``ticks`` as (value, text) for a special scale."""
 
     title: str
     log: bool = False
@@ -38,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """A line chart; ``bands`` are shaded stretches of x: (from, to, text); ``marks`` vertical lines: (x, text, colour)."""
+    """A line chart; ``bands`` are shaded ranges of x: (from, to, text); ``marks`` are vertical lines: (x, text, colour)."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Bars:
-    """Horizontal stacked bars: ``rows`` of (label, values), one value per entry of ``segments``; ``unit`` of the axis."""
+    """Horizontal stacked bars: ``rows`` of (label, values), one value per entry of ``segments``; ``axis`` is the axis title."""
 
     name: str
     title: str
@@ -117,7 +117,7 @@ class Bars:
 
 
 def nines(percentile: float) -> float:
-    """Place of a percentile on an axis that gives each further nine the same room: 0 -> 0, 90 -> 1, 99 -> 2."""
+    """Position of a percentile on an axis that gives each further nine equal space: 0 -> 0, 90 -> 1, 99 -> 2."""
     return -math.log10(1 - min(percentile, 99.9999) / 100)
 
 
@@ -125,7 +125,7 @@ NINES_AXIS = Axis("percentile of requests", ticks=[(nines(p), f"{p:g}") for p in
 
 
 def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> tuple[list[tuple[float, str]], Callable[[float], float]]:
-    """Ticks (value, text) and the function from a value to a coordinate between ``start`` and ``end``."""
+    """Ticks (value, text), and the function that maps a value to a coordinate between ``start`` and ``end``."""
     highest = max([*values, axis.highest or 0])
     if axis.ticks:
         ticks = [tick for tick in axis.ticks if tick[0] <= highest * 1.25 + 0.2]

@@ -1,4 +1,4 @@
-"""One page over several runs: what topologies or edges cost, and what they lose."""
+"""One page over several runs: the throughput, latency and lost increments of each topology or edge."""
 
 import json
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def rows(summaries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sentence(found: Sequence[dict[str, Any]]) -> str:
-    """What came out, in one line."""
+    """The result in one sentence."""
     parts = [
         f"{row['topology']} with edge {row['edge']}: {FORMATS['rate'](row['figures']['requests/s'] or 0)} requests/s,"
         f" {row['lost']:,} of {row['acknowledged']:,} acknowledged increments lost ({row['result']})"
@@ -55,15 +55,15 @@ def sentence(found: Sequence[dict[str, Any]]) -> str:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """Summaries of the runs in ``directory``. Raises ValueError without any."""
+    """Summaries of the runs in ``directory``. Raises ValueError if there are none."""
     summaries = [json.loads(path.read_text()) for path in sorted(directory.glob("*/summary.json")) if not path.parent.is_symlink()]
     if not summaries:
-        raise ValueError(f"{directory}: no run ended with a summary; see the output of the commands above")
+        raise ValueError(f"{directory}: no run wrote a summary; see the output of the commands above")
     return summaries
 
 
 def write(summaries: Sequence[dict[str, Any]], directory: Path) -> str:
-    """Write report.html and comparison.json into ``directory``; the sentence."""
+    """Write report.html and comparison.json to ``directory``, and return the sentence."""
     found = rows(summaries)
 
     def cell(value: Any, form: str = "plain") -> Markup:

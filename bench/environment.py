@@ -1,4 +1,4 @@
-"""What the benchmark ran on: enough to judge the numbers, and a fingerprint that says which runs may be compared."""
+"""The environment of a benchmark: enough to judge the figures, and a fingerprint that decides which runs are comparable."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ COMPARABLE = (
     "weights",
     "workers",
 )
-"""What must be the same for two runs to be comparable; the topology, the edge and the images are what one compares."""
+"""What must be equal for two runs to be comparable. Topology, edge and images may differ: they are the subject of a comparison."""
 
 
 def of_generator(root: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def of_generator(root: Path) -> dict[str, Any]:
 
 
 def fingerprint(environment: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits over what must be the same in comparable runs."""
+    """Hash (twelve hexadecimal digits) of everything that must be equal in comparable runs."""
     facts = {**environment, **settings}
     text = json.dumps({name: facts.get(name) for name in COMPARABLE}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Runs Locust: the command line, the bounded wait, and what to say when it dies."""
+"""Runs Locust: the command line, the bounded wait, and the error message when it fails."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STOP_TIMEOUT_SECONDS = 10
-"""How long Locust lets running requests finish: with 0 it would cut off increments that are counted all the same."""
+"""How long Locust waits for running requests. With 0 it would abort requests whose increments are still counted."""
 GRACE_SECONDS = 45
-"""Beyond the run time, before a Locust that does not end is stopped: start, waiting for workers, stop time-out, reports."""
+"""Time beyond the run time before Locust is killed: start, waiting for workers, stop time-out, reports."""
 
 
 class GeneratorFailed(RuntimeError):
-    """Locust did not run, or did not run to its end."""
+    """Locust did not start, or did not finish."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Load:
 
 
 def command(load: Load, directory: Path) -> list[str]:
-    """Locust's command line; its own reports and the recorder's go to ``directory``."""
+    """Locust's command line; Locust and the recorder write their reports to ``directory``."""
     package = Path(__file__).parent
     plugins = [package / "recorder.py", package / "pacing.py"]
     words: list[object] = [
@@ -71,7 +71,7 @@ def command(load: Load, directory: Path) -> list[str]:
 
 
 def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
-    """Run Locust to its end. ``wrapper`` is put before the command. Raises GeneratorFailed with the end of its log."""
+    """Run Locust until it ends. ``wrapper`` precedes the command. Raises GeneratorFailed with the last lines of its log."""
     directory.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BENCH_COUNTER": load.counter}
     limit = load.seconds + load.stop_timeout + GRACE_SECONDS
@@ -98,6 +98,6 @@ def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
 
 def _last_lines(directory: Path, count: int = 5) -> str:
     text = "".join(path.read_text(errors="replace") for path in (directory / "locust.log", directory / "locust.out") if path.exists())
-    # Its tables of statistics are no reason.
+    # Locust's tables of statistics do not explain a failure.
     lines = [line.strip() for line in text.splitlines() if line.strip() and "|" not in line]
-    return "; ".join(lines[-count:]) or "it said nothing"
+    return "; ".join(lines[-count:]) or "it printed nothing"

@@ -1,7 +1,7 @@
-"""Puts things back when the playbook is interrupted: Ansible runs no ``always`` after Ctrl-C.
+"""Restores the deployment when the playbook is interrupted, since Ansible does not run ``always`` after Ctrl-C.
 
-A process of its own session watches the ansible-playbook that started it. When that is gone before the run was marked as
-finished, it stops the arm that still runs, and runs the command that puts back what the benchmark had found.
+A process in a separate session watches the ansible-playbook that started it. If ansible-playbook ends before the run is marked
+as finished, the guard stops the running arm and runs the command that restores the replicas found before the benchmark.
 """
 
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 
 FINISHED = "finished"
 VARIABLES = "put-back.json"
-"""What the command reads; it may hold passwords."""
+"""File of variables for the command; it may contain passwords."""
 POLL_SECONDS = 0.5
 
 
 def ancestor(name: str) -> int:
-    """The outermost ancestor of this process whose command line names ``name``. Raises LookupError."""
+    """Process id of the outermost ancestor whose command line contains ``name``. Raises LookupError."""
     found, pid = 0, os.getpid()
     while pid > 1:
         if any(Path(word).name == name for word in _command(pid)):
@@ -31,7 +31,7 @@ def ancestor(name: str) -> int:
 
 
 def start(run: Path, limit: float, command: Sequence[str]) -> int:
-    """Watch from a process of its own, at most ``limit`` seconds; returns its id."""
+    """Start a process that watches for at most ``limit`` seconds; return its id."""
     watched = ancestor("ansible-playbook")
     born = _born(watched)
     child = os.fork()
@@ -42,7 +42,7 @@ def start(run: Path, limit: float, command: Sequence[str]) -> int:
         log = os.open(run / "guard.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for descriptor, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
             os.dup2(target, descriptor)
-        # Ansible waits for whoever holds its pipes.
+        # Ansible waits until every process has closed its pipes.
         os.closerange(3, 1024)
         watch(run, watched, born, limit, command)
     finally:
@@ -51,7 +51,7 @@ def start(run: Path, limit: float, command: Sequence[str]) -> int:
 
 
 def watch(run: Path, watched: int, born: str, limit: float, command: Sequence[str]) -> None:
-    """Wait until the run is finished, or the watched process is gone: then clean up behind it."""
+    """Wait until the run is finished; if the watched process ends first, clean up."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         if (run / FINISHED).exists():
@@ -59,10 +59,10 @@ def watch(run: Path, watched: int, born: str, limit: float, command: Sequence[st
         if _born(watched) != born:
             break
         time.sleep(POLL_SECONDS)
-    # The playbook may have ended between the two looks.
+    # The playbook may have finished between the two checks.
     if (run / FINISHED).exists():
         return
-    print(f"guard: process {watched} is gone, and the run is not finished: putting back what was found", flush=True)
+    print(f"guard: process {watched} ended before the run was finished: restoring the replicas found before", flush=True)
     stop_arm(run)
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=600)
     subprocess.run([sys.executable, "-m", "bench", "report", str(run)], check=False, stdin=subprocess.DEVNULL, timeout=120)
@@ -70,7 +70,7 @@ def watch(run: Path, watched: int, born: str, limit: float, command: Sequence[st
 
 
 def stop_arm(run: Path) -> None:
-    """End the arm that left its process id in the run's directory, and Locust with it."""
+    """Stop the arm whose process id is in the run's directory, and Locust with it."""
     try:
         pid = int((run / "arm.pid").read_text())
     except (OSError, ValueError):
@@ -87,7 +87,7 @@ def _command(pid: int) -> list[str]:
 
 
 def _stat(pid: int) -> list[str]:
-    # The name in brackets may hold spaces.
+    # The name in brackets may contain spaces.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -96,7 +96,7 @@ def _parent(pid: int) -> int:
 
 
 def _born(pid: int) -> str:
-    """When a process started; empty when it is gone. Tells it from a later one with the same number."""
+    """When a process started; empty if it has ended. This distinguishes it from a later process with the same id."""
     try:
         state, *rest = _stat(pid)
     except OSError:

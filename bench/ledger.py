@@ -1,7 +1,7 @@
-"""The ledger: what the counter gained against what the clients were told.
+"""The ledger compares the gain of the counter with the responses that clients received.
 
-A success (2xx) promises one increment. A failed request is indeterminate: it may have counted before it failed. So with
-``ok`` successes and ``failed`` failures the gain must lie in ``[ok, ok + failed]``, and without failures it must equal ``ok``.
+A success (2xx) acknowledges one increment. A failed request is indeterminate: it may have counted before it failed. With
+``ok`` successes and ``failed`` failures, the gain must lie in ``[ok, ok + failed]``; without failures it must equal ``ok``.
 """
 
 import json
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 VISITS = "visits"
-"""The counter that the page counts on; people who open the page during the run count on it too."""
+"""The counter of page visits; anyone who opens the page during the run increments it too."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One counter in one arm: its value before and after, and what the clients saw."""
+    """One counter in one arm: its value before and after, and the responses that clients received."""
 
     counter: str
     request: str
@@ -28,22 +28,22 @@ class Entry:
 
     @property
     def gain(self) -> int:
-        """By how much the counter grew."""
+        """The growth of the counter."""
         return self.after - self.before
 
     @property
     def lost(self) -> int:
-        """Acknowledged increments that are not in the counter."""
+        """Acknowledged increments that the counter lacks."""
         return max(0, self.ok - self.gain)
 
     @property
     def surplus(self) -> int:
-        """Increments that nobody asked for: doubled ones, or other clients on a shared counter."""
+        """Increments that no request of the arm explains: duplicates, or other clients of a shared counter."""
         return max(0, self.gain - self.ok - self.failed)
 
     @property
     def state(self) -> str:
-        """``exact``, ``lost``, ``surplus``, or ``disturbed`` where a surplus may be somebody else's."""
+        """``exact``, ``lost``, ``surplus``, or ``disturbed`` if other clients may have caused the surplus."""
         if self.lost:
             return "lost"
         if self.surplus:
@@ -51,7 +51,7 @@ class Entry:
         return "exact"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON, with the derived numbers."""
+        """Plain JSON, including the derived numbers."""
         return {**asdict(self), "gain": self.gain, "lost": self.lost, "surplus": self.surplus, "state": self.state}
 
 
@@ -62,9 +62,9 @@ def entries(before: Mapping[str, int], after: Mapping[str, int], counter: str, r
 
 
 def client_requests(statistics: Path) -> dict[str, tuple[int, int]]:
-    """(ok, failed) by request name from Locust's ``--json-file``: the whole run, ramp included. Raises OSError, KeyError.
+    """(ok, failed) by request name, from Locust's ``--json-file``: the whole run including the ramp. Raises OSError, KeyError.
 
-    Not from ``*_stats.csv``: its last row is written before the last requests are answered.
+    ``*_stats.csv`` is not usable: Locust writes its last row before the last requests are answered.
     """
     counts: dict[str, tuple[int, int]] = {}
     for entry in json.loads(statistics.read_text()):

@@ -1,4 +1,4 @@
-"""The figures of one arm, from its recording: what the summary says about it."""
+"""The figures of one arm for the summary, computed from its recording."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from bench.percentiles import curve_ms, latency_ms, merged, per_second
 
 
 def figures(recording: Recording, samples: Sequence[resources.Sample]) -> dict[str, Any]:
-    """Everything about one arm, in plain JSON; rates and latencies are those of the window after the ramp."""
+    """All figures of one arm as plain JSON; rates and latencies cover the window after the ramp."""
     about, window = recording.about, recording.window
     services = resources.by_service(samples, recording.first, recording.last)
     generator = resources.of_generator(recording.generator, recording.first, recording.last)
@@ -58,7 +58,7 @@ def _by_request(recording: Recording) -> list[dict[str, Any]]:
 
 
 def _series(recording: Recording, samples: Sequence[resources.Sample]) -> dict[str, Any]:
-    """Second by second from the start; ``ramp_end`` and ``stop`` are the borders of the window, in seconds after the start."""
+    """Series per second from the start; ``ramp_end`` and ``stop`` delimit the window, in seconds after the start."""
     first, last = int(recording.events["started"]), recording.last
     return {
         "ramp_end": recording.first - first,

@@ -1,8 +1,8 @@
-"""Locust plugin: sends at one fixed rate, whatever the answers take (phase L).
+"""Locust plugin: sends at a fixed rate, regardless of response times (phases L and C).
 
-Locust's own ``constant_throughput`` measures from the moment of sending, so a server that stalls also stalls the clock
-(coordinated omission). Here each user keeps its timetable: a late answer leaves the next request overdue, it is sent at
-once, and its intended time goes along in Locust's request context for the recorder to measure from.
+Locust's own ``constant_throughput`` measures from the moment of sending, so a stalled server also stalls the clock
+(coordinated omission). Here each user follows a fixed schedule: after a late answer, the overdue request is sent at once.
+Its intended time is passed in Locust's request context, and the recorder measures from that time.
 """
 
 import random
@@ -26,7 +26,7 @@ def add_options(parser: Any) -> None:
 
 @events.test_start.add_listener
 def pace(environment: Any, **_: Any) -> None:
-    """Put every user class on a timetable when a pace was asked for (workers know it from now on: Locust sends them the options)."""
+    """Put every user class on the schedule if a pace is set; at this point, workers have received the master's options."""
     interval = environment.parsed_options.pace
     if not interval:
         return
@@ -36,9 +36,9 @@ def pace(environment: Any, **_: Any) -> None:
 
 
 def wait_for_turn(user: Any, interval: float) -> float:
-    """Seconds until this user's next turn, one ``interval`` (s) after the last turn; 0 when that is past.
+    """Seconds until this user's next turn, one ``interval`` (s) after the last turn; 0 if that time has passed.
 
-    The first turn falls at random within one interval, so that the users do not move in step.
+    The first turn is at a random time within one interval, so that the users' requests are not synchronised.
     """
     now = time.time()
     turn = getattr(user, "turn", None)
@@ -48,7 +48,7 @@ def wait_for_turn(user: Any, interval: float) -> float:
 
 
 def take_intended_time(user: Any) -> dict[str, float]:
-    """Context of a request: ``{"intended": epoch seconds}`` for the first request of a turn, empty for those after it."""
+    """Context of a request: ``{"intended": epoch seconds}`` for the first request of a turn, empty for further requests."""
     intended = getattr(user, "intended", None)
     user.intended = None
     return {} if intended is None else {"intended": intended}

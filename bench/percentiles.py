@@ -1,6 +1,6 @@
-"""Latency histograms: the log in which the recorder keeps them, sums, percentiles.
+"""Latency histograms: the recorder's log format, sums and percentiles.
 
-All values in a histogram are microseconds; everything that leaves this module is in milliseconds.
+Values in a histogram are in microseconds; this module returns milliseconds.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from hdrh.histogram import HdrHistogram
 
 LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
 REPORTED = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
-# Percentiles of the overlaid curves: evenly spaced in "nines", where the tail is.
+# Percentiles of the overlaid curves, spaced by "nines" to show the tail.
 CURVE = (
     0.0,
     10.0,
@@ -54,7 +54,7 @@ class Interval:
 
 
 def read_hlog(path: Path) -> Iterator[Interval]:
-    """The intervals of a HdrHistogram log; a line cut short by a crash ends the reading."""
+    """The intervals of an HdrHistogram log; reading stops at a line that a crash cut short."""
     with path.open() as lines:
         for line in lines:
             if not line.startswith("Tag="):
@@ -74,13 +74,13 @@ def microseconds(milliseconds: float) -> int:
 
 
 def hlog_line(tag: str, second: int, histogram: HdrHistogram) -> str:
-    """One interval of one second, in the HdrHistogram log format (times in s, maximum in ms)."""
+    """An interval of one second as a line of an HdrHistogram log (times in s, maximum in ms)."""
     safe_tag = tag.replace(",", "_").replace(" ", "_")
     return f"Tag={safe_tag},{second},1.000,{histogram.get_max_value() / 1000:.3f},{histogram.encode().decode()}"
 
 
 def merged(histograms: Iterable[HdrHistogram]) -> HdrHistogram:
-    """The sum of histograms: counts add up, so percentiles of the sum are those of all samples together."""
+    """The sum of histograms; its percentiles are exactly those of all samples together."""
     total = new_histogram()
     for histogram in histograms:
         total.add(histogram)
@@ -88,7 +88,7 @@ def merged(histograms: Iterable[HdrHistogram]) -> HdrHistogram:
 
 
 def latency_ms(histogram: HdrHistogram) -> dict[str, float] | None:
-    """p50, p95, p99, p99_9 and max in milliseconds; None without samples."""
+    """p50, p95, p99, p99_9 and max in milliseconds; None if there are no samples."""
     if not histogram.get_total_count():
         return None
     return {name: at(histogram, percentile) for name, percentile in REPORTED.items()}
@@ -100,14 +100,14 @@ def at(histogram: HdrHistogram, percentile: float) -> float:
 
 
 def curve_ms(histogram: HdrHistogram) -> list[list[float]]:
-    """``[[percentile, milliseconds], ...]`` as far as the samples reach (at least ten of them beyond the percentile)."""
+    """``[[percentile, milliseconds], ...]`` up to the last percentile with at least ten samples beyond it."""
     count = histogram.get_total_count()
     reach = [p for p in CURVE if count * (1 - p / 100) >= 10 or p <= 50]
     return [[p, at(histogram, p)] for p in reach] if count else []
 
 
 def per_second(intervals: Iterable[Interval], first: int, last: int) -> dict[str, list[float | None]]:
-    """Series from second ``first`` to ``last`` (exclusive): ``ok`` and ``failed`` per second, ``p50`` and ``p99`` in ms (None where nothing finished)."""
+    """Series from second ``first`` to ``last`` (exclusive): ``ok`` and ``failed`` per second, ``p50`` and ``p99`` in ms (None if no request succeeded)."""
     counts: dict[str, dict[int, int]] = {"ok": defaultdict(int), "failed": defaultdict(int)}
     latencies: dict[int, list[HdrHistogram]] = defaultdict(list)
     for interval in intervals:

@@ -1,4 +1,4 @@
-"""The charts of one summary, by the name under which the page places them."""
+"""The charts of one summary, by the names that the page template uses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,7 +55,7 @@ def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapp
     return Chart(
         "tl",
         "Latency at a given throughput",
-        "Each point is a run at a fixed rate; the last point of each line is the saturated run, in which the users wait for each other.",
+        "Each point is a run at a fixed rate; the last point of each line is the saturated run, in which requests queue.",
         Axis("requests/s answered"),
         Axis("milliseconds", log=True),
         lines,
@@ -71,7 +71,7 @@ def _percentiles(name: str, arms: Sequence[Mapping[str, Any]], curve: str, title
     return Chart(
         name,
         title,
-        "Each further nine of the percentile has the same room.",
+        "The axis gives each further nine of the percentile equal space.",
         NINES_AXIS,
         Axis("milliseconds", log=True),
         lines,

@@ -1,7 +1,7 @@
-"""Which arms a benchmark runs, in which order, and how long each takes.
+"""The arms of a benchmark, their order and their length.
 
-An arm is one Locust run against one replica count. Phase S saturates (a closed loop of users), phase L sends at one
-fixed rate, phase C (optional) sends at several rates against every count: the throughput-latency curve.
+An arm is one Locust run against one replica count. Phase S saturates the replicas (a closed loop of users). Phase L sends at
+one fixed rate. The optional phase C sends at several rates to every count, for the throughput-latency curve.
 """
 
 from collections import Counter
@@ -12,12 +12,12 @@ from typing import Any
 SETTLE_SECONDS = 2
 """Between the end of the ramp and the start of the measured window."""
 OVERHEAD_SECONDS = 4
-"""Per arm beside the warm-up and the load: Locust's start and end, the ledger."""
+"""Time per arm in addition to the warm-up and the load: Locust's start and end, the ledger."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One run; ``index`` tells arms with the same phase and count apart, ``position`` pairs those of phase S.
+    """One run; ``index`` distinguishes arms with the same phase and count, ``position`` pairs the arms of phase S.
 
     ``load`` is the rate as a share of the capacity that phase S measured with ``load_of`` replicas; None in phase S.
     """
@@ -36,7 +36,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for; the role's ``bench_*`` variables under the same names."""
+    """The settings of a run; the role's ``bench_*`` variables have the same names."""
 
     replicas: tuple[int, ...] = (1, 4)
     users: int = 300
@@ -65,7 +65,7 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
-        """Settings from parsed JSON; raises ValueError naming an unknown or impossible value."""
+        """Settings from parsed JSON; raises ValueError with the name of an unknown or invalid value."""
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
@@ -75,9 +75,9 @@ class Settings:
         return settings
 
     def check(self) -> None:
-        """Raise ValueError naming the value and the rule when the settings cannot be run."""
+        """Raise ValueError with the value and the rule if the settings are invalid."""
         if len(self.replicas) < 1 or min(self.replicas) < 1:
-            raise ValueError(f"replicas={list(self.replicas)}: needs at least one count, each 1 or more")
+            raise ValueError(f"replicas={list(self.replicas)}: must be one or more counts, each 1 or more")
         for name, value in (
             ("users", self.users),
             ("spawn_rate", self.spawn_rate),
@@ -89,15 +89,15 @@ class Settings:
         for name, seconds in (("duration", self.duration), ("latency_duration", self.latency_duration)):
             if seconds < self.ramp_seconds + SETTLE_SECONDS + 5:
                 raise ValueError(
-                    f"{name}={seconds}: the ramp takes {self.ramp_seconds:g} s ({self.users} users at {self.spawn_rate:g} a second) and"
-                    f" {SETTLE_SECONDS} s to settle, which leaves less than 5 s to measure; use {name}={int(self.ramp_seconds) + SETTLE_SECONDS + 20}"
+                    f"{name}={seconds}: the ramp ({self.users} users at {self.spawn_rate:g} a second) takes {self.ramp_seconds:g} s and settling takes"
+                    f" {SETTLE_SECONDS} s, which leaves less than 5 s to measure; use {name}={int(self.ramp_seconds) + SETTLE_SECONDS + 20}"
                 )
         if len(self.weights) != 3 or min(self.weights) < 0 or not sum(self.weights):
-            raise ValueError(f"weights={list(self.weights)}: three numbers (page, increment, read), none negative, not all 0")
+            raise ValueError(f"weights={list(self.weights)}: must be three numbers (page, increment, read), none negative, not all 0")
 
     @property
     def ramp_seconds(self) -> float:
-        """How long spawning takes."""
+        """How long it takes to start all users."""
         return self.users / self.spawn_rate
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,11 +106,11 @@ class Settings:
 
 
 def arms(settings: Settings) -> list[Arm]:
-    """The arms in the order in which they run.
+    """The arms, in the order in which they run.
 
-    Phase S goes up and down again (1,4,4,1), so that a drift of the machine falls on both counts alike; a quick run only goes down,
-    to where phase L begins. Arms at the same ``position`` (one way up, or one way down) form the pairs of which ratios are taken.
-    ``column`` is the place in ``replicas``, so that a count can be compared with itself (an A/A run).
+    Phase S goes up and down again (1,4,4,1), so that a drift of the machine affects both counts equally. A quick run only goes down
+    and ends at the count with which phase L begins. Arms at the same ``position`` (one way up, or one way down) form the pairs whose
+    ratios are computed. ``column`` is the index in ``replicas``, so that a count can be compared with itself (an A/A run).
     """
     return list(_numbered(_ordered(settings), settings))
 

@@ -1,7 +1,7 @@
-"""Locust plugin: keeps one HDR histogram per second and request name, and who answered.
+"""Locust plugin: records one HDR histogram per second and request name, and which replica answered.
 
-Locust's statistics are sums since the start, so the ramp cannot be taken out of them afterwards; these can be cut at any
-second. Two files in the directory ``--record`` (master or single process; workers send theirs along with their reports):
+Locust's statistics are sums since the start, from which the ramp cannot be removed; these histograms can be cut at any second.
+The master or single process writes two files to the directory ``--record``; workers send their data with their reports:
 
 ``latency.hlog``   HdrHistogram log, version 1.2, values in microseconds. Tags: ``ok:NAME`` and ``failed:NAME`` are service times,
                    ``corrected:NAME`` are times of successes from the intended start (see pacing).
@@ -29,18 +29,18 @@ logger = logging.getLogger(__name__)
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    """Add the option that says where to record."""
+    """Add the option for the directory of the recording."""
     parser.add_argument(
         "--record",
         default="",
         env_var="BENCH_RECORD",
-        help="Directory for latency.hlog and events.jsonl; anything on a worker",
+        help="Directory for latency.hlog and events.jsonl; on a worker, any text",
     )
 
 
 @events.init.add_listener
 def start(environment: Any, **_: Any) -> None:
-    """Record this process: to files, or as a worker to the master."""
+    """Record this process: to files, or on a worker to the master."""
     if environment.parsed_options.record:
         Recorder(environment)
 
@@ -108,7 +108,7 @@ class Recorder:
                 self.replicas[second, replica] += 1
 
     def mark(self, event: str) -> None:
-        """Note that the test reached a point."""
+        """Record an event of the test with its time."""
         self.put("events", {"event": event, "time": time.time()})
 
     def put(self, kind: str, record: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ class Recorder:
         self.outbox[kind].append(json.dumps(record))
 
     def every_second(self) -> None:
-        """Pass on the seconds that are over, and what this process itself used."""
+        """Once a second, hand over the completed seconds and the resource usage of this process."""
         self.process.cpu_percent()
         while True:
             gevent.sleep(1)
@@ -153,29 +153,29 @@ class Recorder:
         data["recorder"] = self.taken()
 
     def on_worker_stop(self, **_: Any) -> None:
-        """Send the rest before the master is told that this worker has stopped.
+        """Send the remaining data before this worker reports that it has stopped.
 
-        The master waits half a second for the last regular report, which a busy machine can exceed.
+        The master waits only half a second for the last regular report, which is too short on a busy machine.
         """
         self.collect(before=float("inf"))
         self.environment.runner.send_message("recorder", self.taken())
 
     def taken(self) -> dict[str, list[str]]:
-        """Return the outbox, and leave an empty one."""
+        """Return the outbox, and replace it by an empty one."""
         taken, self.outbox = self.outbox, {"latency": [], "events": []}
         return taken
 
     def on_worker_message(self, msg: Any, **_: Any) -> None:
-        """Take a worker's last outbox."""
+        """Add a worker's last outbox to this one."""
         self.on_worker_report({"recorder": msg.data})
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
-        """Take a worker's outbox."""
+        """Add a worker's outbox to this one."""
         for kind, lines in data.get("recorder", {}).items():
             self.outbox[kind].extend(lines)
 
     def write(self, final: bool = True) -> None:
-        """Write the outbox; finally also the seconds still open."""
+        """Write the outbox; if ``final``, also the seconds that are still open."""
         if final:
             self.collect(before=float("inf"))
         for kind, file in self.files.items():

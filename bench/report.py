@@ -1,7 +1,7 @@
-"""Writes ``summary.json``, ``summary.md`` and ``report.html``, the same figures for a program, a pull request and a reader.
+"""Writes the figures of a run as ``summary.json`` for programs, ``summary.md`` for pull requests and ``report.html`` for readers.
 
-The page is one file without any address in it. Each figure in it is printed by ``number(PATH, FORMAT)`` as a ``<data>``
-element that names its place in ``summary.json``, so that a test can compare all of them.
+The page is one file that loads nothing else. ``number(PATH, FORMAT)`` prints each figure as a ``<data>`` element with its path
+in ``summary.json``, so that a test can compare all of them.
 """
 
 import json
@@ -37,7 +37,7 @@ NOTHING = "–"
 
 
 def lookup(summary: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; list items by their index. Raises KeyError, IndexError."""
+    """The value at a dotted path, with list items by index. Raises KeyError, IndexError."""
     value: Any = summary
     for key in path.split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
@@ -54,7 +54,7 @@ def write(summary: Mapping[str, Any], directory: Path) -> None:
 
 
 def html(summary: Mapping[str, Any]) -> str:
-    """The page."""
+    """The report as an HTML page."""
 
     def number(path: str, form: str = "plain") -> Markup:
         value = lookup(summary, path)
@@ -72,7 +72,7 @@ def html(summary: Mapping[str, Any]) -> str:
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """A text that fits a pull request."""
+    """The report as Markdown for a pull request."""
 
     def number(path: str, form: str = "plain") -> str:
         value = lookup(summary, path)
@@ -82,7 +82,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def environment(autoescape: bool) -> jinja2.Environment:
-    """Where the templates come from; an unknown name in one is an error."""
+    """The template environment; an undefined name in a template is an error."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,

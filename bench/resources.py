@@ -1,4 +1,4 @@
-"""What services, nodes and the generator used in a window, from the samplers' cumulative counters."""
+"""The resource usage of services, nodes and the generator in a window, from the samplers' cumulative counters."""
 
 import csv
 from collections import defaultdict
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SATURATED = 0.9
-"""A CPU this busy has nothing left to give."""
+"""From this utilisation on, a CPU counts as saturated."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sample:
 
 
 def read_samples(paths: Iterable[Path]) -> list[Sample]:
-    """All samples; a row cut short at the end of a file is left out."""
+    """All samples, without rows that are cut short at the end of a file."""
     samples = []
     for path in paths:
         with path.open(newline="") as file:
@@ -59,7 +59,7 @@ OTHERS = "other stacks"
 
 
 def of_stack(samples: Iterable[Sample], stack: str) -> list[Sample]:
-    """The samples with the services of all other stacks under one name: they disturb, and are not what is measured."""
+    """The samples, with the services of all other stacks under one name: they disturb the measurement, but are not its subject."""
     mine = (f"{stack}_", f"{stack}-redis_")
     return [sample if sample.service == "node" or sample.service.startswith(mine) else replace(sample, service=OTHERS) for sample in samples]
 
@@ -67,7 +67,7 @@ def of_stack(samples: Iterable[Sample], stack: str) -> list[Sample]:
 def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dict[str, Any]]:
     """One entry per service (``node`` is the machine itself), summed over its tasks, within ``[first, last)`` epoch seconds.
 
-    ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (1 core where there is none),
+    ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (1 core if there is none),
     ``throttled_ratio`` = throttled periods over all, ``throttled`` periods, ``memory_mib`` peak, ``steal_ratio`` for nodes.
     """
     tasks: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
@@ -111,7 +111,7 @@ def _summed(service: str, tasks: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def of_generator(records: Iterable[Mapping[str, Any]], first: float, last: float) -> dict[str, Any]:
-    """Mean CPU in cores of the generator and of its busiest process within the window, and its memory in MiB (peak, summed)."""
+    """The generator's mean CPU in the window, in total and of its busiest process (cores), and its memory (MiB, sum of the peaks)."""
     processes: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
         if first <= record["time"] < last:
@@ -143,7 +143,7 @@ def cpu_series(samples: Iterable[Sample], first: int, last: int) -> dict[str, li
 
 
 def bottleneck(services: Iterable[Mapping[str, Any]], generator: Mapping[str, Any]) -> str:
-    """One sentence: what had nothing left to give."""
+    """One sentence that names what was saturated."""
     tasks = [service for service in services if service["service"] not in ("node", OTHERS)]
     full = sorted((service for service in tasks if service["load"] >= SATURATED), key=lambda service: -service["load"])
     if full:

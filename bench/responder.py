@@ -1,7 +1,7 @@
-"""The trivial server against which the generator's ceiling is measured: one canned answer to every request.
+"""The trivial server with which the generator's ceiling is measured: it sends one canned answer to every request.
 
-Standard library only, since it also runs on the load generators: ``python3 responder.py PORT SECONDS``. It listens on
-loopback and ends by itself after SECONDS.
+Usage: ``python3 responder.py PORT SECONDS``. It listens on loopback and ends after SECONDS. It uses the standard library
+only, since it also runs on the load generators.
 """
 
 import asyncio
@@ -12,23 +12,23 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class Responder(asyncio.Protocol):
-    """Answers each request head; the requests of the benchmark have no body."""
+    """Answers each request head; the benchmark's requests have no body."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection to answer on."""
+        """Store the connection for the answers."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.pending = b""
 
     def data_received(self, data: bytes) -> None:
-        """Answer as many requests as have arrived whole."""
+        """Answer every request that has arrived completely."""
         *requests, self.pending = (self.pending + data).split(b"\r\n\r\n")
         if requests:
             self.transport.write(ANSWER * len(requests))
 
 
 async def serve(port: int, seconds: float) -> None:
-    """Answer on 127.0.0.1:``port`` for ``seconds``; raises OSError when the port is taken."""
+    """Serve on 127.0.0.1:``port`` for ``seconds``; raises OSError if the port is taken."""
     server = await asyncio.get_running_loop().create_server(Responder, "127.0.0.1", port, backlog=1024)
     async with server:
         await asyncio.sleep(seconds)

@@ -1,7 +1,7 @@
-"""Samples, once a second, what every Swarm task on this node uses, and the node itself.
+"""Samples, once a second, the resource usage of this node and of every Swarm task on it.
 
-``sampler.py FILE SECONDS``: appends to FILE (CSV) until FILE.run is removed, at most SECONDS. Standard library only,
-since it runs on the nodes; it asks the engine which containers there are and reads their cgroups (version 1 or 2).
+``sampler.py FILE SECONDS`` writes FILE (CSV) until FILE.run is removed, for at most SECONDS. It lists the containers through
+the engine's API and reads their cgroups (version 1 or 2). It uses the standard library only, since it runs on the nodes.
 """
 
 import csv
@@ -33,7 +33,7 @@ LIST_EVERY_SECONDS = 3
 
 
 class Task(NamedTuple):
-    """A running container: its service, its task, its first process and its CPU limit in cores (0 = none)."""
+    """A running container: its service, its task, the id of its first process and its CPU limit in cores (0 = none)."""
 
     service: str
     name: str
@@ -42,10 +42,10 @@ class Task(NamedTuple):
 
 
 class EngineConnection(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
+    """HTTP over the engine's Unix socket."""
 
     def connect(self) -> None:
-        """Connect to the socket instead of an address."""
+        """Connect to the Unix socket instead of a network address."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(5)
         self.sock.connect("/var/run/docker.sock")
@@ -70,7 +70,7 @@ def tasks() -> "dict[str, Task]":
         try:
             details = ask_engine(f"/containers/{container['Id']}/json")
         except (OSError, http.client.HTTPException):
-            continue  # gone meanwhile
+            continue  # the container ended meanwhile
         pid = details.get("State", {}).get("Pid")
         if pid:
             limit = details["HostConfig"]["NanoCpus"] / 1e9
@@ -139,7 +139,7 @@ def sample(known: "dict[str, Task]", node: str) -> "list[tuple[object, ...]]":
 
 
 def main(file: Path, seconds: float) -> None:
-    """Sample until told to stop."""
+    """Sample until FILE.run is removed or the time is over."""
     running = file.with_name(file.name + ".run")
     running.write_text(str(os.getpid()))
     node = socket.gethostname()

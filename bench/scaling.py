@@ -1,4 +1,4 @@
-"""What replicas buy: ratios of paired arms, efficiency, the Universal Scalability Law and the capacity it predicts.
+"""How throughput scales with replicas: ratios of paired arms, efficiency, the Universal Scalability Law and its capacity forecast.
 
 The law (Gunther): ``X(N) = a N / (1 + s (N - 1) + k N (N - 1))`` with ``a`` = throughput of one replica, ``s`` = contention,
 ``k`` = coherence. Three parameters need at least four different counts.
@@ -20,12 +20,12 @@ EXTRAPOLATION = 2.0
 
 
 class TooFewPoints(ValueError):
-    """The data cannot carry the answer; the message says what is missing."""
+    """The data is not sufficient for an answer; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The quotient of two counts' figures over the pairs: geometric mean, and an interval of the named kind."""
+    """The ratio between two replica counts over all pairs: its geometric mean, and an interval of the named kind."""
 
     value: float
     low: float
@@ -41,8 +41,8 @@ class Ratio:
 def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     """Ratio ``second / first`` over ``pairs`` of positive figures measured close together.
 
-    One pair has no interval, two or three give their range, four or more a bootstrap interval over the pairs (never over
-    seconds: the seconds of one run are not independent). Raises ValueError without pairs or with a figure that is not positive.
+    One pair gives no interval, two or three give their range, four or more a bootstrap interval over the pairs (never over
+    seconds, since the seconds of one run are not independent). Raises ValueError if there is no pair or a figure is not positive.
     """
     if not pairs or any(first <= 0 or second <= 0 for first, second in pairs):
         raise ValueError("a ratio needs at least one pair of positive figures")
@@ -64,11 +64,11 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
 
 
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap-t interval of the mean: unlike the percentile interval it is not too short for a handful of pairs."""
+    """Bootstrap-t interval of the mean; unlike the percentile interval, it is not too short for a handful of pairs."""
     mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
     draws = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     errors = draws.std(axis=1, ddof=1) / math.sqrt(len(values))
-    # A resample of nearly equal values says nothing about the scatter.
+    # A resample of nearly equal values has no information about the scatter.
     usable = errors > 0.1 * error
     if error == 0 or not usable.any():
         return float(mean), float(mean)
@@ -78,12 +78,12 @@ def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def efficiency(speedup: float, base: int, replicas: int) -> float:
-    """Speed-up over what perfect scaling from ``base`` to ``replicas`` would give."""
+    """Speed-up divided by that of perfect scaling from ``base`` to ``replicas``."""
     return speedup / (replicas / base)
 
 
 def usl(replicas: np.ndarray | float, single: float, contention: float, coherence: float) -> np.ndarray | float:
-    """Throughput that the law predicts, in the unit of ``single``."""
+    """Predicted throughput, in the unit of ``single``."""
     return single * replicas / (1 + contention * (replicas - 1) + coherence * replicas * (replicas - 1))
 
 
@@ -100,7 +100,7 @@ class Fit:
 
     @property
     def peak(self) -> float:
-        """The count beyond which more replicas give less (inf without coherence cost)."""
+        """The count beyond which more replicas reduce throughput (inf without coherence cost)."""
         return math.sqrt((1 - self.contention) / self.coherence) if self.coherence > 1e-9 else math.inf
 
     def interval(self, replicas: float) -> tuple[float, float]:
@@ -139,10 +139,10 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
 
 
 def _draws(best: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Refits to the curve plus resampled residuals: honest also where a parameter sits on its bound."""
+    """Refits to the curve plus resampled residuals; this is valid even if a parameter is at its bound."""
     generator = np.random.default_rng(0)
     fitted = usl(x, *best)
-    # Three parameters take up residual, so the raw residuals are too small.
+    # The raw residuals are too small, since three parameters were fitted to the same points.
     residuals = (y - fitted) / fitted * math.sqrt(len(x) / max(1, len(x) - 3))
     draws = []
     for _ in range(200):
@@ -156,7 +156,7 @@ def _draws(best: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Replicas needed for a rate: the best estimate, and the counts at the two ends of the interval (``high`` None = not within reach)."""
+    """Replicas needed for a rate: the best estimate, and the counts at both ends of the interval (``high`` None = beyond the prediction)."""
 
     wanted_rps: float
     replicas: int
@@ -165,15 +165,15 @@ class Capacity:
 
 
 def replicas_for(fit: Fit, wanted_rps: float) -> Capacity:
-    """The smallest count that carries ``wanted_rps``. Raises TooFewPoints when that lies beyond what the data can say."""
+    """The smallest count that serves ``wanted_rps``. Raises TooFewPoints if the data does not reach that far."""
     reach = int(fit.largest * EXTRAPOLATION)
     counts = range(1, reach + 1)
     best = next((n for n in counts if usl(n, fit.single, fit.contention, fit.coherence) >= wanted_rps), None)
     if best is None:
         most = max(float(usl(n, fit.single, fit.contention, fit.coherence)) for n in counts)
         raise TooFewPoints(
-            f"{wanted_rps:g} requests/s is more than the fitted curve gives with up to {reach} replicas ({most:.0f}); measured up to {fit.largest}:"
-            f" measure larger counts, e.g. -e '{{\"bench_replicas\": [1, 2, {fit.largest}, {2 * fit.largest}]}}'"
+            f"the fitted curve reaches at most {most:.0f} requests/s with up to {reach} replicas, less than {wanted_rps:g};"
+            f" the largest measured count is {fit.largest}. Measure larger counts, e.g. -e '{{\"bench_replicas\": [1, 2, {fit.largest}, {2 * fit.largest}]}}'"
         )
     intervals = {n: fit.interval(n) for n in counts}
     low = next((n for n in counts if intervals[n][1] >= wanted_rps), best)

@@ -1,4 +1,4 @@
-"""Assembles ``summary.json``: every figure that the report shows, once."""
+"""Assembles ``summary.json``, which contains every figure of the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ SCHEMA = "counter-deploy/bench-summary/1"
 
 
 def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, Any]:
-    """The summary of a run's directory; arms that did not run to their end are listed as missing.
+    """The summary of a run's directory; arms that did not finish are listed as missing.
 
-    Raises FileNotFoundError without a manifest, ValueError when no arm was measured.
+    Raises FileNotFoundError if there is no manifest, ValueError if no arm was measured.
     """
     manifest = json.loads((run_directory / "manifest.json").read_text())
     settings = Settings.from_mapping(manifest["settings"])
@@ -36,7 +36,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
         recordings[arm.name] = recording
         measured.append(figures(recording, samples))
     if not measured:
-        raise ValueError(f"{run_directory}: no arm ran to its end; see arms/*/locust.log")
+        raise ValueError(f"{run_directory}: no arm finished; see arms/*/locust.log")
     counts = _counts(settings, measured, recordings)
     scale = _scaling(settings, measured)
     ceiling = manifest.get("ceiling")
@@ -71,7 +71,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
 
 
 def _totals(measured: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Sums over all arms: requests of the windows, increments of the whole runs."""
+    """Sums over all arms: requests in the windows, increments of the whole runs."""
     entries = [entry for arm in measured for entry in arm["ledger"]]
     return {
         "requests": sum(arm["requests"] + arm["failed"] for arm in measured),
@@ -95,7 +95,7 @@ def _counts(settings: Settings, measured: Sequence[Mapping[str, Any]], recording
         row["speedup"] = asdict(ratio) if ratio else None
         row["efficiency"] = round(scaling.efficiency(ratio.value, settings.replicas[0], replicas), 4) if ratio else None
         rows.append(row)
-    # None without a success at the fixed rate, and with a Locust file that keeps a timetable of its own.
+    # None if nothing succeeded at the fixed rate, or if the Locust file has its own schedule.
     latencies = [row["latency"] and row["latency"]["corrected_ms"] for row in rows]
     for row, latency in zip(rows, latencies, strict=True):
         row["p99_ratio"] = round(latency["p99"] / latencies[0]["p99"], 4) if latency and latencies[0] and row["column"] else None
@@ -151,7 +151,7 @@ def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> list[tuple[int, float]]:
-    """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that kept within it."""
+    """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that met it."""
     if p99_limit is None:
         return [(arm["replicas"], arm["throughput_rps"]) for arm in measured if arm["phase"] == "S"]
     kept: dict[int, float] = {}
@@ -161,7 +161,7 @@ def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> l
             kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
     if not kept:
         raise scaling.TooFewPoints(
-            f"no measured rate kept p99 within {p99_limit:g} ms; add the curve: ./counter bench -e '{{\"bench_curve_loads\": [0.3, 0.5, 0.7, 0.9]}}'"
+            f"p99 exceeded {p99_limit:g} ms at every measured rate; measure a curve: ./counter bench -e '{{\"bench_curve_loads\": [0.3, 0.5, 0.7, 0.9]}}'"
         )
     return sorted(kept.items())
 
@@ -199,62 +199,62 @@ def _checks(
             "undisturbed",
             len(disturbed),
             0,
-            f"arms in which somebody else used the page: {', '.join(disturbed) or 'none'}",
+            f"arms during which other clients opened the page: {', '.join(disturbed) or 'none'}",
         ),
         verdict.at_most(
             "guard",
             "generator ceiling",
             round(fastest / ceiling["throughput_rps"], 3) if ceiling and ceiling["throughput_rps"] else None,
             verdict.CEILING_SHARE,
-            "highest throughput over what the same Locust reaches against a trivial server",
+            "highest throughput divided by the throughput of the same Locust against a trivial server",
         ),
         verdict.at_most(
             "guard",
             "machine CPU",
             machine,
             SATURATED,
-            "share of its CPUs that the busiest node used; above the limit the machine is what was measured, not the replicas",
+            "CPU utilisation of the busiest node; above the limit, the machine was measured instead of the replicas",
         ),
         verdict.at_most(
             "guard",
             "generator CPU",
             busiest,
             verdict.WORKER_CPU,
-            "cores used by Locust's busiest process, of the one that it can use",
+            "cores used by Locust's busiest process, which can use one at most",
         ),
         verdict.at_least(
             "guard",
             "offered rate",
             min((arm["achieved_ratio"] for arm in paced), default=None),
             verdict.ACHIEVED_SHARE,
-            "requests sent over requests due at the fixed rate, lowest arm",
+            "requests sent divided by requests due at the fixed rate, in the worst arm",
         ),
         verdict.at_least(
             "objective",
             "efficiency",
             last["efficiency"],
             settings.min_efficiency,
-            f"speed-up of {last['replicas']} replicas over perfect scaling",
+            f"speed-up of {last['replicas']} replicas divided by perfect scaling",
         ),
         verdict.at_most(
             "objective",
             "p99",
             p99,
             settings.max_p99_ms,
-            f"milliseconds from the intended start, {last['replicas']} replicas at the fixed rate",
+            f"milliseconds from the intended start, with {last['replicas']} replicas at the fixed rate",
         ),
     ]
 
 
 def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     if not wrong:
-        return f"{sum(entry['ok'] for _, entry in entries):,} acknowledged increments are in the counters, in all {len({name for name, _ in entries})} arms"
+        return f"all {sum(entry['ok'] for _, entry in entries):,} acknowledged increments of {len({name for name, _ in entries})} arms are in the counters"
     lost, surplus = (sum(entry[key] for _, entry in wrong) for key in ("lost", "surplus"))
-    return f"the counters do not add up in {', '.join(sorted({name for name, _ in wrong}))}: {lost:,} acknowledged increments lost, {surplus:,} too many"
+    return f"the counters are wrong after {', '.join(sorted({name for name, _ in wrong}))}: {lost:,} acknowledged increments lost, {surplus:,} too many"
 
 
 def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Check]) -> str:
-    """The one sentence to read: the comparison first, then what spoke against it."""
+    """The result in one sentence: the comparison first, then the checks that failed."""
     parts = []
     first, last = counts[0], counts[-1]
     if last["saturation"]:
@@ -263,11 +263,13 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
         speed = last["speedup"]
         interval = f"{speed['low']:.2f} to {speed['high']:.2f}, {speed['interval']}" if len(speed["pairs"]) > 1 else speed["interval"]
         parts[-1:] = [
-            (parts or [""])[-1] + f", {speed['value']:.2f} times what {_replicas(first['replicas'])} did ({interval}; efficiency {last['efficiency']:.0%})"
+            (parts or [""])[-1] + f", {speed['value']:.2f} times as much as {_replicas(first['replicas'])} ({interval}; efficiency {last['efficiency']:.0%})"
         ]
     if last["p99_ratio"]:
         latency, base = last["latency"], first["latency"]
-        parts.append(f"at {latency['rate_rps']:,.0f} requests/s p99 was {latency['corrected_ms']['p99']:,.0f} ms against {base['corrected_ms']['p99']:,.0f} ms")
+        parts.append(
+            f"at {latency['rate_rps']:,.0f} requests/s, p99 was {latency['corrected_ms']['p99']:,.0f} ms, compared with {base['corrected_ms']['p99']:,.0f} ms"
+        )
     failed = [check for check in checks if check.passed is False]
     if failed:
         parts.append(("but " if parts else "") + "; ".join(_complaint(check) for check in failed))
@@ -287,25 +289,23 @@ def _replicas(count: int) -> str:
 
 
 def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
-    """What a reader must not conclude from these figures."""
+    """What these figures do not show."""
     limits = []
     if not settings.workers:
-        limits.append(
-            "Locust ran on one machine" + (", the one that also runs the application: they share its CPUs." if environment.get("shared_host") else ".")
-        )
+        limits.append("Locust ran on one machine" + (", which also runs the application: they share its CPUs." if environment.get("shared_host") else "."))
     if settings.app_cpus:
         limits.append(
-            f"Each replica was limited to {settings.app_cpus:g} CPUs, so that one replica, not the machine, is the limit; absolute figures are of that limit."
+            f"Each replica was limited to {settings.app_cpus:g} CPUs, so that the replicas are the bottleneck, not the machine. Absolute figures depend on it."
         )
     if settings.quick:
-        limits.append("A quick run: short arms; use it to see that everything works, and the full run for figures.")
+        limits.append("This was a quick run with short arms. It shows that everything works; use a full run for figures.")
     if 2 * settings.repeats < 4:
-        limits.append(f"{2 * settings.repeats} pairs: the range of their ratios is no confidence interval; -e bench_repeats=2 gives one.")
+        limits.append(f"The range of the ratios of {2 * settings.repeats} pairs is not a confidence interval; -e bench_repeats=2 gives one.")
     stolen = max((s["steal_ratio"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=0.0)
     if stolen > 0.01:
-        limits.append(f"The hypervisor took up to {stolen:.1%} of the CPU time away (steal).")
+        limits.append(f"The hypervisor withheld up to {stolen:.1%} of the CPU time (steal).")
     throttled = max((s["throttled_ratio"] for arm in measured for s in arm["services"]), default=0.0)
     if throttled > 0.05:
-        limits.append(f"CPU limits stopped a service in up to {throttled:.0%} of the 100 ms periods; that shapes its p99.")
-    limits.append("Phase S is a closed loop: its latency is the number of users over the throughput. Judge latency by phase L.")
+        limits.append(f"CPU limits throttled a service in up to {throttled:.0%} of the 100 ms periods, which determines its p99.")
+    limits.append("Phase S is a closed loop: its latency is the number of users divided by the throughput. Judge latency by phase L.")
     return limits

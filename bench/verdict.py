@@ -1,7 +1,7 @@
 """PASS, FAIL or INCONCLUSIVE, and why.
 
-A ledger that does not add up and errors beyond the limit are facts whatever the generator did: FAIL. Where the generator or the
-measurement was the limit, figures say nothing about the application: INCONCLUSIVE. Only then do the objectives decide.
+A wrong ledger, or more errors than allowed, is a fact regardless of the generator: FAIL. If the generator or the measurement was
+the bottleneck, the figures do not describe the application: INCONCLUSIVE. Otherwise the objectives decide.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ Kind = Literal["fact", "guard", "objective"]
 
 @dataclass(frozen=True)
 class Check:
-    """One rule applied: ``value`` against ``limit``. ``passed`` None means that there was nothing to judge."""
+    """One rule applied to ``value`` and ``limit``. ``passed`` is None if one of them is missing."""
 
     kind: Kind
     rule: str
@@ -33,7 +33,7 @@ class Check:
 
 
 def decide(checks: Iterable[Check]) -> Result:
-    """The verdict over all checks; see the module's first lines for the order."""
+    """The verdict over all checks; the module's docstring describes the order."""
     failed = {check.kind for check in checks if check.passed is False}
     if "fact" in failed:
         return "FAIL"
@@ -48,7 +48,7 @@ def worst(results: Iterable[Result]) -> Result:
 
 
 def exit_code(result: Result, strict: bool) -> int:
-    """0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE when ``strict``, otherwise 0 for it."""
+    """0 for PASS, 1 for FAIL; for INCONCLUSIVE 2 if ``strict``, otherwise 0."""
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2 if strict else 0}[result]
 
 

@@ -1,4 +1,4 @@
-"""Before an arm: wait until every replica has answered, and let each of them get warm."""
+"""Warms up all replicas before an arm, until every replica has answered."""
 
 import http.client
 import threading
@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 CONNECTIONS = 16
 KEPT_SECONDS = 1.0
-"""After that a connection is made anew: with the mesh each stays with its replica, and there may be more of these than connections."""
+"""Age at which a connection is replaced: with the mesh, each connection stays with one replica, and there may be more replicas than connections."""
 
 
 class NotAllAnswered(RuntimeError):
-    """Fewer replicas than asked for answered within the time limit."""
+    """Fewer replicas than expected answered within the time limit."""
 
 
 def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> dict[str, int]:
-    """Increment a counter of its own for ``seconds``, and on until ``replicas`` different replicas have answered.
+    """Increment a separate counter for at least ``seconds``, until ``replicas`` different replicas have answered.
 
     Returns the number of answers by replica. Raises NotAllAnswered after ``limit`` seconds.
     """
@@ -32,7 +32,7 @@ def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> 
             if elapsed >= seconds and len(answers) == replicas:
                 return dict(answers)
             if len(answers) > replicas:
-                # Replicas that are being stopped still answer for a moment: only those who answer from now on count.
+                # Replicas that are being stopped still answer for a moment: count the answers from now on only.
                 answers.clear()
             time.sleep(0.1)
     finally:
@@ -44,7 +44,7 @@ def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> 
 
 
 def _visit(target: str, answers: Counter[str], done: threading.Event) -> None:
-    """Increment until ``done``, on one connection after the other."""
+    """Increment until ``done``, over one connection after the other."""
     while not done.is_set():
         kept_until = time.monotonic() + KEPT_SECONDS
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ class Connection:
     def __init__(self, settings: Settings, address: Address) -> None:
         """Connect and log in; raises NoAnswerError."""
         self.address = address
+        self._awaited = 0
         self._reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
         try:
             self._socket = _connect(address)
@@ -68,11 +70,27 @@ class Connection:
             NoAnswerError: a reply did not come in time; what was done is not known.
 
         """
+        self.send(commands)
+        return self.receive()
+
+    def send(self, commands: Iterable[Sequence[Word]]) -> None:
+        """Send commands, whose replies ``receive`` returns; raises NoAnswerError."""
         packed = [hiredis.pack_command(tuple(map(_bytes, command))) for command in commands]  # type: ignore[arg-type]
-        try:
+        with self._explained():
             self._socket.settimeout(ANSWER_SECONDS)
             self._socket.sendall(b"".join(packed))
-            return [self._reply() for _ in packed]
+        self._awaited += len(packed)
+
+    def receive(self) -> list[Any]:
+        """Return the replies to all that was sent, a NoAnswerError in the place of one that is an error."""
+        awaited, self._awaited = self._awaited, 0
+        with self._explained():
+            return [self._reply() for _ in range(awaited)]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
             raise NoAnswerError(f"{self.address}: no answer within {ANSWER_SECONDS:g} s") from None
         except (OSError, hiredis.HiredisError) as error:

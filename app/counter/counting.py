@@ -16,6 +16,8 @@ from counter.store.types import Counted, IndeterminateError, ReusedKeyError, Sto
 
 log = logging.getLogger(__name__)
 
+_SEEN_LIMIT = 1000
+
 
 class Counting:
     """The counters as this replica serves them; raises ``Problem`` for everything that a client is to be told."""
@@ -32,6 +34,7 @@ class Counting:
             "X-Content-Type-Options": "nosniff",
         }
         """For every response."""
+        self._seen: dict[str, tuple[float, Counted]] = {}
         self._acknowledged = metrics.INCREMENTS.labels("acknowledged")
         # JSON by hand below: names, replicas and nodes need quoting once, not per request.
         self._replica = json.dumps(config.replica)
@@ -47,11 +50,19 @@ class Counting:
                 raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", detail)
         return self._document(name, self.count(name, key))
 
-    def read(self, name: str) -> bytes:
-        """Return the value as a JSON document."""
+    def read(self, name: str, max_age: float = 0.0) -> bytes:
+        """Return the value as a JSON document: the present one, or one that was confirmed ``max_age`` seconds ago."""
         _check_name(name)
+        now = time.monotonic()
+        since, counted = self._seen.get(name, (0.0, None))
+        if counted and now - since < max_age:
+            return self._document(name, counted)
         try:
-            return self._document(name, self.store.read(name))
+            counted = self.store.read(name)
+            if len(self._seen) >= _SEEN_LIMIT:
+                self._seen.clear()
+            self._seen[name] = now, counted
+            return self._document(name, counted)
         except StoreError as error:
             raise self._unavailable("store-unavailable", f"The counter cannot be read: {error}.") from error
 

@@ -18,7 +18,7 @@ from counter.logs import LOGGING, EventLogger
 _config = Config.from_env()
 
 bind = os.environ.get("COUNTER_BIND", "0.0.0.0:8000")
-worker_class = "gthread"
+worker_class = "counter.worker.BoundedWorker"
 workers = _config.workers
 threads = _config.threads
 preload_app = True  # the workers share the imported modules' memory; connections are made after the fork
@@ -68,9 +68,14 @@ def when_ready(server: Any) -> None:
 
 
 def pre_request(worker: Any, request: Any) -> None:
-    """Answer ``Connection: close`` while draining, so that kept-alive connections move to other replicas."""
+    """Answer ``Connection: close`` while draining, so that kept-alive connections move to other replicas.
+
+    And to a request with a body: none is needed, and before another request the whole body would have to arrive.
+    """
     del worker
-    if lifecycle.draining():
+    if lifecycle.draining() or any(
+        name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in request.headers
+    ):
         request.force_close()
 
 

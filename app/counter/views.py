@@ -36,8 +36,9 @@ def increment(name: str) -> Response:
 
 @routes.get("/api/counters/<name>")
 def read(name: str) -> Response:
-    """Return the value and where it was read."""
-    return Response(counting().read(name), mimetype="application/json")
+    """Return the value and where it was read; with ``Cache-Control: max-age`` it may be as old as that, in seconds."""
+    max_age = request.cache_control.max_age or 0
+    return Response(counting().read(name, max_age), mimetype="application/json")
 
 
 @routes.get("/api/store")

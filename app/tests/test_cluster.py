@@ -73,6 +73,7 @@ def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, c
 def test_a_description_ends_at_the_deadline(config: Config) -> None:
     store = open_store(config)
     store.increment("c0")
+    wait_until("the counter to be listed", lambda: listed(store, ["c0"]))
     late = open_store(replace(config, deadline=-1.0)).describe()
     assert late.counters is None
     assert all(node.reachable for node in late.nodes)

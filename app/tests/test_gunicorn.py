@@ -5,17 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import threading
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 
 
-def get(url: str) -> int:
+def get(url: str, seconds: float = 5) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -94,6 +97,28 @@ def test_several_workers_share_counter_metrics_and_drain(tmp_path: Path, redis_s
         for _ in range(10):
             wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
         assert server.wait(20) == 0
+
+
+BEGINNINGS = {
+    "half a request": b"POST /api/counters/a/increment HT",
+    "half a header": b"GET /healthz HTTP/1.1\r\nHo",
+    "no body": b"POST /api/counters/a/increment HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS.keys())
+def test_slow_clients_do_not_stop_a_replica(tmp_path: Path, redis_server: RedisServer, beginning: bytes) -> None:
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, THREADS="8")
+    with running(server), ExitStack() as slow:
+        server.up()
+        for _ in range(32):
+            slow.enter_context(socket.create_connection(("127.0.0.1", server.port))).sendall(beginning)
+        # In spite of 32 that came before, with eight threads.
+        wait_until("an answer", lambda: get(f"{server.url}/healthz", 30) == 200, 30)
+        assert get(f"{server.url}/api/counters/a", 30) == 200
+        assert "Traceback" not in server.log.read_text()
+    assert "WORKER TIMEOUT" not in server.log.read_text()
 
 
 def test_with_redis_hanging_health_answers_and_every_request_ends(tmp_path: Path, redis_server: RedisServer) -> None:

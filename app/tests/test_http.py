@@ -51,6 +51,24 @@ def test_a_read_does_not_count(client: FlaskClient) -> None:
     assert client.get("/api/counters/never").json["value"] == 0
 
 
+def test_pages_that_follow_a_counter_share_a_confirmed_read(client: FlaskClient, redis_server: RedisServer) -> None:
+    redis = redis_server.client()
+    client.post("/api/counters/a/increment")
+
+    def follow() -> int:
+        return int(client.get("/api/counters/a", headers={"Cache-Control": "max-age=60"}).json["value"])
+
+    assert follow() == 1
+    redis.config_resetstat()
+    redis.incr("{a}:value")
+    assert [follow() for _ in range(20)] == [1] * 20
+    assert "cmdstat_get" not in redis.info("commandstats")
+    assert client.get("/api/counters/a").json["value"] == 2  # whoever does not ask for less gets the truth
+    assert follow() == 2
+    redis.incr("{a}:value")
+    assert client.get("/api/counters/a", headers={"Cache-Control": "max-age=0"}).json["value"] == 3
+
+
 def test_concurrent_increments_are_all_counted_with_different_values(
     client_of: Build, redis_server: RedisServer
 ) -> None:

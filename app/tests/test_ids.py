@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 from support.processes import RedisServer
 from support.waiting import wait_until
-from redis import Redis
 
 from counter.config import Address, Config
 from counter.store import open_store

@@ -1,4 +1,4 @@
-// Shows the nearest points under the pointer; everything on the page is readable without it.
+// Shows the points nearest to the pointer; the page is complete without this script.
 for (const svg of document.querySelectorAll("svg.chart")) {
   const box = svg.closest(".scroll"), marks = [...svg.querySelectorAll("[data-tip]")];
   const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });

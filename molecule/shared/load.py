@@ -1,13 +1,13 @@
-"""Closed-loop load over HTTP: each connection increments one counter as fast as answers come, and repeats no request.
+"""Closed-loop load over HTTP: each connection increments one counter as fast as answers arrive, without retries.
 
 Prints one JSON object:
   acknowledged  increments that were answered with 2xx
-  failed        increments that were not: another status, a refused or a broken connection
-  errors        how often each of these happened
+  failed        increments that were not: another status, or a refused or broken connection
+  errors        the number of failures by kind
   before, after value of the counter; with nothing failed, after - before == acknowledged
-  replicas      how many increments each replica acknowledged, by its name
+  replicas      the number of acknowledged increments by name of the replica
   per_second    acknowledged / seconds
-  p50_ms, p99_ms, longest_ms   how long an acknowledged increment took, in milliseconds
+  p50_ms, p99_ms, longest_ms   latency of acknowledged increments in milliseconds
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Client:
 
 
 class Load:
-    """Counts what all connections see; each appends to lists of its own thread, so that nothing is locked."""
+    """Counts the results of all connections; each connection's thread has separate lists, so no locks are needed."""
 
     def __init__(self, urls: list[str], counter: str, connections: int, think_seconds: float) -> None:
         self._think_seconds = think_seconds
@@ -107,7 +107,7 @@ class Load:
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Read the arguments, run the load and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("urls", nargs="+", help="where the counter is served; the connections are spread over them")
     parser.add_argument("--counter", required=True)

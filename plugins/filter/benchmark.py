@@ -1,4 +1,4 @@
-"""Filters for the benchmark: what it compares, and what its report says of options and nodes."""
+"""Filters for the benchmark: its variants, and the options and nodes in its report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def variants(topologies: Iterable[str], edges: Iterable[str]) -> list[dict[str, str]]:
-    """Return every combination, as the settings that deploy it."""
+    """Return the settings of every combination."""
     return [{"redis_topology": topology, "edge": edge} for topology, edge in product(topologies, edges)]
 
 
 def other_than(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values whose text differs from that of the default."""
+    """Return the values whose text differs from that of their default."""
     return {name: value for name, value in sorted(values.items()) if str(value) != str(defaults.get(name, ""))}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_options(values: Mapping[str, Any]) -> str:
-    """Return ``-e NAME=VALUE`` for each variable, in front of each a space, as a shell reads them."""
+    """Return `` -e NAME=VALUE`` for each variable, quoted for a shell, with a leading space."""
     return "".join(f" -e {shlex.quote(_assignment(name, value))}" for name, value in values.items())
 
 

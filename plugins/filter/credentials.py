@@ -7,13 +7,13 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 LOGINS = "redis-secrets/logins"
-"""What the nodes of a host log in with, a user and a password on each line, below the state directory."""
+"""File of a host's logins below the state directory: one user and password per line."""
 
 
 def with_other_passwords(states: Mapping[str, Mapping[str, Any]], accepted: Container[str]) -> list[str]:
     """Return the hosts whose nodes log in as ``operator`` with a password that is not accepted.
 
-    ``states``: host -> what the module ``state_files`` read there.
+    ``states``: host -> result of the module ``state_files`` on that host.
     """
     found = {
         host: re.findall(r"^operator (.+)$", state["files"][LOGINS]["content"], re.MULTILINE)
@@ -24,7 +24,7 @@ def with_other_passwords(states: Mapping[str, Mapping[str, Any]], accepted: Cont
 
 
 def refusals(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what each server said that refused its new passwords; results of a loop over ``redis_service``."""
+    """Return the message of each server that refused its new passwords; results of a loop over ``redis_service``."""
     return [
         f"{result['redis_service']['name']} does not use its new passwords: "
         f"{str(result.get('stderr') or result.get('msg', '')).strip()}."
@@ -34,7 +34,7 @@ def refusals(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def as_lines(passwords: Iterable[str]) -> str:
-    """Return the passwords, one on each line."""
+    """Return the passwords, one per line."""
     return "".join(f"{password}\n" for password in passwords)
 
 

@@ -1,4 +1,4 @@
-"""Filters for the files in which the managers store what is deployed; roles/deployed reads and writes them."""
+"""Filters for the files in which the managers store the deployed state; roles/deployed reads and writes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 FORMAT = 2
-"""Of ``deployed.json``. Another number needs another function like `_from_format_1`, and its file in the tests."""
+"""Format of ``deployed.json``. A new number needs a function like `_from_format_1`, and an example in the tests."""
 
 _OLD_NAMES = {
     "counter_cpus": "app_cpus",
@@ -30,11 +30,11 @@ _UNCHANGED_NAMES = (
 
 
 def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what is deployed, from the files of a state directory (path -> ``content`` and ``mtime``).
+    """Return the deployed state from the files of a state directory (path -> ``content`` and ``mtime``).
 
-    ``settings``, ``endpoint``, ``images``, ``addresses``: what the app and the edge were last deployed from; empty when
-    nothing was. ``format``: by which version of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes
-    whose data exists; empty when there never were any. ``move``: how far an unfinished move is; empty without one.
+    ``settings``, ``endpoint``, ``images``, ``addresses``: the input of the last deployment of the app and the edge;
+    empty without one. ``format``: format of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with
+    data; empty if there never were any. ``move``: progress of an unfinished move; empty without one.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
@@ -46,9 +46,9 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``host``, ``path`` and ``content`` of each file that a host lacks or has with other content.
+    """Return ``host``, ``path`` and ``content`` of each file that a host lacks or has with different content.
 
-    ``files``: path -> content. ``states``: host -> what the module ``state_files`` read there.
+    ``files``: path -> content. ``states``: host -> result of the module ``state_files`` on that host.
     """
     return [
         {"host": host, "path": path, "content": content}
@@ -61,13 +61,13 @@ def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]])
 def missing_directories(
     differing_files: Iterable[Mapping[str, str]], states: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, str]]:
-    """Return ``host`` and ``path`` of each directory that the files (from `differing`) need and their host lacks."""
+    """Return ``host`` and ``path`` of each directory of these files (from `differing`) that is missing on its host."""
     needed = sorted({(file["host"], _directory(file["path"])) for file in differing_files})
     return [{"host": host, "path": path} for host, path in needed if path not in states[host]["directories"]]
 
 
 def with_written(state: Mapping[str, Any], written: Iterable[Mapping[str, str]], host: str) -> dict[str, Any]:
-    """Return what `state_files` would read on the host after the files (from `differing`) were written."""
+    """Return what `state_files` would return on the host after the files (from `differing`) were written."""
     own = [file for file in written if file["host"] == host]
     files = {file["path"]: {"content": file["content"], "mtime": time.time()} for file in own}
     directories = {_directory(file["path"]) for file in own}
@@ -95,7 +95,7 @@ def _from_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _redis_of_format_1(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the same as ``redis.json`` has, from the files of versions that had none."""
+    """Return the content of ``redis.json``, derived from the files of versions without it."""
     configuration = texts.get("redis/redis.conf", "")
     topology = re.search(r"One Redis node of topology (\w+)", configuration)
     if not topology:

@@ -1,4 +1,4 @@
-"""Filters for what the Docker engine's API answers."""
+"""Filters for responses of the Docker engine's API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def image_ids(images: Iterable[Mapping[str, Any]], names: Container[str]) -> dict[str, str]:
-    """Return name -> id of the images (``GET /images/json``) that have one of the names, sorted by name."""
+    """Return name -> id of the images (``GET /images/json``) with one of the names, sorted by name."""
     found = {tag: image["Id"] for image in images for tag in image.get("RepoTags") or [] if tag in names}
     return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""Filters that say on which hosts Redis nodes lie, and which hosts too much depends on."""
+"""Filters for the placement of Redis nodes on hosts, and for hosts that are single points of failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KINDS = ("redis", "sentinel")
 
 
 def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
-    """Return Redis node or Sentinel -> id of the node of the swarm (``GET /nodes``) that is labelled for it."""
+    """Return Redis node or Sentinel -> id of the swarm node (``GET /nodes``) with its label."""
     own = re.compile(rf"{re.escape(stack)}\.((?:redis|sentinel)-\d+)")
     found = {
         match[1]: node["ID"]
@@ -23,7 +23,7 @@ def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
 
 
 def pairs(names: Iterable[str], in_pairs: bool) -> dict[str, int]:  # noqa: FBT001
-    """Return name -> number of its pair in a cluster, as ``redis_node.cluster.members`` counts them; else 0 for all."""
+    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``; 0 without pairs."""
     numbers = {name: int(name.rpartition("-")[2]) for name in names}
     return {
         name: 0 if not in_pairs else (number - 1) % 3 if number <= 6 else (number - 1) // 2  # noqa: PLR2004
@@ -32,7 +32,7 @@ def pairs(names: Iterable[str], in_pairs: bool) -> dict[str, int]:  # noqa: FBT0
 
 
 def node_id(host: Mapping[str, Any]) -> str:
-    """Return a host's id in the swarm, from its variables; its name in the inventory where it has none yet."""
+    """Return a host's id in the swarm, from its variables; its name in the inventory if it has no id yet."""
     info = host.get("swarm_node", {}).get("host_info", {})
     return str(info.get("Swarm", {}).get("NodeID") or host["inventory_hostname"])
 
@@ -45,10 +45,10 @@ def named_hosts(places: Mapping[str, Sequence[str]], ids: Mapping[str, str]) -> 
 def spread_over(
     names: Sequence[str], hosts: Sequence[str], placed: Mapping[str, str], pairs: Mapping[str, int]
 ) -> dict[str, str]:
-    """Return name -> host. A name that is placed keeps its host.
+    """Return name -> host. Names that are already placed stay on their host.
 
-    Others come to the host with the fewest of their kind (``redis``, ``sentinel``), and not to that of the other node
-    of their pair while there is one besides. ``pairs``: name -> pair; empty where there are none.
+    Each other name goes to the host with the fewest names of its kind (``redis``, ``sentinel``), and if possible not to
+    the host of the other node of its pair. ``pairs``: name -> pair; empty without pairs.
     """
     at = {name: placed[name] for name in names if name in placed}
     for name in names:
@@ -56,7 +56,7 @@ def spread_over(
             continue
         mates = [place for other, place in at.items() if pairs and pairs[other] == pairs[name]]
         held = Counter(place for other, place in at.items() if _kind(other) == _kind(name))
-        # From the host after the mate's on: otherwise the last of several pairs could find the mate's host alone.
+        # Start after the mate's host; otherwise it could be the only host left for the last of several pairs.
         start = hosts.index(mates[0]) + 1 if mates and mates[0] in hosts else 0
         at[name] = min(
             [*hosts[start:], *hosts[:start]],
@@ -66,10 +66,10 @@ def spread_over(
 
 
 def single_points(places: Mapping[str, str], pairs: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return host -> names on it, for each host without which the others cannot go on.
+    """Return host -> names on it, for each host without which the others cannot continue.
 
-    A majority must be left: of the nodes and of the Sentinels, or in a cluster of the primaries, which are the first
-    nodes of the pairs; and of each pair one.
+    A majority must be left of the nodes and of the Sentinels; in a cluster, a majority of the primaries (the first
+    nodes of the pairs), and one node of each pair.
     """
     firsts: dict[int, str] = {}
     for name, pair in pairs.items():

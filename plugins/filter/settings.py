@@ -1,4 +1,4 @@
-"""Filters for settings: their types, by Ansible's own validator, and the names that users may have meant."""
+"""Filters for settings: their types, checked by Ansible's validator, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``name`` and ``rule`` of each value that is not of its type, or not one of its choices."""
+    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice."""
     return [
         {"name": name, "rule": f"must be {_rule(spec[name])}"}
         for name, value in values.items()
@@ -38,7 +38,7 @@ def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -
 
 
 def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
-    """Return the known name that looks most like ``name``; empty if none is as alike as ``likeness`` (0 to 1)."""
+    """Return the known name that is most similar to ``name``; empty if no similarity reaches ``likeness`` (0 to 1)."""
     lower = {each.lower(): each for each in known}
     found = get_close_matches(name.lower(), lower, n=1, cutoff=likeness)
     return lower[found[0]] if found else ""
@@ -51,10 +51,10 @@ def role_defaults(root: str) -> list[str]:
 
 
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
-    # The validator takes a missing number for text that is no number, and None for an option that was not given.
+    # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
         return value, False
-    # As a name that nobody uses, so that the validator does not treat a value as a secret.
+    # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.
     result = ArgumentSpecValidator({"value": {**spec[name], "no_log": False}}).validate({"value": value})
     return (value, False) if result.error_messages else (result.validated_parameters["value"], True)
 

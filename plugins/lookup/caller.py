@@ -1,4 +1,4 @@
-"""Ansible lookup: what the command line of this play gave, for the commands that the play runs itself."""
+"""Ansible lookup: options of this play's command line, for the commands that the play runs itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ansible.utils.vars import load_extra_vars
 
 DOCUMENTATION = r"""
 name: caller
-short_description: What the command line of this play gave
+short_description: Options of this play's command line
 description:
-  - Returns options of C(ansible-playbook) by the names that Ansible has for them; C(extra_vars) are read and merged.
+  - Returns options of C(ansible-playbook) by Ansible's internal names; C(extra_vars) are read and merged.
 options:
   _terms: {description: Names of options., required: true}
 """

@@ -14,9 +14,11 @@ leaves marks or keys behind, by which ``unfinished`` finds it. The same steps fi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
+from typing import Any
 
 from redis_node.ask import Connection, NoAnswerError, Word
 from redis_node.cluster.members import SLOTS, Member, parse
@@ -24,6 +26,8 @@ from redis_node.settings import Settings
 
 KEYS_AT_A_TIME = 1000
 """How many keys are copied in one pause, in which their source takes no write."""
+SLOTS_AT_A_TIME = 64
+"""How many slots with keys move at once."""
 EMPTY_AT_A_TIME = 512
 """How many slots without keys move at once."""
 PAUSE_MILLISECONDS = 2000
@@ -85,7 +89,7 @@ class Mover:
     def filled(self, primary: str, slots: Iterable[int]) -> set[int]:
         """Return those of the slots in which a primary holds keys."""
         with Connection(self._settings, self.primaries[primary].address) as there:
-            return _filled(there, slots)
+            return set(_count(there, slots))
 
     def unfinished(self) -> list[Move]:
         """Return what is left of moves that were broken off: slots that another primary imports or has keys of."""
@@ -106,30 +110,39 @@ class Mover:
     def steps(self, move: Move) -> Iterator[tuple[int, ...]]:
         """Move the slots step by step, those with keys first; yield the slots that each step has moved."""
         source, target = self.primaries[move.source], self.primaries[move.target]
-        with (
-            Connection(self._settings, source.address) as at_source,
-            Connection(self._settings, target.address) as at_target,
-        ):
-            filled = _filled(at_source, move.slots)
+        with contextlib.ExitStack() as opened:
+            at_source = opened.enter_context(Connection(self._settings, source.address))
+            at_target = opened.enter_context(Connection(self._settings, target.address))
+            filled = _count(at_source, move.slots)
             empty = [slot for slot in move.slots if slot not in filled]
-            for slots in [*((slot,) for slot in sorted(filled)), *batched(empty, EMPTY_AT_A_TIME)]:
+            guards = [opened.enter_context(Connection(self._settings, source.address)) for _ in range(SLOTS_AT_A_TIME)]
+            for slots in [*_groups(filled), *batched(empty, EMPTY_AT_A_TIME)]:
                 _set(at_target, slots, "IMPORTING", source.id)
                 _set(at_source, slots, "MIGRATING", target.id)
-                # From now on the source makes no new key in them, but it may have made one since they were counted.
-                for slot in sorted(_filled(at_source, slots)):
-                    self._carry(at_source, at_target, slot, replicated=self._replicated)
+                self._carry(guards, at_source, at_target, slots)
                 _set(at_target, slots, "NODE", target.id)
                 _set(at_source, slots, "NODE", target.id)
                 yield slots
 
-    def _carry(self, source: Connection, target: Connection, slot: int, *, replicated: bool) -> None:
-        """Move the keys of a slot, those that expire first: should the source fail in between, it has all values."""
-        count = source.ask("CLUSTER", "COUNTKEYSINSLOT", slot)
-        keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, count)
-        expiry = dict(zip(keys, source.ask_each(("PEXPIRETIME", key) for key in keys), strict=True))
-        for some in batched(sorted(keys, key=lambda key: expiry[key] == -1), KEYS_AT_A_TIME):
-            while not transfer(source, target, some, replicated=replicated):
-                pass
+    def _carry(
+        self, guards: Sequence[Connection], source: Connection, target: Connection, slots: Iterable[int]
+    ) -> None:
+        """Move the keys of slots, those that expire first: should the source fail in between, it has all values."""
+        while counts := _count(source, slots):
+            lists = _must(source, [("CLUSTER", "GETKEYSINSLOT", slot, count) for slot, count in counts.items()])
+            # Asking for a key that has expired removes it.
+            names = [key for keys in lists for key in keys]
+            expiry = dict(zip(names, source.ask_each(("PEXPIRETIME", key) for key in names), strict=True))
+            left = [sorted(keys, key=lambda key: expiry[key] == -1) for keys in lists]
+            moved = True
+            while moved and (left := [keys for keys in left if keys]):
+                parts, room = [], KEYS_AT_A_TIME
+                for keys in left[: len(guards)]:
+                    part = keys[:room]
+                    del keys[:room]
+                    parts.append(part)
+                    room -= len(part)
+                moved = all(transfer(guards, source, target, parts, replicated=self._replicated))
 
     def _selves(self) -> list[tuple[Member, Member]]:
         """Return each primary twice: as seen, and as it reports itself, which includes the slots on their way."""
@@ -141,46 +154,90 @@ class Mover:
         return found
 
 
-def transfer(source: Connection, target: Connection, keys: Sequence[str], *, replicated: bool) -> bool:
-    """Move some keys of one slot; return whether they were the same from the copy to its end. Raises NoAnswerError."""
+def transfer(
+    guards: Sequence[Connection],
+    source: Connection,
+    target: Connection,
+    parts: Sequence[Sequence[str]],
+    *,
+    replicated: bool,
+) -> list[bool]:
+    """Move keys, each part those of one slot; return which parts were the same from the copy to its end.
+
+    A connection watches the keys of one slot only, since Redis Cluster has no transactions on several. The guards are
+    connections to the source. Raises NoAnswerError.
+    """
+    guarded = list(zip(guards, parts, strict=False))
     source.ask("CLIENT", "PAUSE", PAUSE_MILLISECONDS, "WRITE")
     try:
-        replies = source.ask_each(
-            command for key in keys for command in (("WATCH", key), ("PEXPIRETIME", key), ("DUMP", key))
-        )
-        # A key that has expired is answered with an error: it would be at the target.
-        found = [
-            (key, max(0, expiry), value)
-            for key, expiry, value in zip(keys, replies[1::3], replies[2::3], strict=True)
-            if isinstance(expiry, int) and isinstance(value, str)
-        ]
-        if not found:
-            return True
-        _must(target, [("RESTORE-ASKING", key, expiry, value, "REPLACE", "ABSTTL") for key, expiry, value in found])
+        for guard, part in guarded:
+            guard.send([("UNWATCH",), *(("WATCH", key) for key in part)])
+        for guard, _ in guarded:
+            guard.receive()  # an error for a key that has expired
+        copies = _copies(source, [key for part in parts for key in part])
+        _must(target, [("RESTORE-ASKING", key, *copy, "REPLACE", "ABSTTL") for key, copy in copies.items()])
         # A replica reports what was on its disk before it received the question, and otherwise once a second. WAIT asks
         # it a first time, and it answers when it has the keys. So the second question, WAITAOF, is answered at once.
         target.ask("WAIT", int(replicated), CONFIRM_MILLISECONDS)
         local, replicas = target.ask("WAITAOF", 1, int(replicated), CONFIRM_MILLISECONDS)
         if not local or replicas < replicated:
             raise NoAnswerError(f"{target.address}: its replica did not confirm the keys")
-        # They arrive together, so that no other client is served between the end of the pause and the deletion.
-        deletion = [("CLIENT", "UNPAUSE"), ("MULTI",), ("DEL", *(key for key, *_ in found)), ("EXEC",)]
-        return _must(source, deletion)[-1] is not None
+        # The first guard ends the pause and deletes in one go, so that no client writes in between. A client may write
+        # before the next guard deletes, which then does not (WATCH).
+        for guard, part in guarded:
+            copied = [key for key in part if key in copies]
+            guard.send([("CLIENT", "UNPAUSE"), *([("MULTI",), ("DEL", *copied), ("EXEC",)] if copied else [])])
+        return [_done(guard.receive()) for guard, _ in guarded]
     finally:
-        source.ask_each([("CLIENT", "UNPAUSE"), ("UNWATCH",)])
+        source.ask("CLIENT", "UNPAUSE")
 
 
-def _filled(there: Connection, slots: Iterable[int]) -> set[int]:
+def _done(replies: list[Any]) -> bool:
+    """Tell whether a transaction was executed; raises NoAnswerError unless it can simply be made again."""
+    for reply in replies:
+        if isinstance(reply, NoAnswerError):
+            # A key has expired since, so it would be at the target.
+            if any(word in str(reply) for word in ("TRYAGAIN", "ASK")):
+                return False
+            raise reply
+    return replies[-1] is not None
+
+
+def _copies(source: Connection, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Return the expiry and the dump of each key that has not expired."""
+    replies = source.ask_each(command for key in keys for command in (("PEXPIRETIME", key), ("DUMP", key)))
+    return {
+        key: (max(0, expiry), value)
+        for key, expiry, value in zip(keys, replies[::2], replies[1::2], strict=True)
+        if isinstance(expiry, int) and isinstance(value, str)
+    }
+
+
+def _groups(counts: Mapping[int, int]) -> list[tuple[int, ...]]:
+    """Return slots in groups that are moved at once: few enough, with few enough keys."""
+    groups: list[list[int]] = []
+    keys = 0
+    for slot, count in sorted(counts.items()):
+        keys += count
+        if not groups or keys > KEYS_AT_A_TIME or len(groups[-1]) == SLOTS_AT_A_TIME:
+            groups.append([])
+            keys = count
+        groups[-1].append(slot)
+    return [tuple(group) for group in groups]
+
+
+def _count(there: Connection, slots: Iterable[int]) -> dict[int, int]:
+    """Return the number of keys in each slot that has any."""
     slots = list(slots)
     counts = _must(there, [("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots])
-    return {slot for slot, count in zip(slots, counts, strict=True) if count}
+    return {slot: count for slot, count in zip(slots, counts, strict=True) if count}
 
 
 def _set(there: Connection, slots: Iterable[int], state: str, node: str) -> None:
     _must(there, [("CLUSTER", "SETSLOT", slot, state, node) for slot in slots])
 
 
-def _must(there: Connection, commands: Sequence[Sequence[Word]]) -> list[object]:
+def _must(there: Connection, commands: Sequence[Sequence[Word]]) -> list[Any]:
     """Return the replies to all commands; raises NoAnswerError when one of them is an error."""
     replies = there.ask_each(commands)
     for reply in replies:

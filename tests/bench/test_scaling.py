@@ -86,5 +86,5 @@ def test_more_load_never_needs_fewer_replicas() -> None:
 
 
 def test_capacity_far_beyond_the_measured_is_refused() -> None:
-    with pytest.raises(TooFewPoints, match="measure larger counts"):
+    with pytest.raises(TooFewPoints, match="Measure larger counts"):
         replicas_for(fit_usl(measured()), 50_000)

@@ -85,7 +85,7 @@ def test_comparison_ends_with_the_worst_verdict(
 
 
 def test_comparison_without_any_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no run ended with a summary"):
+    with pytest.raises(ValueError, match="no run wrote a summary"):
         read(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_run_that_broke_off_keeps_what_was_measured(copy_of: Callable[[str], Pat
 def test_run_without_any_arm_says_so(copy_of: Callable[[str], Path]) -> None:
     run = copy_of("busy-machine")
     shutil.rmtree(run / "arms")
-    with pytest.raises(ValueError, match="no arm ran to its end"):
+    with pytest.raises(ValueError, match="no arm finished"):
         summarise(run)
 
 

@@ -19,7 +19,6 @@ def report(measured: Path, **more: bool) -> CompletedProcess[str]:
         "bench_reports": str(measured.parent),
         "bench_run": measured.name,
         "bench_directory": str(measured),
-        "project_root": str(ROOT),
         "bench_driver": "control_machine",
         "bench_broken_by": "",
     }

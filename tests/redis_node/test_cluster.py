@@ -543,14 +543,18 @@ def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -
         source.client().execute_command("CLIENT", "UNPAUSE")
         cluster.count(["c0"])
 
-    with Connection(settings, view[source.name].address) as here, Late(settings, view[target.name].address) as there:
+    with (
+        Connection(settings, view[source.name].address) as here,
+        Connection(settings, view[source.name].address) as guard,
+        Late(settings, view[target.name].address) as there,
+    ):
         there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", view[source.name].id)
         here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", view[target.name].id)
         there.meanwhile = count
-        assert not transfer(here, there, ["{c0}:value"], replicated=True)
+        assert transfer([guard], here, there, [["{c0}:value"]], replicated=True) == [False]
         assert cluster.counted(["c0"]) == {"c0": 2}
         there.meanwhile = lambda: None
-        assert transfer(here, there, ["{c0}:value"], replicated=True)
+        assert transfer([guard], here, there, [["{c0}:value"]], replicated=True) == [True]
         assert here.ask("DBSIZE") == len([name for name in NAMES if cluster.at(f"{{{name}}}:value") is source]) - 1
     assert any("finished moves" in line for line in cluster.shape(6))
     assert cluster.at("{c0}:value") is target

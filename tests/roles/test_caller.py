@@ -13,8 +13,7 @@ from support.ansible import PLAYBOOKS, ROOT, run
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
-    host = {"ansible_connection": "local", "swarm_address": "192.0.2.11", "counter_addresses": ["192.0.2.11"]}
+    host = {"ansible_connection": "local", "swarm_address": "192.0.2.11"}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
     (tmp_path / "password").write_text("become")
     return tmp_path
@@ -27,16 +26,16 @@ def bench(site: Path, *options: str, **environ: str) -> subprocess.CompletedProc
 
 
 def test_variables_and_passwords_are_handed_on(site: Path) -> None:
-    (site / "knobs.yml").write_text("counter_threads: 7\nbench_users: 5\n")
+    (site / "settings.yml").write_text("app_threads: 7\nbench_users: 5\n")
     done = bench(
         site,
-        *("-e", f"@{site / 'knobs.yml'}", "-e", "docker_host_manage=false bench_topologies=[standalone]"),
+        *("-e", f"@{site / 'settings.yml'}", "-e", "docker_host_manage=false bench_topologies=[standalone]"),
         *("--become-password-file", str(site / "password"), "--user", "admin"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
     told = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
-    assert told["variables"] == {"counter_threads": 7, "docker_host_manage": "false"}
+    assert told["variables"] == {"app_threads": 7, "docker_host_manage": "false"}
     assert told["command"][1:] == [
         f"--inventory={site / 'hosts.yml'}",
         "--user=admin",

@@ -10,7 +10,17 @@ import pytest
 import yaml
 from support.ansible import ROOT, project_environment, run, stand_in_for_the_engine
 
-PLAY = [{"hosts": "managers", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": {"name": "destroy"}}]}]
+PLAY = [
+    {
+        "hosts": "managers",
+        "gather_facts": False,
+        "roles": ["settings"],
+        "tasks": [
+            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+            {"ansible.builtin.import_role": {"name": "destroy"}},
+        ],
+    }
+]
 # Says what `docker stack rm` says of a stack without services whose network is still in use, that often.
 DOCKER = """#!/bin/sh
 echo "$*" >> "$CALLS"
@@ -41,7 +51,6 @@ def destroy(
         docker_node={},
         docker_stack={},
     ) | {"PATH": f"{docker.parent}:{project_environment()['PATH']}"}
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}}))
     (site / "play.yml").write_text(yaml.safe_dump(PLAY))
     command = ("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(options))

@@ -29,15 +29,18 @@ ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}
 def case(
     former: str, asked: str, *, move: bool = False, tls: tuple[bool, bool] = (False, False), **moving: Any
 ) -> dict[str, Any]:
-    """Return the variables of a host on which ``former`` is deployed and ``asked`` is asked for; ``tls``: of both."""
+    """Return the variables of a host on which ``former`` is deployed and ``asked`` is desired; ``tls``: of both."""
+    nodes = {"sentinel": 3, "cluster": 6}.get(former, 1)
+    labels = {f"counter.redis-{number + 1}": "here" for number in range(nodes)}
     return {
-        "redis_former": former,
-        "redis_former_tls": tls[0],
+        "deployed": {
+            "redis": {"topology": former, "nodes": nodes, "tls": tls[0]},
+            "move": {"from": former, "nodes": nodes, **moving} if moving else {},
+        },
+        "swarm_nodes": {"nodes": [{"ID": "id-1", "Spec": {"Labels": labels}}]},
         "redis_tls": tls[1],
-        "redis_former_nodes": {"sentinel": 3, "cluster": 6}.get(former, 1),
         "redis_topology": asked,
         "redis_move": move,
-        "redis_moving": moving,
     }
 
 
@@ -74,7 +77,6 @@ REASONS = {
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Return what is said against each case."""
     site = tmp_path_factory.mktemp("site")
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": ALLOWED | REFUSED}}))
     found = results_by_host(PLAYBOOKS / "moves.yml", site / "hosts.yml")
     return {host: result["msg"] for host, result in found.items()}
@@ -110,19 +112,18 @@ class Beginning:
             yaml.safe_dump([{"name": "Compare", "ansible.builtin.set_fact": {"stack_compared": compared}}])
         )
         shutil.copy(ROOT / "roles/stack/tasks/gone.yml", site / "roles/stack/tasks")
-        (self.state / "redis.conf").write_text("# One Redis node of topology standalone.\n")
+        (self.state / "redis.json").write_text(json.dumps({"topology": "standalone", "nodes": 1, "tls": False}))
         (self.state / "stack.yml").write_text("services: {redis-1: {volumes: ['redis-1:/data']}}\n")
-        self.deployed.write_text(json.dumps({"counter_addresses": ["127.0.0.1"], "http_port": port}))
-        (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+        recorded = {"format": 2, "addresses": ["127.0.0.1"], "settings": {"http_port": port}}
+        self.deployed.write_text(json.dumps(recorded))
         node = {"ID": "id-1", "Spec": {"Labels": {"counter.redis-1": "here"}}, "Description": {"Hostname": "host"}}
         host = {
             "ansible_connection": "local",
-            "redis_state_dir": str(self.state),
+            "docker_host_engine": ENGINE,
             "swarm_nodes": {"nodes": [node]},
             "swarm_node": {"host_info": {"Swarm": {"NodeID": "id-1"}}},
         }
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
-        shutil.copy(PLAYBOOKS / "begin_move.yml", site)
 
     @property
     def deployed(self) -> Path:
@@ -138,9 +139,9 @@ class Beginning:
         calls = self.site / "calls"
         calls.write_text("")
         done = run(
-            *("ansible-playbook", "-i", self.site / "hosts.yml", self.site / "begin_move.yml"),
-            *("-e", f"redis_topology={topology}", "-e", "redis_move=true"),
-            ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+            *("ansible-playbook", "-i", self.site / "hosts.yml", PLAYBOOKS / "begin_move.yml"),
+            *("-e", f"redis_topology={topology}", "-e", "redis_move=true", "-e", f"state_dir={self.site / 'state'}"),
+            ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
             **self.engine | {"BROKEN": broken},
         )
         print(done.stdout)  # pytest shows it where the test fails

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,66 +10,96 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, results_by_host, run
+from support.ansible import PLAYBOOKS, ROOT, results_by_host, run, stand_in_for_the_engine
 from support.passwords import INTERNAL_PASSWORD, logins
 
-ASK = "Read what the nodes log in with"
-TELL = "Let the servers use them"
 PLAY = [
     {
         "hosts": "managers",
         "gather_facts": False,
+        "roles": ["settings"],
         "tasks": [
-            {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "password", "public": True}},
-            {"ansible.builtin.debug": {"msg": "{{ redis_passwords }}"}},
+            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+            {"ansible.builtin.import_role": {"name": "deployed", "tasks_from": "read"}},
+            {"ansible.builtin.include_role": {"name": "redis_credentials", "tasks_from": "passwords"}},
+            {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords.app }}"}},
         ],
     }
 ]
+# What the role stack says of a server that runs.
+LOOKS = {
+    "results": [
+        {
+            "services": [
+                {
+                    "name": "counter-redis_redis-1",
+                    "running": 1,
+                    "tasks": [{"desired": "running", "state": "running", "id": "task", "node_id": "id-of-one"}],
+                }
+            ]
+        }
+    ]
+}
+# Runs a command in the container of a server that loads its files, but does not use other passwords.
+EXEC = """
+import json, os
+from ansible.module_utils.basic import AnsibleModule
+options = {"container": {"type": "str"}, "argv": {"type": "list", "elements": "str"}, "stdin": {"type": "str"}}
+module = AnsibleModule(argument_spec=options)
+use = module.params["argv"][1] == "-c"
+with open(os.environ["CALLS"], "a") as calls:
+    print(module.params["container"], "uses" if use else "loads", file=calls)
+module.exit_json(changed=True, rc=int(use), stdout="", stderr="No such file" if use else "")
+"""
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="gives files to the group of Redis")
 
 
-def tell(site: Path, topology: str, first: str = TELL) -> CompletedProcess[str]:
-    """Tell the servers of their passwords, from one task on, with all that Ansible says; in an own directory."""
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+def bring(site: Path, topology: str, logins_file: str = "") -> CompletedProcess[str]:
+    """Bring passwords to the hosts and servers, with all that Ansible says; a host has ``logins_file`` already."""
+    secrets, look = site / "redis-secrets", site / "roles/stack/tasks/look.yml"
+    for made in (secrets, look.parent):
+        made.mkdir(parents=True)
+    look.write_text(yaml.safe_dump([{"name": "Look", "ansible.builtin.set_fact": {"stack_looks": LOOKS}}]))
+    if logins_file:
+        (secrets / "logins").write_text(logins_file)
     one = {
         "ansible_connection": "local",
         "redis_topology": topology,
         "swarm_node": {"host_info": {"Name": "one", "Swarm": {"NodeID": "id-of-one"}}},
     }
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": one}}}))
-    options: list[str | Path] = [
-        "-i",
-        site / "hosts.yml",
-        "-e",
-        f"redis_secrets_dir={site}",
-        "-vvv",
-        "--start-at-task",
-        first,
-    ]
-    command = ["ansible-playbook", *options, PLAYBOOKS / "tell.yml"]
-    return run(*command, DOCKER_HOST="unix:///nonexistent", ANSIBLE_INJECT_INVOCATION="true")
-
-
-def test_a_server_that_does_not_take_its_password_is_named_without_it(tmp_path: Path) -> None:
-    done = tell(tmp_path, "sentinel")
-    assert done.returncode != 0
-    assert re.search(r"counter-redis_redis-1 does not use its new passwords: Error .*No such file", done.stdout), (
-        done.stdout
+    engine = stand_in_for_the_engine(site, docker_container_exec={})
+    [module] = (site / "collections").rglob("docker_container_exec.py")
+    module.write_text(EXEC)
+    return run(
+        *("ansible-playbook", "-i", site / "hosts.yml", "-e", f"state_dir={site}", "-vvv", PLAYBOOKS / "rollout.yml"),
+        ANSIBLE_ROLES_PATH=f"{site / 'roles'}:{ROOT / 'roles'}",
+        ANSIBLE_INJECT_INVOCATION="true",
+        **engine,
     )
+
+
+@as_root
+def test_a_server_that_does_not_take_its_password_is_named_without_it(tmp_path: Path) -> None:
+    done = bring(tmp_path, "sentinel")
+    assert done.returncode != 0
+    said = "counter-redis_redis-1 does not use its new passwords: No such file."
+    assert said in re.sub(r"\s+", " ", done.stdout), done.stdout
     for password in logins(INTERNAL_PASSWORD).values():
         assert password not in done.stdout + done.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="gives files to the group of Redis")
+@as_root
 def test_a_server_that_needs_none_is_not_told(tmp_path: Path) -> None:
-    done = tell(tmp_path, "standalone")
+    done = bring(tmp_path, "standalone")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "operator " in (tmp_path / "logins").read_text()
+    assert "operator " in (tmp_path / "redis-secrets/logins").read_text()
+    assert (tmp_path / "calls").read_text() == "counter-redis_redis-1.1.task loads\n"
 
 
 def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path) -> None:
     lost = logins("of-another-manager")["operator"]
-    (tmp_path / "logins").write_text(f"# 0\noperator {lost}\n")
-    done = tell(tmp_path, "sentinel", ASK)
+    done = bring(tmp_path, "sentinel", f"# 0\noperator {lost}\n")
     assert done.returncode != 0
     said = re.sub(r"\s+", " ", done.stdout)
     assert "Nothing was changed. The Redis nodes of counter on one use passwords that one, the first manager" in said
@@ -78,26 +109,26 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
 
 @pytest.mark.parametrize("kept", ["internal", "internal-before"])
 def test_passwords_of_a_rotation_that_broke_off_are_known(tmp_path: Path, kept: str) -> None:
-    (tmp_path / "logins").write_text(f"# 0\noperator {logins(kept)['operator']}\n")
-    assert "TASK [Make the directory of users" in tell(tmp_path, "sentinel", ASK).stdout
+    done = bring(tmp_path, "sentinel", f"# 0\noperator {logins(kept)['operator']}\n")
+    assert "Create the directory of users" in done.stdout
 
 
 def test_a_password_is_used_as_it_is_kept(tmp_path: Path) -> None:
     """What is used is what the next deployment finds: otherwise that would be another one, again and again."""
-    given = {"file": "given\n", "digits": 12345, "empty": "", "none": None}
+    given = {"file": "given\n", "digits": 12345, "empty": ""}
     hosts = {}
     for name, password in given.items():
-        (kept := tmp_path / name).mkdir()
+        (kept := tmp_path / name / "redis").mkdir(parents=True)
         (kept / "passwords").write_text("before\n")
         (kept / "internal").write_text("internal\n")
-        hosts[name] = {"ansible_connection": "local", "redis_state_dir": str(kept), "redis_password": password}
-    (tmp_path / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+        hosts[name] = {"ansible_connection": "local", "redis_password": password}
+    # Each host has a state directory of its own.
+    place = json.dumps({"state_dir": f"{tmp_path}/{{{{ inventory_hostname }}}}"})
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     (tmp_path / "play.yml").write_text(yaml.safe_dump(PLAY))
-    results = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml")
+    results = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml", "-e", place)
     assert {name: result["msg"] for name, result in results.items()} == {
         "file": ["given", "before"],
         "digits": ["12345", "before"],
         "empty": ["before"],
-        "none": ["before"],
     }

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from plugins.filter import placement
 
 from redis_node.cluster.members import first_of_its_pair, partner
-
-_PATH = Path(__file__).resolve().parents[2] / "roles/redis/filter_plugins/placement.py"
-_SPEC = importlib.util.spec_from_file_location("placement", _PATH)
-assert _SPEC
-assert _SPEC.loader
-placement = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(placement)
 
 HOSTS = ["one", "two", "three"]
 SENTINEL = [f"{kind}-{number}" for kind in ("redis", "sentinel") for number in (1, 2, 3)]
@@ -24,8 +16,18 @@ SENTINEL = [f"{kind}-{number}" for kind in ("redis", "sentinel") for number in (
 def cluster(count: int) -> tuple[list[str], dict[str, int]]:
     """Return names and pairs of a cluster of so many nodes."""
     names = [f"redis-{number}" for number in range(1, count + 1)]
+    return names, placement.pairs(names, True)  # noqa: FBT003  # a filter has no keywords in most of its uses
+
+
+@pytest.mark.parametrize("count", [3, 6, 8, 64])
+def test_pairs_are_those_of_the_program_of_the_nodes(count: int) -> None:
+    names, pairs = cluster(count)
     firsts = [name for name in names if first_of_its_pair(name)]
-    return names, {name: firsts.index(min(name, partner(name), key=lambda one: int(one[6:]))) for name in names}
+    assert pairs == {name: firsts.index(min(name, partner(name), key=lambda one: int(one[6:]))) for name in names}
+
+
+def test_elsewhere_all_nodes_belong_together() -> None:
+    assert placement.pairs(SENTINEL, False) == dict.fromkeys(SENTINEL, 0)  # noqa: FBT003
 
 
 def test_nodes_and_sentinels_are_spread() -> None:

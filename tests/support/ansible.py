@@ -38,9 +38,9 @@ def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str
     )
 
 
-def results_by_host(playbook: Path, inventory: Path) -> dict[str, dict[str, Any]]:
+def results_by_host(playbook: Path, inventory: Path, *options: str) -> dict[str, dict[str, Any]]:
     """Run a playbook; return the result of its last task for each host."""
-    done = run("ansible-playbook", "-i", inventory, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    done = run("ansible-playbook", "-i", inventory, *options, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
     hosts: dict[str, dict[str, Any]] = document["plays"][-1]["tasks"][-1]["hosts"]
@@ -48,8 +48,7 @@ def results_by_host(playbook: Path, inventory: Path) -> dict[str, dict[str, Any]
 
 
 def render(site: Path, combinations: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return, for each combination of knobs, the text of each template by its name; ``site`` is an empty directory."""
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    """Return, for each combination of settings, the text of each template by its name; ``site`` is a directory."""
     inventory = site / "hosts.yml"
     managers = {"managers": {"hosts": combinations}}
     inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))

@@ -1,4 +1,4 @@
-"""The certificates of a stack, as the role redis makes them."""
+"""The certificates of a stack, as the role redis_credentials makes them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 
 import yaml
 
-from support.ansible import PLAYBOOKS, ROOT, results_by_host
+from support.ansible import PLAYBOOKS, results_by_host
 
 Certificates = dict[str, str]
 """``ca``, ``ca_key``, ``certificate``, ``key``: PEM; ``ends``: when the certificate does, as YYYYMMDDHHMMSSZ."""
 
 
 def make(site: Path, given: Certificates | None = None) -> Certificates:
-    """Run the role's task file, with the certificates that there are already; ``site`` is an empty directory."""
-    (site / "group_vars").symlink_to(ROOT / "inventory/group_vars")
+    """Run the role's task file, with the certificates that there are already; ``site`` is a directory."""
     inventory = site / "hosts.yml"
     host: dict[str, Any] = {"ansible_connection": "local"} | ({"given": given} if given else {})
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"one": host}}}))
+    inventory.write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
     found: Certificates = results_by_host(PLAYBOOKS / "certificates.yml", inventory)["one"]["msg"]
     return found
 

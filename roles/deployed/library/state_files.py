@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: read all files below a directory at once, since a module run costs more than a small file."""
+"""Ansible module: read all files below a directory at once, since a module run costs more than reading a small file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ DOCUMENTATION = r"""
 module: state_files
 short_description: Read all text files below a directory
 options:
-  path: {type: path, required: true, description: The directory; where there is none, nothing is read.}
+  path: {type: path, required: true, description: The directory; if it does not exist, the result is empty.}
 attributes:
   check_mode: {support: full}
 """
 
 RETURN = r"""
 files:
-  description: For each file, by its path below the directory, its content and its mtime in seconds since the epoch.
+  description: Content and mtime (seconds since the epoch) of each file, by its path below the directory.
   type: dict
   returned: always
 directories:
-  description: Paths below the directory, and of the directory itself as C(.), of the directories that exist.
+  description: Paths of the existing directories below the directory, and C(.) for the directory itself.
   type: list
   returned: always
 """
@@ -39,7 +39,7 @@ def main() -> None:
         if path.is_dir():
             directories.append(name)
         elif path.is_file():
-            # A file that is no text has not been written by the project.
+            # The project writes text files only, so replaced bytes belong to other files.
             files[name] = {
                 "content": path.read_text(encoding="utf-8", errors="replace"),
                 "mtime": path.stat().st_mtime,

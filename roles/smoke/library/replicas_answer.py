@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: wait until a number of replicas answer at an address, and count on them."""
+"""Ansible module: wait until a number of replicas answer at an address, and increment a counter through them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: replicas_answer
 short_description: Wait until a number of app replicas answer at an address
 description:
-  - Increments one counter over new connections until each of the replicas has answered, and compares the counter with
-    the increments that were acknowledged.
+  - Increments one counter over new connections until each of the replicas has answered. Returns the number of
+    acknowledged increments and the growth of the counter.
 options:
   url: {type: str, required: true, description: "Address of the counter, such as http://192.0.2.11:80."}
   replicas: {type: int, required: true, description: How many different replicas must answer.}
@@ -26,7 +26,7 @@ acknowledged:
   type: int
   returned: always
 counted:
-  description: By how much the counter grew.
+  description: The growth of the counter.
   type: int
   returned: always
 """
@@ -43,7 +43,7 @@ REQUEST_SECONDS = 10
 
 
 def ask(url: str, method: str = "GET") -> dict:
-    """Return the JSON answer; raises OSError (urllib's errors are such) or ValueError."""
+    """Return the JSON answer; raises OSError (the base of urllib's errors) or ValueError."""
     request = urllib.request.Request(url, method=method)  # noqa: S310  # the address is the operator's own
     with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
         return json.load(response)
@@ -74,7 +74,7 @@ def main() -> None:
             error = str(failure)
             time.sleep(0.5)
         else:
-            # Balanced over all replicas, as many requests as replicas would do; one by one they need not all be ready.
+            # With even balancing, one request per replica would do. After more, some are not ready: ask slower.
             if sum(answered.values()) > 4 * wanted:
                 time.sleep(0.1)
     result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values()), "counted": -1}
@@ -83,7 +83,7 @@ def main() -> None:
             msg=f"{len(answered)} of {wanted} replicas answered at {module.params['url']}"
             f" within {module.params['timeout']} s"
             + (f"; last error: {error}" if error else "")
-            + ". What runs: ./counter status",
+            + ". This shows what runs: ./counter status",
             **result,
         )
     try:

@@ -1,44 +1,44 @@
 #!/usr/bin/python
-"""Ansible module: wait until a stack runs what its file asks for, or say what is in the way."""
+"""Ansible module: wait until a stack has converged to its file, or report why it has not."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stack_converged
-short_description: Wait until a stack runs what its file asks for
+short_description: Wait until a stack has converged to its file
 description:
-  - Ends when each service of the stack file runs the image, configs, secrets and number of tasks that the file names.
-  - Fails when an update was rolled back or paused, when a task fails again and again, or when the time is over; the
-    message holds the failing task's error, its last log lines and one likely cause.
-  - C(docker stack deploy --detach=false) cannot be asked, since it calls a completed rollback a success.
+  - Ends once each service of the stack file runs with the image, configs, secrets and number of tasks in the file.
+  - Fails if an update was rolled back or paused, if a task fails repeatedly, or if the time is over. The message
+    contains the error of the failing task, its last log lines and one likely cause.
+  - C(docker stack deploy --detach=false) is not sufficient, since it reports a completed rollback as a success.
 options:
   name: {type: str, required: true, description: Name of the stack.}
   file:
     type: path
-    description: Stack file on the host; without it the services are judged by their own specification.
+    description: Stack file on the host; without it, the services are compared with their own specification.
   timeout:
     type: int
     default: 0
-    description: How long to wait in seconds; with 0 the state is returned as it is and nothing fails.
+    description: How long to wait in seconds; with 0, the module returns the current state and does not fail.
 attributes:
   check_mode: {support: full}
 """
 
 RETURN = r"""
 services:
-  description: For each service name, mode, image, wanted, running, update, pending, failure, error and its tasks.
+  description: For each service, its name, mode, image, wanted, running, update, pending, failure, error and tasks.
   type: list
   returned: always
 nodes:
-  description: For each node of the swarm, name, role, state, availability and whether it leads.
+  description: For each node of the swarm, its name, role, state, availability and whether it is the leader.
   type: list
   returned: always
 converged:
-  description: Whether every service runs as asked.
+  description: Whether every service has converged.
   type: bool
   returned: always
 seconds:
-  description: How long it took.
+  description: How long the module waited.
   type: float
   returned: always
 """
@@ -63,7 +63,7 @@ POLL_SECONDS = 1.0
 
 
 def look(client: docker.APIClient, stack: str, document: dict | None, nodes: list[dict]) -> list[ServiceState]:
-    """Return the state of each service of the stack, and of each that the file names but the swarm lacks."""
+    """Return the state of each service of the stack, and of each service in the file that the swarm lacks."""
     label = f"com.docker.stack.namespace={stack}"
     services = {service["Spec"]["Name"]: service for service in client.services(filters={"label": label})}
     tasks = client.tasks(filters={"label": label})
@@ -83,7 +83,7 @@ def look(client: docker.APIClient, stack: str, document: dict | None, nodes: lis
 
 
 def node_row(node: dict) -> dict:
-    """Return what the status shows of a node."""
+    """Return the fields of a node that the status shows."""
     return {
         "name": node["Description"]["Hostname"],
         "role": node["Spec"]["Role"],
@@ -94,14 +94,14 @@ def node_row(node: dict) -> dict:
 
 
 def last_log_lines(module: AnsibleModule, task: str) -> str:
-    """Return what a task last wrote; the time is bounded, since the log of a lost node is waited for."""
+    """Return the last log lines of a task; the time is bounded, since the engine waits for the logs of a lost node."""
     command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), task]
     _, out, err = module.run_command(command)
     return (out + err).strip()
 
 
 def describe(module: AnsibleModule, state: ServiceState) -> str:
-    """Say in full what is wrong with one service."""
+    """Describe the problem of one service in full."""
     text = f"{state.name}: {state.failure or state.pending}"
     if state.error:
         text += f"\n  error of the task: {state.error}"
@@ -151,9 +151,7 @@ def main() -> None:
     if timeout and not result["converged"]:
         wrong = failures or pending
         over = "" if failures else f" within {timeout} s"
-        message = f"stack {stack} did not come to run as asked{over}:\n" + "\n".join(
-            describe(module, state) for state in wrong
-        )
+        message = f"stack {stack} did not converge{over}:\n" + "\n".join(describe(module, state) for state in wrong)
         module.fail_json(msg=message, **result)
     module.exit_json(**result)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: remove the configs and secrets of a stack that no service uses any more."""
+"""Ansible module: remove the configs and secrets of a stack that no service uses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: stack_pruned
 short_description: Remove the configs and secrets of a stack that no service uses
 description:
-  - Configs and secrets cannot change, so each version has a name of its own; C(docker stack deploy --prune) leaves the
-    old ones.
+  - Configs and secrets are immutable, so each version has a different name. C(docker stack deploy --prune) does not
+    remove the old versions.
 options:
   name: {type: str, required: true, description: Name of the stack.}
 attributes:
@@ -17,7 +17,7 @@ attributes:
 
 RETURN = r"""
 removed:
-  description: Names of what was removed.
+  description: Names of the removed configs and secrets.
   type: list
   returned: always
 """
@@ -39,7 +39,7 @@ def main() -> None:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
     client = docker.APIClient(version="auto")
     label = {"label": f"com.docker.stack.namespace={module.params['name']}"}
-    # The specification before the present one counts as used: a rollback would need it.
+    # A rollback would need the previous specification, so it counts as used.
     used: set[str] = set()
     for service in client.services(filters=label):
         for spec in (service["Spec"], service.get("PreviousSpec") or {}):

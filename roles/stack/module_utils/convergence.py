@@ -1,4 +1,4 @@
-"""Whether a stack runs what its file asks for, judged from what the engine's API says. No input or output here.
+"""Decides whether a stack has converged to its file, from the objects of the engine's API. No input or output here.
 
 Shapes are those of the Docker Engine API: services (``GET /services``), tasks (``GET /tasks``), nodes (``GET /nodes``).
 """
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-# A task that failed this often, with nothing that rolls the service back, will go on failing.
+# A task that failed this often counts as a crash loop, unless Swarm is rolling the service back.
 CRASH_LOOP = 3
 
 _ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
@@ -25,7 +25,7 @@ _LIKELY_CAUSES = (
         r"no such image|not found: manifest|pull access denied",
         "the image is missing on that node: run ./counter deploy again, which loads it",
     ),
-    (r"unhealthy", "the process runs but its health check fails: its own log says why"),
+    (r"unhealthy", "the process runs, but its health check fails: see the log of the task"),
     (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
     (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
     (
@@ -37,7 +37,7 @@ _LIKELY_CAUSES = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the stack file asks of one service; ``replicas`` is None for a service with one task on every node."""
+    """The stack file's specification of one service; ``replicas`` is None for one task on every node."""
 
     name: str
     image: str
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass
 class ServiceState:
-    """What one service asks for and what runs; ``failure`` or ``pending`` says what is wrong, else it has converged."""
+    """Specified and running state of a service; it has converged if ``failure`` and ``pending`` are both empty."""
 
     name: str
     mode: str
@@ -64,7 +64,7 @@ class ServiceState:
 
 
 def wanted_services(stack: str, document: dict) -> list[Wanted]:
-    """Read a stack file (parsed YAML) as what it asks for; configs and secrets by their names in the swarm."""
+    """Return the services of a stack file (parsed YAML), with configs and secrets by their names in the swarm."""
     names = {
         (kind, key): (value or {}).get("name", f"{stack}_{key}")
         for kind in ("configs", "secrets")
@@ -111,22 +111,22 @@ def _task_row(task: dict, hosts: dict[str, str]) -> dict:
 
 
 def _moment(timestamp: str) -> tuple[str, str]:
-    """Return an API timestamp as something that sorts: its nanoseconds have no trailing zeros, and may be missing."""
+    """Return an API timestamp as a sortable value: the API omits trailing zeros of nanoseconds, or all of them."""
     return timestamp[:19], timestamp[19:].strip(".Z").ljust(9, "0")
 
 
 def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState:
-    """Judge one service by its own specification, since it was last deployed.
+    """Compare one service with its own specification, counting task failures since its last deployment.
 
-    Every deployment sets ``UpdatedAt``, even one that changes nothing; a rolling update sets it again as it goes on,
-    but notes its start. The managers make these times and ``CreatedAt`` of a task, so that they can be compared.
+    Every deployment sets ``UpdatedAt``, even one that changes nothing. A rolling update sets it repeatedly, but records
+    its start. These times and ``CreatedAt`` of a task come from the managers' clocks, so they are comparable.
     """
     spec = service["Spec"]
     template = spec["TaskTemplate"]
     hosts = {node["ID"]: node["Description"]["Hostname"] for node in nodes}
     ready = {node["ID"] for node in nodes if node["Status"]["State"] == "ready"}
     tasks = sorted(tasks, key=lambda task: task["Status"].get("Timestamp", ""), reverse=True)
-    # What a node that is down last said of its tasks is no longer known to be true.
+    # The last task states that a node reported before it went down may be outdated.
     alive = [task for task in tasks if task["Status"]["State"] not in _ENDED and task.get("NodeID", "") in ready | {""}]
     kept = [task for task in alive if task["DesiredState"] in ("running", "ready")]
     running = [task for task in kept if task["Status"]["State"] == "running"]
@@ -160,7 +160,7 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
     if state.update in ("paused", "rollback_paused"):
         state.failure = f"its update stopped half-way ({state.update}: {status.get('Message', '')})"
     elif state.update == "rollback_completed":
-        state.failure = "its update failed and was rolled back; the version before it serves"
+        state.failure = "its update failed and was rolled back; the previous version is serving"
     elif state.update in ("updating", "rollback_started"):
         state.pending = {"updating": "it is being updated", "rollback_started": "it is being rolled back"}[state.update]
     elif len(current) < wanted and slots and max(slots.values()) >= CRASH_LOOP:
@@ -169,12 +169,12 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
         if len(current) < wanted:
             state.pending = f"{len(current)} of {wanted} tasks run" + (f" ({state.error})" if state.error else "")
         elif len(alive) > wanted:
-            state.pending = f"{len(alive) - wanted} tasks of the version before it are still stopping"
+            state.pending = f"{len(alive) - wanted} tasks of the previous version are still stopping"
     return state
 
 
 def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
-    """Judge a service by what the stack file asks for as well: a rollback changes the service's own specification."""
+    """Compare a service with the stack file as well, since a rollback changes the service's own specification."""
     spec = service["Spec"]
     container = spec["TaskTemplate"]["ContainerSpec"]
     if state.failure or state.pending:
@@ -184,7 +184,7 @@ def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
     elif _files(container) != wanted.files:
         state.failure = f"it uses {sorted(_files(container))} instead of {sorted(wanted.files)}"
     elif wanted.replicas is not None and state.wanted != wanted.replicas:
-        state.failure = f"it asks for {state.wanted} tasks instead of {wanted.replicas}"
+        state.failure = f"it is specified with {state.wanted} tasks instead of {wanted.replicas}"
     elif missing := wanted.labels - spec.get("Labels", {}).items():
         state.failure = f"it lacks the labels {sorted(missing)}"
     return state
