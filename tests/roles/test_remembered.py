@@ -129,7 +129,11 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
 def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
     done = manager.play("recall", {"edge": "mesh", "app_threads": 8, "replicas": 2})
     assert done.returncode != 0
-    for said in ("edge=mesh: must be omitted, or be the deployed value proxy", "-e app_threads=8", "./counter deploy -e edge=mesh"):
+    for said in (
+        "edge=mesh: must be omitted, or be the deployed value proxy",
+        "-e app_threads=8",
+        "./counter deploy -e edge=mesh",
+    ):
         assert said in done.stdout, done.stdout
     assert "replicas=" not in done.stdout.replace("redis_replicas=", "")
 
