@@ -81,6 +81,9 @@ class Config:
     replica: str = "1"
     node: str = "localhost"
     version: str = "dev"
+    """The tag of the image."""
+    release: str = ""
+    """The project's version, where it is known."""
     threads: int = 32
     workers: int = 1
     deadline: float = 5.0
@@ -148,6 +151,7 @@ class Config:
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),
             version=env.text("VERSION", "dev"),
+            release=env.text("RELEASE", ""),
             threads=env.integer("THREADS", 32, 2, 1000),
             workers=env.integer("WORKERS", 1, 1, 64),
             deadline=deadline,

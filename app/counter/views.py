@@ -54,6 +54,8 @@ def describe() -> Response:
         warning=store.warning,
         window_seconds=config.key_seconds,
         replica=config.replica,
+        release=config.release or None,
+        version=config.version,
         nodes=[node_document(node) for node in found.nodes],
         counters=found.counters,
     )

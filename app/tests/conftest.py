@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from support.processes import Gunicorn, RedisServer, running
@@ -13,6 +14,12 @@ from support.processes import Gunicorn, RedisServer, running
 from counter import lifecycle
 from counter.application import create_app
 from counter.config import Config
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile(
+    "app", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("app")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from history.checker import Result, Verdict, check
 from history.model import load
-from history.recorder import Plan, record
+from history.recorder import Plan, Repeat, record
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 from topologies import DURABLE, SentinelSet, addresses
@@ -28,7 +28,7 @@ def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
         yield found.up()
 
 
-def drill(server: Gunicorn, fault: Callable[[], object], *, keys: bool = True) -> Path:
+def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat.KEY) -> Path:
     """Record some load, the fault, and load again."""
     out = server.log.with_suffix(".jsonl")
     stop = threading.Event()
@@ -38,7 +38,7 @@ def drill(server: Gunicorn, fault: Callable[[], object], *, keys: bool = True) -
         wait_until(f"{count} more increments", lambda: acknowledged(out) >= wanted, 60)
 
     with ThreadPoolExecutor(1) as pool:
-        recording = pool.submit(record, Plan(server.url, "drill", 16, 120, out, keys=keys), stop)
+        recording = pool.submit(record, Plan(server.url, "drill", 16, 120, out, repeat), stop)
         try:
             wait_until("the recorder", out.exists)
             more(200)
@@ -57,15 +57,16 @@ def acknowledged(out: Path) -> int:
 def judged(out: Path, redis: RedisServer | None = None, *, expect_switch: bool = False) -> Result:
     history = load(out)
     if redis:
-        history = replace(history, log=frozenset(map(str, redis.client().smembers("{drill}:log"))))
-    return check(history, expect_switch=expect_switch)
+        history = replace(history, log=frozenset(map(str, redis.client().smembers("{drill}:log"))) or None)
+    return check(history, expect_switch=expect_switch, expect_log=redis is not None)
 
 
-def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet) -> None:
+@pytest.mark.parametrize("repeat", [Repeat.KEY, Repeat.ID])
+def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet, repeat: Repeat) -> None:
     server = Gunicorn(tmp_path, **redis_set.environ(), HISTORY_LOG="1")
     with running(server):
         primary = redis_set.primary()
-        out = drill(server.up(), primary.kill)
+        out = drill(server.up(), primary.kill, repeat)
         primary.up()
         result = judged(out, redis_set.healed(), expect_switch=True)
     assert result.verdict is Verdict.PASS, result
@@ -95,14 +96,16 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
 def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]) -> None:
     server = Gunicorn(tmp_path, TOPOLOGY="independent", REDIS_NODES=addresses(three_servers))
     with running(server):
-        result = judged(drill(server.up(), lambda: None, keys=False))
+        result = judged(drill(server.up(), lambda: None, Repeat.ID))
     assert result.verdict is Verdict.FAIL
     assert {1, 3, 4} <= {violation.invariant for violation in result.violations}
 
 
-@pytest.mark.parametrize(("keys", "verdict"), [(True, Verdict.PASS), (False, Verdict.FAIL)])
+@pytest.mark.parametrize(
+    ("repeat", "verdict"), [(Repeat.KEY, Verdict.PASS), (Repeat.ID, Verdict.PASS), (Repeat.BLIND, Verdict.FAIL)]
+)
 def test_clients_that_retry_need_keys(
-    tmp_path: Path, redis_server: RedisServer, *, keys: bool, verdict: Verdict
+    tmp_path: Path, redis_server: RedisServer, repeat: Repeat, verdict: Verdict
 ) -> None:
     replica = RedisServer(
         tmp_path, *DURABLE, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0"
@@ -120,6 +123,6 @@ def test_clients_that_retry_need_keys(
     with running(replica, server):
         replica.up()
         wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
-        result = judged(drill(server.up(), fault, keys=keys), redis_server if keys else None)
+        result = judged(drill(server.up(), fault, repeat), None if repeat is Repeat.BLIND else redis_server)
     assert result.verdict is verdict, result
-    assert (result.doubled > 0) is not keys
+    assert (result.doubled > 0) is (repeat is Repeat.BLIND)

@@ -161,6 +161,25 @@ def test_6_the_state_after_healing_is_judged() -> None:
         assert [violation.invariant for violation in result.violations] == [6]
 
 
+def test_a_log_or_a_digest_that_is_missing_is_inconclusive() -> None:
+    history = History("c", 0, 1, (Increment("k", 0, 1, Outcome.OK, 1, "redis-1"),), (), 0, 1, frozenset({"k"}))
+    assert check(history, expect_log=True).verdict is Verdict.PASS
+    result = check(replace(history, log=None), expect_log=True)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "COUNTER_HISTORY_LOG" in result.doubts[0]
+    alike = {"redis-1": "d", "redis-2": "d"}
+    assert check(history, state=State(("redis-1",), alike, copies=2)).verdict is Verdict.PASS
+    assert check(history, state=State(("redis-1",), alike, copies=3)).verdict is Verdict.INCONCLUSIVE
+    assert check(history, state=State(("redis-1",))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_ids_that_the_store_made_are_compared_by_their_number() -> None:
+    made = History("c", 0, 1, (Increment("k", 0, 1, Outcome.OK, 1),), (), 0, 1, frozenset({"made"}), keyed=False)
+    assert check(made, expect_log=True).verdict is Verdict.PASS
+    assert check(replace(made, keyed=True)).verdict is Verdict.FAIL
+    assert [one.invariant for one in check(replace(made, log=frozenset({"made", "too"}))).violations] == [2]
+
+
 def test_7_the_write_gap_is_measured_from_begin_to_end() -> None:
     increments = tuple(Increment(f"k{t}", t - 0.1, t, Outcome.OK, t) for t in (1, 2, 5, 6))
     history = History("c", 0, 6, increments, (), 0, 6.5)
@@ -215,6 +234,8 @@ def test_the_command_says_the_verdict_by_its_exit_status(tmp_path: Path, capsys:
     assert main(["check", good, "--log", str(ids)]) == 0
     ids.write_text("b\n")
     assert main(["check", good, "--log", str(ids)]) == 1
+    ids.write_text("")
+    assert main(["check", good, "--log", str(ids)]) == 2
     assert main(["check", str(tmp_path / "none")]) == 64
     with pytest.raises(HistoryError, match="line 1"):
         load(Path(written("empty", [], "nonsense\n")))

@@ -13,9 +13,10 @@ from support.waiting import wait_until
 PASSWORD = "app-password"  # noqa: S105
 APP_RIGHTS = (
     f"user counter on >{PASSWORD} resetkeys ~{{*}}:* ~key:* ~counters -@all +eval +get +set +incr +incrby "
-    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +mget +wait +waitaof +role +info +cluster|slots"
+    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +mget +wait +waitaof +role +info +cluster|slots "
+    "+readonly"
 )
-"""What the application's user may do on a data node: all that it does, tested by using nothing else."""
+"""What the application's user may do on a data node: all that it and the drills do, tested by using nothing else."""
 SENTINEL_RIGHTS = f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name"
 """What the application's user may do on a Sentinel."""
 

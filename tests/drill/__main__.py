@@ -23,7 +23,7 @@ from statistics import median
 
 from history.checker import Result, Verdict, Violation, check
 from history.model import load
-from history.recorder import Plan, record
+from history.recorder import Plan, Repeat, record
 
 from drill.containers import Host, LookError
 from drill.faults import FAULTS, Fault, command, lose_host, soak
@@ -82,6 +82,7 @@ def main() -> int:
                 )
                 for counter in range(1, options.counters + 1)
             ]
+            plans.append(without_keys(plans[0]))
             try:
                 epochs = stack.epochs() if options.fault == "soak" else {}
                 moved = options.fault in MOVES_PRIMARY
@@ -107,6 +108,17 @@ def main() -> int:
     return EXIT[verdict]
 
 
+def without_keys(plan: Plan) -> Plan:
+    """Return a plan beside this one: a counter of its own, whose clients give no keys."""
+    return replace(
+        plan,
+        counter=f"{plan.counter}-unkeyed",
+        clients=max(1, plan.clients // 4),
+        out=plan.out.with_suffix(".unkeyed.jsonl"),
+        repeat=Repeat.ID,
+    )
+
+
 def run(
     stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool, max_gap: float | None
 ) -> list[Result]:
@@ -130,7 +142,8 @@ def run(
         there = replace(stack, counter=plan.counter)
         history = replace(load(plan.out), log=there.log())
         moved = expect_switch and plan is plans[0]
-        results.append(check(history, state=there.state(), expect_switch=moved, max_gap=max_gap))
+        state = there.state()
+        results.append(check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True))
         there.forget_log()
     return results
 

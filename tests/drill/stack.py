@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from history.model import State
@@ -11,6 +13,11 @@ from history.model import State
 from drill.containers import Container, Host, LookError, containers
 
 HEALING_SECONDS = 180.0
+DIGEST = (
+    "local ids = redis.call('SMEMBERS', KEYS[2]) table.sort(ids) "
+    "return redis.sha1hex((redis.call('GET', KEYS[1]) or '') .. table.concat(ids, ' '))"
+)
+HEXADECIMAL = re.compile(r"[0-9a-f]{40}")
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
 
@@ -82,10 +89,27 @@ class Stack:
             for line in container.exec("cat", "/data/sentinel.conf").splitlines()
             if line.startswith(("sentinel monitor", "sentinel known")) and ADDRESS.search(line)
         )
-        return State(primaries, addresses=addresses)
+        return State(primaries, self.digests(), self.copies(), addresses)
+
+    def copies(self) -> int:
+        """Return how many nodes should have the counter: all; in a cluster, the two of its pair."""
+        nodes = self.nodes()
+        return len(nodes) if self.sentinels() or self._alone(nodes) else min(2, len(nodes))
+
+    def digests(self) -> dict[str, str]:
+        """Return node -> digest of the counter's value and log, of the nodes that have them and answer."""
+        found = {}
+        for node in self.nodes():
+            # A replica of a cluster tells what it has on a connection that says it will only read.
+            ask = f'READONLY\nEVAL "{DIGEST}" 2 {{{self.counter}}}:value {{{self.counter}}}:log\n'
+            with suppress(LookError):
+                answer = self._redis_cli(node, "", asked=ask).split()[-1:]
+                if answer and HEXADECIMAL.fullmatch(answer[0]):
+                    found[node.service] = answer[0]
+        return found
 
     def log(self) -> frozenset[str] | None:
-        """Return the ids that the store counted; None where the app was not told to log them."""
+        """Return the ids that the store counted; None if it has none, as when the app was not told to log them."""
         return frozenset(self._redis_cli(self.primary(), f"SMEMBERS '{{{self.counter}}}:log'").split()) or None
 
     def forget_log(self) -> None:
@@ -97,11 +121,12 @@ class Stack:
         """Tell whether these are the one node of topology standalone, which knows nothing of roles."""
         return [container.service for container in redis] == ["redis-1"]
 
-    def _redis_cli(self, node: Container, command: str) -> str:
-        """Ask a node as the app would; raises LookError."""
+    def _redis_cli(self, node: Container, command: str, asked: str = "") -> str:
+        """Ask a node as the app would, on the command line or by ``asked`` on standard input; raises LookError."""
         app = next((one for one in containers(self.hosts, self.name) if one.service == "app"), None)
         if app is None:
             raise LookError(f"no app of {self.name} runs")
         password = app.exec("cat", "/run/secrets/redis_password")
         options = "--user counter --no-auth-warning ${NODE_CA:+--tls --cacert $NODE_CA}"
-        return node.exec("sh", "-c", f"REDISCLI_AUTH={password} redis-cli {options} {command}")
+        given = f"printf %s {shlex.quote(asked)} | " if asked else ""
+        return node.exec("sh", "-c", f"{given}REDISCLI_AUTH={password} redis-cli {options} {command}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from history.checker import Result, Verdict, check
 from history.model import HistoryError, State, load
-from history.recorder import Plan, record
+from history.recorder import Plan, Repeat, record
 
 EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
 
@@ -26,11 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     recording.add_argument("--clients", type=int, default=16)
     recording.add_argument("--seconds", type=float, default=30.0)
     recording.add_argument("--counter", default="", help="default: a new one")
-    recording.add_argument("--no-keys", action="store_true", help="retry without Idempotency-Key (must FAIL)")
+    recording.add_argument(
+        "--repeat",
+        type=Repeat,
+        choices=list(Repeat),
+        default=Repeat.KEY,
+        help="repeat with an Idempotency-Key of the client, with the operation_id of an answer, or blindly (must FAIL)",
+    )
     checking = commands.add_parser("check", help="check recorded histories")
     checking.add_argument("files", nargs="+", type=Path)
     checking.add_argument("--log", type=Path, help="the counted ids, one a line: redis-cli SMEMBERS '{COUNTER}:log'")
-    checking.add_argument("--state", type=Path, help='JSON: {"primaries": [...], "digests": {...}, "addresses": [...]}')
+    checking.add_argument("--state", type=Path, help='JSON: {"primaries": [...], "digests": {...}, "copies": 3}')
     checking.add_argument("--max-gap", type=float, help="longest write gap allowed, in seconds")
     checking.add_argument("--expect-switch", action="store_true", help="INCONCLUSIVE unless the primary changed")
     checking.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -38,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "record":
             counter = options.counter or f"history-{uuid.uuid4().hex[:12]}"
-            record(Plan(options.url, counter, options.clients, options.seconds, options.out, keys=not options.no_keys))
+            record(Plan(options.url, counter, options.clients, options.seconds, options.out, options.repeat))
             return 0
         return max(_check(path, options) for path in options.files)
     except (HistoryError, OSError) as error:
@@ -49,12 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(path: Path, options: argparse.Namespace) -> int:
     history = load(path)
     if options.log:
-        history = replace(history, log=frozenset(options.log.read_text(encoding="utf-8").split()))
+        history = replace(history, log=frozenset(options.log.read_text(encoding="utf-8").split()) or None)
     state = None
     if options.state:
         found = json.loads(options.state.read_text(encoding="utf-8"))
-        state = State(tuple(found["primaries"]), found.get("digests", {}), tuple(found.get("addresses", [])))
-    result = check(history, state=state, max_gap=options.max_gap, expect_switch=options.expect_switch)
+        addresses = tuple(found.get("addresses", []))
+        state = State(tuple(found["primaries"]), found.get("digests", {}), found.get("copies", 1), addresses)
+    result = check(
+        history,
+        state=state,
+        max_gap=options.max_gap,
+        expect_switch=options.expect_switch,
+        expect_log=options.log is not None,
+    )
     text = json.dumps({"file": str(path), **asdict(result)}) if options.json else _text(path, result)
     sys.stdout.write(text + "\n")
     return EXIT[result.verdict]

@@ -15,7 +15,7 @@ SHOWN = 5
 
 
 class Verdict(StrEnum):
-    """What a check came to; INCONCLUSIVE: the run does not show what it should."""
+    """What a check came to; INCONCLUSIVE: the run cannot prove the property."""
 
     PASS = "PASS"  # noqa: S105
     FAIL = "FAIL"
@@ -49,12 +49,18 @@ class Result:
 
 
 def check(
-    history: History, *, state: State | None = None, max_gap: float | None = None, expect_switch: bool = False
+    history: History,
+    *,
+    state: State | None = None,
+    max_gap: float | None = None,
+    expect_switch: bool = False,
+    expect_log: bool = False,
 ) -> Result:
     """Check all invariants.
 
     ``state``: the nodes after healing (invariant 6). ``max_gap``: longest write gap allowed (7). ``expect_switch``:
-    the drill broke the primary, so a history in which one node answered all the time shows nothing.
+    the drill broke the primary, so a history in which one node answered all the time proves nothing. ``expect_log``:
+    without the ids that the store counted (2), the run proves nothing either.
     """
     operations = by_key(history)
     count = {outcome: sum(one.outcome is outcome for one in operations) for outcome in Outcome}
@@ -77,6 +83,11 @@ def check(
         doubts.append("nothing was acknowledged")
     if expect_switch and len(nodes) < 2:
         doubts.append(f"no switch of the primary seen: only {', '.join(nodes) or 'nobody'} answered")
+    if expect_log and history.log is None:
+        doubts.append("the store logged no ids: was the app started with COUNTER_HISTORY_LOG=1?")
+    if state is not None and len(state.digests) < state.copies:
+        known = ", ".join(sorted(state.digests)) or "none"
+        doubts.append(f"{state.copies} nodes should have the counter; the digests that are known: {known}")
     grown = (history.final or 0) - history.initial
     verdict = Verdict.FAIL if violations else Verdict.INCONCLUSIVE if doubts else Verdict.PASS
     return Result(
@@ -129,13 +140,15 @@ def logged(history: History, operations: list[Increment]) -> Iterator[Violation]
     """2. What the store logged contains all that was acknowledged, only what may have happened, each id once."""
     if history.log is None:
         return
+    if history.final is not None and history.initial == 0 and len(history.log) != history.final:
+        yield Violation(2, f"the log has {len(history.log)} ids, the counter is {history.final}")
+    if not history.keyed:
+        return
     if missing := {one.key for one in operations if one.outcome is Outcome.OK} - history.log:
         yield Violation(2, f"{len(missing)} acknowledged ids are not in the log: {_some(missing)}")
     possible = {one.key for one in operations if one.outcome is not Outcome.FAILED}
     if invented := history.log - possible:
         yield Violation(2, f"{len(invented)} logged ids were never sent or certainly failed: {_some(invented)}")
-    if history.final is not None and history.initial == 0 and len(history.log) != history.final:
-        yield Violation(2, f"the log has {len(history.log)} ids, the counter is {history.final}")
 
 
 def values(history: History) -> Iterator[Violation]:

@@ -58,7 +58,9 @@ class History:
     began: float = 0.0
     ended: float = 0.0
     log: frozenset[str] | None = None
-    """The ids that the store says it counted (``{counter}:log``), in test mode."""
+    """The ids that the store says it counted (``{counter}:log``), in test mode; None: it did not say."""
+    keyed: bool = True
+    """The increments have the clients' keys; otherwise the store made ids of its own, which the clients do not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class State:
 
     primaries: tuple[str, ...]
     digests: dict[str, str] = field(default_factory=dict)
-    """Node -> DEBUG DIGEST or any other digest of its data."""
+    """Node -> a digest of what it has of the counter."""
+    copies: int = 1
+    """How many nodes should have the counter."""
     addresses: tuple[str, ...] = ()
     """Addresses found in a sentinel.conf, which should hold names only."""
 
@@ -128,4 +132,13 @@ def assemble(events: Iterable[dict[str, Any]]) -> History:
         for event in open_.values()
         if event["kind"] == "increment"
     ]
-    return History(begin["counter"], begin["initial"], final, tuple(increments), tuple(reads), begin["time"], last)
+    return History(
+        begin["counter"],
+        begin["initial"],
+        final,
+        tuple(increments),
+        tuple(reads),
+        begin["time"],
+        last,
+        keyed=begin.get("keyed", True),
+    )

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
@@ -20,9 +21,20 @@ OPERATION_SECONDS = 30.0
 RETRY_SECONDS = 0.05
 
 
+class Repeat(StrEnum):
+    """How clients repeat an increment whose outcome they do not know."""
+
+    KEY = "key"
+    """Each has an Idempotency-Key, with which it is repeated."""
+    ID = "id"
+    """None has a key; it is repeated only with the operation_id of the answer, if there is one."""
+    BLIND = "blind"
+    """It is repeated without either: a negative control, which must FAIL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to record. ``keys=False`` makes the clients retry without Idempotency-Key (a negative control)."""
+    """What to record."""
 
     url: str
     """Where the counter is served; several, separated by commas, are used in turn: the next when one fails."""
@@ -30,7 +42,7 @@ class Plan:
     clients: int
     seconds: float
     out: Path
-    keys: bool = True
+    repeat: Repeat = Repeat.KEY
     read_share: float = 0.1
     repeat_share: float = 0.02
 
@@ -80,15 +92,19 @@ class Client:
             draw = self._random.random()
             if draw < self._plan.read_share:
                 self.read()
-            elif self._plan.keys and self._acknowledged and draw < self._plan.read_share + self._plan.repeat_share:
+            elif (
+                self._plan.repeat is Repeat.KEY
+                and self._acknowledged
+                and draw < self._plan.read_share + self._plan.repeat_share
+            ):
                 self.increment(self._random.choice(self._acknowledged))
             else:
                 self.increment(uuid.uuid4().hex)
 
     def increment(self, key: str) -> None:
-        """Repeat one increment with one key until it is acknowledged, refused for good, or out of time."""
+        """Repeat one increment until it is acknowledged, cannot be repeated, or is out of time."""
         number = self._journal.invoke("increment", key=key)
-        headers = {"Idempotency-Key": key} if self._plan.keys else {}
+        headers = {"Idempotency-Key": key} if self._plan.repeat is Repeat.KEY else {}
         deadline = time.monotonic() + OPERATION_SECONDS
         uncertain = False
         while True:
@@ -99,7 +115,10 @@ class Client:
                 self._journal.write("complete", id=number, outcome=outcome, replica=answer.get("replica"), **members)
                 self._acknowledged = [*self._acknowledged[-99:], key]
                 return
-            if time.monotonic() > deadline or self._stop.is_set():
+            if self._plan.repeat is Repeat.ID and (identifier := answer.get("operation_id")):
+                headers = {"Idempotency-Key": identifier}
+            lost = self._plan.repeat is Repeat.ID and uncertain and not headers
+            if lost or time.monotonic() > deadline or self._stop.is_set():
                 outcome = Outcome.INDETERMINATE if uncertain else Outcome.FAILED
                 self._journal.write("complete", id=number, outcome=outcome)
                 return
@@ -166,7 +185,8 @@ def record(plan: Plan, stop: threading.Event | None = None) -> None:
         initial = observer.value(OPERATION_SECONDS)
         if initial is None:
             raise OSError(f"{plan.url}: no answer to GET /api/counters/{plan.counter}")
-        journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients)
+        keyed = plan.repeat is Repeat.KEY
+        journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients, keyed=keyed)
         threads = [threading.Thread(target=Client(plan, journal, stop).run) for _ in range(plan.clients)]
         for thread in threads:
             thread.start()
