@@ -152,14 +152,15 @@ class Link:
             # Replicas confirm this connection's last write. So there is one after everything else of the round, which
             # proves the primary for all of it: reads, and what was counted already, write nothing.
             confirmation.append(("SET", proof_key(key), 1, "PX", PROOF_MILLISECONDS))
-            # A fifth of the time is left for the replies: a slow replica must not cost the connection.
+            # A third of the time is left for the replies: a slow replica must not cost the connection, and Redis looks
+            # only every 100 ms whether a wait is over.
             left = int((until - time.monotonic()) * 1000)
-            confirmation.append(("WAIT", self._acks, max(1, left * 6 // 10)))
+            confirmation.append(("WAIT", self._acks, max(1, left // 2)))
             if self._disk:
                 # A replica that has just copied everything confirms before its first append-only file is written; this
                 # leaves it out. Alone it would take a second: a replica tells what it has on disk only when asked
                 # again after it wrote, which WAITAOF does at once when WAIT has made it write.
-                confirmation.append(("WAITAOF", 0, self._acks, max(1, left * 2 // 10)))
+                confirmation.append(("WAITAOF", 0, self._acks, max(1, left // 6)))
         confirmation.append(("ROLE",))
         look = time.monotonic() >= self._look_again
         if look:
