@@ -1,5 +1,6 @@
 # The images of the project, one target each: app, redis, redis-node, edge, registry. All share one Debian base, which a node stores once.
 # BASE is a Debian image from a registry, or one that roles/base_image built from Debian's packages.
+# The text of a stage, comments included, is part of the names of its images: a change replaces their tasks.
 # REVISION is image_revision: a new value invalidates the build cache, so the build installs the current packages.
 ARG BASE=debian:trixie-slim
 
@@ -65,7 +66,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 10003:10003
 EXPOSE 8080
-# On SIGUSR1 HAProxy completes open requests; SIGTERM would abort them.
+# HAProxy ends its open requests after SIGUSR1; SIGTERM would cut them.
 STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy.cfg"]
 

@@ -83,8 +83,8 @@ class Mover:
         self._replicated = any(one.replica for one in known)
 
     def owned(self) -> dict[str, list[int]]:
-        """Return the slots of each primary by its id, as it says itself."""
-        return {one.id: sorted(me.served) for one, me in self._selves()}
+        """Return the slots of each primary by its id, as it reports itself; none if it is no primary any more."""
+        return {one: [] for one in self.primaries} | {one.id: sorted(me.served) for one, me in self._selves()}
 
     def filled(self, primary: str, slots: Iterable[int]) -> set[int]:
         """Return those of the slots in which a primary holds keys."""
@@ -130,10 +130,12 @@ class Mover:
         """Move the keys of slots, those that expire first: should the source fail in between, it has all values."""
         while counts := _count(source, slots):
             lists = _must(source, [("CLUSTER", "GETKEYSINSLOT", slot, count) for slot, count in counts.items()])
-            # Asking for a key that has expired removes it.
             names = [key for keys in lists for key in keys]
             expiry = dict(zip(names, source.ask_each(("PEXPIRETIME", key) for key in names), strict=True))
-            left = [sorted(keys, key=lambda key: expiry[key] == -1) for keys in lists]
+            # A key that has expired is counted, but is no more: the answer is an error. Only SCAN removes it.
+            expired = [key for key in names if isinstance(expiry[key], NoAnswerError)]
+            _must(source, [("SCAN", 0, "MATCH", key, "COUNT", KEYS_AT_A_TIME) for key in expired])
+            left = [sorted(set(keys).difference(expired), key=lambda key: expiry[key] == -1) for keys in lists]
             moved = True
             while moved and (left := [keys for keys in left if keys]):
                 parts, room = [], KEYS_AT_A_TIME
@@ -150,7 +152,8 @@ class Mover:
         for one in self.primaries.values():
             with Connection(self._settings, one.address) as there:
                 (me,) = (member for member in parse(there.ask("CLUSTER", "NODES")) if member.mine)
-            found.append((one, me))
+            if not me.replica:  # which it may have become since
+                found.append((one, me))
         return found
 
 

@@ -248,6 +248,7 @@ class Shape:
         """Yield the slots of each step once they have moved; raises NoAnswerError."""
         mover = Mover(self._settings, self._view())
         yield from self._join_pairs(mover)
+        mover = Mover(self._settings, self._view())
         for move in mover.unfinished():
             yield from mover.steps(move)
         if wanted is None:
@@ -278,6 +279,9 @@ class Shape:
             # Both refuse writes, since neither has a replica. Without one, nothing is acknowledged in any case.
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
             yield from mover.steps(Move(fewer.id, target, tuple(owned[fewer.id])))
+            # What is left are copies of slots that it did not get. The other node has them too, as far as they were
+            # deleted at their source: that waits until both have them.
+            ask(self._settings, fewer.address, "FLUSHALL")
             self._follow(fewer, more)
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 1)
 

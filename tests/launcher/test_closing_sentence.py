@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, run
 from support.recordings import unpack
 
 

@@ -622,6 +622,24 @@ def test_keys_that_the_replica_of_the_target_lacks_are_not_deleted(cluster: Stac
         expect_grown(cluster, moving)
 
 
+def test_a_slot_with_a_key_that_has_expired_moves(fresh: Stack) -> None:
+    """Redis still counts such a key until it looks for those that have expired, which can take minutes."""
+    fresh.texts = fresh.texts | {"redis.conf": fresh.texts["redis.conf"] + "enable-debug-command yes\n"}
+    acl = fresh.secrets / "users.acl"
+    acl.write_text(acl.read_text() + "user tester on nopass ~* +@all\n")
+    fresh.start(6)
+    fresh.shape(6)
+    fresh.count(NAMES)
+    source = fresh.at("{c0}:value")
+    tester = source.client(username="tester", password="none")  # noqa: S106
+    tester.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+    for key in ("{c0}:gone", "{alone in its slot}:gone", "key:alone"):
+        if fresh.at(key) is source:
+            tester.set(key, 1, px=1)
+    assert any("moved the slots" in line for line in fresh.shape(6, "relieve", source.name))
+    expect_all_counted(fresh)
+
+
 @pytest.mark.fault
 def test_an_interrupted_move_of_slots_is_finished(cluster: Stack) -> None:
     with growing(cluster) as moving:

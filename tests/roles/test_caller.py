@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from engines import engine, interpreter, serve
-from support.ansible import ROOT, run
+from support.ansible import run
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as root")
 

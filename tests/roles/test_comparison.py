@@ -22,8 +22,8 @@ with open(given["calls"], "a") as calls:
 if playbook == "bench.yml":
     name = given["redis_topology"]
     run = shutil.copytree(pathlib.Path(given["recorded"], name), pathlib.Path(given["bench_reports"], name))
-    more = {{"bench_run": name, "bench_directory": str(run), "bench_driver": "control_machine", "bench_venv": sys.prefix}}
-    more = json.dumps(more | {{"bench_broken_by": ""}})
+    more = {{"bench_run": name, "bench_directory": str(run), "bench_driver": "control_machine", "bench_broken_by": ""}}
+    more = json.dumps(more | {{"bench_venv": sys.prefix}})
     sys.exit(subprocess.call(["ansible-playbook", {str(PLAYBOOKS / "verdict.yml")!r}, "-e", variables, "-e", more]))
 """
 

@@ -20,8 +20,8 @@ PLAY = [
         "roles": ["settings"],
         "tasks": [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.include_role": {"name": "images", "tasks_from": "base", "public": True}},
-            {"ansible.builtin.debug": {"msg": "{{ images_base_name }}"}},
+            {"ansible.builtin.include_role": {"name": "base_image", "tasks_from": "provide", "public": True}},
+            {"ansible.builtin.debug": {"msg": "{{ base_image_used }}"}},
         ],
     }
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from plugins.filter import placement
 
+from plugins.filter import placement
 from redis_node.cluster.members import first_of_its_pair, partner
 
 HOSTS = ["one", "two", "three"]

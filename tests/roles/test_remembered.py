@@ -4,110 +4,150 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment, nodes
 from support.ansible import PLAYBOOKS, ROOT, run, stand_in_for_the_engine
 
-TEMPLATES = ("counter.stack.yml.j2", "haproxy.cfg.j2")
-LEFT_TO_SCALE = {"counter_replicas"}
-MADE = {
-    *("counter_engine_is_old", "counter_engine_has_start_interval", "counter_secrets", "counter_edge_hash"),
-    *("counter_environment", "counter_image", "counter_edge_image"),
-}
-"""Rendered from what is remembered, from the engine, and from the secrets."""
+JINJA = Environment(autoescape=True)
+# What the app and the edge are rendered from.
+SOURCES = [
+    *(ROOT / "templates" / name for name in ("counter.stack.yml.j2", "haproxy.cfg.j2")),
+    *(ROOT / "roles/counter").rglob("*.yml"),
+]
+SPEC = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))
+SETTINGS: dict[str, dict[str, Any]] = SPEC["argument_specs"]["settings"]["options"]
 
 DEPLOYED = {
-    "counter_threads": 7,
-    "counter_deadline_seconds": 9,
-    "counter_extra_environment": {"COUNTER_HISTORY_LOG": "true"},
+    "app_threads": 7,
+    "app_deadline_seconds": 9,
+    "app_environment": {"COUNTER_HISTORY_LOG": "true"},
+    "app_cpus": 0.5,
+    "app_memory": "192M",
+    "edge_max_requests": 32,
+    "edge_memory": "96M",
     "http_port": 8080,
-    "edge": "mesh",
+    "overlay_encrypted": True,
+    "redis_tls": True,
 }
+"""Settings as deploy gets them."""
 
 
 class Manager:
     """The first manager, in a directory."""
 
     def __init__(self, site: Path) -> None:
-        self.site, self.memory = site, site / "state/deployed.json"
-        look = site / "roles/docker_host/tasks/look.yml"
-        look.parent.mkdir(parents=True)
-        look.write_text("[]\n")
-        (site / "state/counter").mkdir(parents=True)
-        (site / "state/counter/redis_password").write_text("secret")
+        self.site, self.state = site, site / "state"
+        for stub in ("docker_host/tasks/look.yml", "stack/tasks/deploy.yml", "stack/tasks/gone.yml"):
+            path = site / "roles" / stub
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("[]\n")
+        self.state.mkdir()
         host = {
             "ansible_connection": "local",
-            "docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}},
-            "images_names": {"app": "counter-app:1", "edge": "counter-edge:1", "redis": "counter-redis:1"},
-            "redis_password_in_use": "secret",
+            # Without a newer engine's own check of stack files.
+            "docker_host_engine": {"host_info": {"ServerVersion": "20.10.24"}},
+            "redis_credentials_passwords": {"app": ["secret"], "internal": ["internal"]},
+            "redis_credentials_certificates": {"ca": "authority", "ends": "20310101000000Z"},
             "swarm_address": "192.0.2.11",
-            "counter_state_dir": str(site / "state/counter"),
-            "counter_memory_file": str(self.memory),
         }
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
-        shutil.copy(PLAYBOOKS / "remembered.yml", site)
 
-    def play(self, tag: str, options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    def play(self, playbook: str, options: dict[str, Any], state: Path | None = None) -> CompletedProcess[str]:
+        place = {"state_dir": str(state or self.state)}
         return run(
-            *("ansible-playbook", "-i", self.site / "hosts.yml", self.site / "remembered.yml", "--tags", tag),
-            *("-e", json.dumps(options)),
-            ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+            *("ansible-playbook", "-i", self.site / "hosts.yml", PLAYBOOKS / f"{playbook}.yml"),
+            *("-e", json.dumps(options | place)),
+            ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
             ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
         )
 
-    def scale(self, **options: Any) -> dict[str, Any]:
-        """Return from what the stack would be rendered."""
-        done = self.play("scale", options)
+    def scale(self, state: Path | None = None, **options: Any) -> dict[str, Any]:
+        """Scale; return from what the stack was rendered."""
+        done = self.play("recall", options, state)
         assert done.returncode == 0, done.stdout + done.stderr
         document = json.loads(done.stdout[done.stdout.index("{\n") :])
         found: dict[str, Any] = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
         return found
 
+    def files(self) -> dict[str, str]:
+        """Return what is stored, by path."""
+        return {str(path.relative_to(self.state)): path.read_text() for path in self.state.rglob("*") if path.is_file()}
+
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
     found = Manager(tmp_path_factory.mktemp("site"))
-    done = found.play("deploy", DEPLOYED)
+    done = found.play("record", DEPLOYED)
     assert done.returncode == 0, done.stdout + done.stderr
     return found
 
 
-def test_every_input_of_the_templates_is_remembered() -> None:
-    texts = [(ROOT / "templates" / name).read_text(encoding="utf-8") for name in TEMPLATES]
-    variables = (ROOT / "roles/counter/vars/main.yml").read_text(encoding="utf-8")
-    remembered = set(
-        re.findall(r"\w+", re.findall(r"^counter_remembered: \[(.*?)\]", variables, re.DOTALL | re.MULTILINE)[0])
-    )
-    environment = re.findall(r"^counter_environment:.*?^[^ ]", variables, re.DOTALL | re.MULTILINE)
-    used = set(
-        re.findall(r"\bcounter_[a-z_]+\b", " ".join(re.findall(r"\{[{%].*?[%}]\}", "\n".join(texts)) + environment))
-    )
-    assert used - MADE - LEFT_TO_SCALE <= remembered
+def test_every_setting_that_is_rendered_is_recorded(manager: Manager) -> None:
+    """But for the number of replicas, which scale changes, and secrets, which have files of their own."""
+    used = set()
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        used |= set(re.findall(r"\bdesired\.(\w+)", text))
+        # Not as this run was given it. The name of the stack says which stack is meant.
+        names = {node.name for node in JINJA.parse(text).find_all(nodes.Name)}
+        assert names & set(SETTINGS) <= {"stack_name"}, path
+    assert {"edge", "http_port", "app_cpus", "edge_max_requests", "overlay_encrypted"} <= used
+    recorded = json.loads((manager.state / "deployed.json").read_text())["settings"]
+    assert used - {"replicas"} <= set(recorded)
+    assert recorded.items() >= DEPLOYED.items()
 
 
-def test_scale_goes_by_what_was_deployed(manager: Manager) -> None:
-    assert DEPLOYED.items() <= manager.scale(replicas=2, counter_timeout=60, edge="mesh").items()
+def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -> None:
+    recorded = json.loads((manager.state / "deployed.json").read_text())["settings"]
+    secrets = {name for name, spec in SETTINGS.items() if spec.get("no_log")}
+    assert secrets == {"redis_url", "redis_password"}
+    options = {"redis_move", "redis_rotate", "status_file", "purge", "confirm", "leave_swarm"}
+    assert set(recorded) == set(SETTINGS) - secrets - options - {"replicas"}
+
+
+def test_scale_renders_what_was_deployed(manager: Manager) -> None:
+    before = manager.files()
+    assert set(before) == {
+        "deployed.json",
+        *(f"counter/{name}" for name in ("stack.yml", "haproxy.cfg", "redis_password", "redis_ca")),
+    }
+    assert manager.scale()["settings"].items() >= DEPLOYED.items()
+    assert manager.files() == before
+    manager.scale(replicas=2)
+    after = manager.files()
+    assert after == before | {
+        "counter/stack.yml": before["counter/stack.yml"].replace("      replicas: 4\n", "      replicas: 2\n")
+    }
+    assert after != before
 
 
 def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
-    done = manager.play("scale", {"edge": "proxy", "counter_threads": 8, "replicas": 2})
+    done = manager.play("recall", {"edge": "mesh", "app_threads": 8, "replicas": 2})
     assert done.returncode != 0
-    for said in ("edge=proxy: must be omitted, or be the deployed value mesh", "-e counter_threads=8", "./counter deploy -e edge=proxy"):
+    for said in (
+        "edge=mesh: must be omitted, or be the deployed value proxy",
+        "-e app_threads=8",
+        "./counter deploy -e edge=mesh",
+    ):
         assert said in done.stdout, done.stdout
     assert "replicas=" not in done.stdout.replace("redis_replicas=", "")
 
 
-def test_what_an_earlier_version_remembered_is_enough(manager: Manager, tmp_path: Path) -> None:
-    earlier = {name: value for name, value in json.loads(manager.memory.read_text()).items() if "counter_" not in name}
-    memory = tmp_path / "deployed.json"
-    memory.write_text(json.dumps(earlier | {"counter_addresses": ["192.0.2.11"]}))
-    found = manager.scale(counter_memory_file=str(memory))
-    assert (found["edge"], found["counter_threads"], found["counter_extra_environment"]) == ("mesh", 32, {})
+def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
+    """Typed values come as text."""
+    assert manager.scale(edge="proxy", app_threads="7", app_cpus="0.5", overlay_encrypted="yes", replicas=4)
+
+
+def test_nothing_is_recalled_where_nothing_is_deployed(manager: Manager, tmp_path: Path) -> None:
+    done = manager.play("recall", {}, tmp_path / "nowhere")
+    assert done.returncode != 0
+    assert "No stack counter is deployed on host" in done.stdout
+    assert "This deploys it: ./counter deploy" in re.sub(r"\s+", " ", done.stdout)
 
 
 def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) -> None:
@@ -115,18 +155,24 @@ def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) 
         return {"Spec": {"Availability": availability}, "Status": {"State": state, "Addr": f"192.0.2.{number}"}}
 
     nodes = [node(12), node(13, state="down"), node(14, availability="drain"), node(15, availability="pause")]
-    remembered = [f"192.0.2.{number}" for number in range(11, 17)]
+    recalled = {"addresses": [f"192.0.2.{number}" for number in range(11, 17)]}
     tasks = [
-        {"ansible.builtin.set_fact": {"counter_addresses": remembered}},
-        {"ansible.builtin.include_role": {"name": "counter", "tasks_from": "present"}},
+        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+        {"ansible.builtin.set_fact": {"recalled": recalled}},
+        {"ansible.builtin.import_role": {"name": "counter", "tasks_from": "present"}},
         {"ansible.builtin.debug": {"msg": "{{ counter_addresses }}"}},
     ]
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}})
     )
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "gather_facts": False, "tasks": tasks}]))
+    play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"], "tasks": tasks}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
     engine = stand_in_for_the_engine(tmp_path, docker_node_info={"nodes": nodes})
-    done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **engine)
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+        **engine,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     # The first is the manager that remembers all this, however the swarm calls its address.
     assert re.findall(r"^ +- (192\S+)$", done.stdout, re.MULTILINE) == ["192.0.2.11", "192.0.2.12", "192.0.2.15"]

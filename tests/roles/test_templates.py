@@ -26,7 +26,9 @@ from support.waiting import wait_until
 
 # What a move adds is in the stack files of test_moves.py.
 TEMPLATES = sorted({path.stem for path in (ROOT / "templates").glob("*.j2")} - {"redis-move.stack.yml"})
-TOPOLOGIES: list[str] = list(yaml.safe_load((ROOT / "roles/settings/vars/main/topologies.yml").read_text())["topologies"])
+TOPOLOGIES: list[str] = list(
+    yaml.safe_load((ROOT / "roles/settings/vars/main/topologies.yml").read_text())["topologies"]
+)
 EDGES = ["proxy", "mesh"]
 
 NEW_ENGINE, OLD_ENGINE = "26.1.5", "20.10.24"
