@@ -103,7 +103,7 @@ def _redis_of_format_1(texts: Mapping[str, str]) -> dict[str, Any]:
     nodes = re.findall(r"^  (redis-\d+):$", texts.get("redis/stack.yml", ""), re.MULTILINE)
     return {
         "topology": topology[1],
-        "nodes": len(set(nodes) - {name for name in nodes if name.startswith("old-")}),
+        "nodes": len(set(nodes)),
         "tls": "tls-port" in configuration,
     }
 

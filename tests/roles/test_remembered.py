@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
 from jinja2 import Environment, nodes
-from support.ansible import PLAYBOOKS, ROOT, run, stand_in_for_the_engine
+from manager import Manager
+from support.ansible import ROOT, run, stand_in_for_the_engine
 
 JINJA = Environment(autoescape=True)
 # What the app and the edge are rendered from.
@@ -35,48 +35,6 @@ DEPLOYED = {
     "redis_tls": True,
 }
 """Settings as deploy gets them."""
-
-
-class Manager:
-    """The first manager, in a directory."""
-
-    def __init__(self, site: Path) -> None:
-        self.site, self.state = site, site / "state"
-        for stub in ("docker_host/tasks/look.yml", "stack/tasks/deploy.yml", "stack/tasks/gone.yml"):
-            path = site / "roles" / stub
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("[]\n")
-        self.state.mkdir()
-        host = {
-            "ansible_connection": "local",
-            # Without a newer engine's own check of stack files.
-            "docker_host_engine": {"host_info": {"ServerVersion": "20.10.24"}},
-            "redis_credentials_passwords": {"app": ["secret"], "internal": ["internal"]},
-            "redis_credentials_certificates": {"ca": "authority", "ends": "20310101000000Z"},
-            "swarm_address": "192.0.2.11",
-        }
-        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
-
-    def play(self, playbook: str, options: dict[str, Any], state: Path | None = None) -> CompletedProcess[str]:
-        place = {"state_dir": str(state or self.state)}
-        return run(
-            *("ansible-playbook", "-i", self.site / "hosts.yml", PLAYBOOKS / f"{playbook}.yml"),
-            *("-e", json.dumps(options | place)),
-            ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
-            ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-        )
-
-    def scale(self, state: Path | None = None, **options: Any) -> dict[str, Any]:
-        """Scale; return from what the stack was rendered."""
-        done = self.play("recall", options, state)
-        assert done.returncode == 0, done.stdout + done.stderr
-        document = json.loads(done.stdout[done.stdout.index("{\n") :])
-        found: dict[str, Any] = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
-        return found
-
-    def files(self) -> dict[str, str]:
-        """Return what is stored, by path."""
-        return {str(path.relative_to(self.state)): path.read_text() for path in self.state.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,153 @@
+"""Files of a state directory, also of earlier formats: an update of the project takes over what it finds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from manager import Manager
+
+from plugins.filter.deployed import FORMAT, deployed_state, differing, missing_directories, with_written
+
+HERE = Path(__file__).resolve().parent / "deployed"
+"""State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
+
+COMMON = {
+    "edge": "proxy",
+    "app_cpus": 1,
+    "app_drain_seconds": 3,
+    "app_deadline_seconds": 5,
+    "app_update_monitor": 20,
+    "app_update_parallelism": 1,
+    "edge_max_requests": 64,
+    "edge_memory": "128M",
+    "overlay_encrypted": False,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "standalone": COMMON
+    | {
+        "redis_topology": "standalone",
+        "redis_replicas": 1,
+        "write_concern": "none",
+        "app_threads": 7,
+        "app_memory": "128M",
+        "app_environment": {"COUNTER_HISTORY_LOG": "true"},
+        "http_port": 8080,
+    },
+    "sentinel": COMMON
+    | {
+        "redis_topology": "sentinel",
+        "redis_replicas": 3,
+        "write_concern": "majority",
+        "app_threads": 32,
+        "app_memory": "192M",
+        "app_environment": {},
+        "http_port": 80,
+    },
+}
+REDIS = {
+    "standalone": {"topology": "standalone", "nodes": 1, "tls": False},
+    "sentinel": {"topology": "sentinel", "nodes": 3, "tls": True},
+}
+
+
+def read(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return what the module ``state_files`` returns of a directory."""
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): {"content": path.read_text(), "mtime": 1.0} for path in paths}
+
+
+@pytest.mark.parametrize("topology", SETTINGS)
+def test_files_of_format_1_say_the_same(topology: str) -> None:
+    state = deployed_state(read(HERE / "format-1" / topology))
+    assert state["format"] == 1
+    assert state["settings"] == SETTINGS[topology]
+    assert state["addresses"] == ["192.0.2.11"]
+    assert state["images"] == {"app": "counter-app:1", "edge": "counter-edge:1", "redis": "counter-redis:1"}
+    assert state["endpoint"]["network"] == "counter-redis_store"
+    assert state["endpoint"]["password_id"] == "2bb80d537b1d"  # noqa: S105
+    assert state["redis"] == REDIS[topology]
+    assert state["move"] == {}
+
+
+def test_the_format_that_is_written_is_the_one_that_is_read() -> None:
+    derived = (HERE.parents[2] / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(derived)["deployed_format"] == FORMAT
+
+
+@pytest.mark.parametrize("topology", REDIS)
+def test_data_without_a_deployment_is_still_known(topology: str) -> None:
+    """After destroy, and while a move has stopped the app: the nodes that hold the counters are known all the same."""
+    files = read(HERE / "format-1" / topology)
+    del files["deployed.json"]
+    state = deployed_state(files)
+    assert (state["format"], state["settings"]) == (0, {})
+    assert state["redis"] == REDIS[topology]
+
+
+def test_what_is_written_as_data_wins_over_comments() -> None:
+    written = {"topology": "cluster", "nodes": 6, "tls": False}
+    files = read(HERE / "format-1/sentinel") | {"redis/redis.json": {"content": json.dumps(written), "mtime": 2.0}}
+    assert deployed_state(files)["redis"] == written
+
+
+def test_a_new_host_has_nothing() -> None:
+    state = deployed_state({})
+    assert state == {
+        "format": 0,
+        "settings": {},
+        "endpoint": {},
+        "images": {},
+        "addresses": [],
+        "redis": {},
+        "move": {},
+    }
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
+    return Manager(tmp_path_factory.mktemp("site"))
+
+
+@pytest.mark.parametrize("topology", SETTINGS)
+def test_status_shows_what_an_earlier_version_deployed(manager: Manager, tmp_path: Path, topology: str) -> None:
+    state = shutil.copytree(HERE / "format-1" / topology, tmp_path / "state")
+    found = manager.scale(state, deployed_recall_to_change=False)
+    assert found["settings"].items() >= SETTINGS[topology].items()
+    assert found["addresses"] == ["192.0.2.11"]
+
+
+def test_scale_leaves_what_an_earlier_version_deployed_alone(manager: Manager, tmp_path: Path) -> None:
+    state = shutil.copytree(HERE / "format-1/standalone", tmp_path / "state")
+    before = read(state)
+    done = manager.play("recall", {"replicas": 2}, state)
+    assert done.returncode != 0
+    assert "Nothing was changed. An earlier version of the project deployed counter" in done.stdout
+    assert "This takes the stack over, without dropping a request: ./counter deploy" in done.stdout
+    assert read(state) == before
+
+
+# -- Which files are written on which manager
+
+
+def test_only_files_that_differ_are_written_and_only_missing_directories_made() -> None:
+    same, other = {"content": "same", "mtime": 1.0}, {"content": "other", "mtime": 1.0}
+    states: dict[str, dict[str, Any]] = {
+        "one": {"files": {"deployed.json": same, "redis/stack.yml": other}, "directories": [".", "redis"]},
+        "new": {"files": {}, "directories": []},
+    }
+    found = differing({"deployed.json": "same", "redis/stack.yml": "same"}, states)
+    assert [(file["host"], file["path"]) for file in found] == [
+        ("one", "redis/stack.yml"),
+        ("new", "deployed.json"),
+        ("new", "redis/stack.yml"),
+    ]
+    assert missing_directories(found, states) == [{"host": "new", "path": "."}, {"host": "new", "path": "redis"}]
+    for host, state in states.items():
+        written = with_written(state, found, host)
+        assert differing({"deployed.json": "same", "redis/stack.yml": "same"}, {host: written}) == []
+        assert missing_directories(found, dict.fromkeys(states, written)) == []
