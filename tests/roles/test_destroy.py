@@ -62,7 +62,7 @@ def destroy(
     [
         ({}, "-e stack_name=counter -e purge=true -e confirm=counter -e leave_swarm=true"),
         ({"stack_name": "second"}, "-e stack_name=counter -e purge=true -e confirm=counter"),
-        ({"stack_name": "second", "purge": True, "confirm": "second"}, "leave_swarm=true: the data of counter is kept"),
+        ({"stack_name": "second", "purge": True, "confirm": "second"}, "leave_swarm=true: the data of counter remains"),
     ],
 )
 def test_a_swarm_that_knows_where_data_is_is_not_left(tmp_path: Path, options: dict[str, object], works: str) -> None:

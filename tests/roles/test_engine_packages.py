@@ -31,4 +31,4 @@ def test_docker_ce_stays_and_docker_io_is_installed_only_without_it(tmp_path: Pa
     assert there in packages
     assert other not in packages
     assert "python3-docker" in packages
-    assert ("has docker-ce and keeps it" in done.stdout) == (there == "docker-ce")
+    assert ("has docker-ce, which is not replaced" in done.stdout) == (there == "docker-ce")

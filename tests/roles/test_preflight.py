@@ -105,7 +105,7 @@ def judge(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, Refused]:
     [asserted] = [
         task["hosts"]
         for task in document["plays"][0]["tasks"]
-        if task["task"]["name"].endswith("Refuse values that cannot work")
+        if task["task"]["name"].endswith("Refuse invalid values")
     ]
     assert set(asserted) == {"one", *hosts}
     return {name: refusals(asserted[name].get("msg", "")) for name in hosts}
