@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import ledger
-from bench.generator import Load, run
+from bench.generator import LocustRun, run
 from bench.percentiles import Interval, read_hlog
 from bench.plan import SETTLE_SECONDS, Arm, Settings
 from bench.warmup import warm_up
@@ -47,7 +47,7 @@ def run_arm(arm: Arm, settings: Settings, run_directory: Path, counter: str, rat
     directory.mkdir(parents=True, exist_ok=True)
     warmed = warm_up(settings.target, arm.replicas, settings.warmup)
     before = {name: read_counter(settings.target, name) for name in (counter, ledger.VISITS)}
-    load = Load(
+    load = LocustRun(
         target=settings.target,
         counter=counter,
         users=settings.users,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.arm import load_recording
-from bench.generator import GeneratorFailed, Load, run
+from bench.generator import GeneratorFailed, LocustRun, run
 from bench.plan import SETTLE_SECONDS, Settings
 
 SECONDS = 4
@@ -34,7 +34,7 @@ def measure(settings: Settings, run_directory: Path, locustfile: Path) -> dict[s
         server = subprocess.Popen([sys.executable, Path(__file__).with_name("responder.py"), str(port), str(seconds + 60)])
     try:
         _wait_for(port)
-        load = Load(
+        load = LocustRun(
             target=f"http://127.0.0.1:{port}",
             counter="ceiling",
             users=settings.users,

@@ -19,7 +19,7 @@ class GeneratorFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Load:
+class LocustRun:
     """One Locust run. ``rate`` in requests/s over all users, 0 for a closed loop; ``workers`` > 0 makes this process a master."""
 
     target: str
@@ -34,7 +34,7 @@ class Load:
     stop_timeout: int = STOP_TIMEOUT_SECONDS
 
 
-def command(load: Load, directory: Path) -> list[str]:
+def command(load: LocustRun, directory: Path) -> list[str]:
     """Locust's command line; Locust and the recorder write their reports to ``directory``."""
     package = Path(__file__).parent
     plugins = [package / "recorder.py", package / "pacing.py"]
@@ -70,7 +70,7 @@ def command(load: Load, directory: Path) -> list[str]:
     return [str(word) for word in words]
 
 
-def run(load: Load, directory: Path, wrapper: Sequence[str] = ()) -> None:
+def run(load: LocustRun, directory: Path, wrapper: Sequence[str] = ()) -> None:
     """Run Locust until it ends. ``wrapper`` precedes the command. Raises GeneratorFailed with the last lines of its log."""
     directory.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BENCH_COUNTER": load.counter}

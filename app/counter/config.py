@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 CLOCK_SKEW_SECONDS = 120.0
-"""How much the clocks of two Redis nodes may differ."""
+"""The largest difference between the clocks of two Redis nodes."""
 
 
 class ConfigError(ValueError):
@@ -65,7 +65,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the process is told from outside. Durations are in seconds."""
+    """All settings of the process. Durations are in seconds."""
 
     topology: Topology = Topology.STANDALONE
     redis_nodes: tuple[Address, ...] = (Address("127.0.0.1", 6379),)
@@ -93,9 +93,10 @@ class Config:
 
     @property
     def id_lifetime(self) -> float:
-        """How long an id is remembered at least: it may be repeated within ``key_seconds``, which takes a deadline.
+        """How long an id is remembered at least.
 
-        The clock of a host that becomes primary decides when it is forgotten.
+        A repeat may begin at the end of ``key_seconds`` and take until its deadline. The clock of the host that is the
+        primary by then decides whether the id has expired.
         """
         return self.key_seconds + self.deadline + CLOCK_SKEW_SECONDS
 

@@ -1,4 +1,4 @@
-"""What a request for a counter does: checks, the store, the answer. Independent of the web framework."""
+"""Requests for a counter: checks, the call to the store, the answer. Independent of the web framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEEN_LIMIT = 1000
 
 
 class Counting:
-    """The counters as this replica serves them; raises ``Problem`` for everything that a client is to be told."""
+    """The counters as this replica serves them. Every error that the client should see is raised as ``Problem``."""
 
     def __init__(self, config: Config, store: Store) -> None:
         """Take the configuration and the store of its topology."""
@@ -46,12 +46,12 @@ class Counting:
         if key_header is not None:
             key = idempotency_key(key_header)
             if key is None:
-                detail = f"{key_header[:80]!r} is no Idempotency-Key: the rule is {KEY_RULE}, for example a UUID."
+                detail = f"{key_header[:80]!r} is not an Idempotency-Key: a key is {KEY_RULE}, for example a UUID."
                 raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", detail)
         return self._document(name, self.count(name, key))
 
     def read(self, name: str, max_age: float = 0.0) -> bytes:
-        """Return the value as a JSON document: the present one, or one that was confirmed ``max_age`` seconds ago."""
+        """Return the value as a JSON document. It was confirmed at most ``max_age`` seconds ago."""
         _check_name(name)
         now = time.monotonic()
         since, counted = self._seen.get(name, (0.0, None))
@@ -99,7 +99,7 @@ class Counting:
         except StoreError as error:
             metrics.INCREMENTS.labels("unavailable").inc()
             log.warning("increment not taken", extra={"counter": name, "reason": str(error)})
-            detail = "The store did not take this request: it counted nothing."
+            detail = "The store did not accept this request, so nothing was counted."
             raise self._unavailable("store-unavailable", detail, operation_id=error.operation_id) from error
         self._acknowledged.inc()
         metrics.INCREMENT_SECONDS.observe(time.perf_counter() - started)
@@ -117,5 +117,5 @@ class Counting:
 
 def _check_name(name: str) -> None:
     if not is_counter_name(name):
-        detail = f"{name[:80]!r} does not name a counter: the rule is {NAME_RULE}, for example {VISITS!r}."
+        detail = f"{name[:80]!r} is not the name of a counter: names match {NAME_RULE}, for example {VISITS!r}."
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid-name", detail)

@@ -70,7 +70,7 @@ def when_ready(server: Any) -> None:
 def pre_request(worker: Any, request: Any) -> None:
     """Answer ``Connection: close`` while draining, so that kept-alive connections move to other replicas.
 
-    And to a request with a body: none is needed, and before another request the whole body would have to arrive.
+    Also to a request with a body. No request needs one, and all of it would have to arrive before the next request.
     """
     del worker
     if lifecycle.draining() or any(

@@ -1,8 +1,8 @@
 """The drain flag: one byte that all processes of a replica share.
 
-gunicorn closes its listening socket, and drops the connections waiting in it, as soon as it handles SIGTERM
-(gunicorn issue 3397). So the replica drains first: it reports "not ready" while it goes on serving, until the edge
-has stopped sending, and only then lets gunicorn stop. The master sets the flag, its workers read it.
+As soon as gunicorn handles SIGTERM, it closes its listening socket and drops the connections that wait there
+(gunicorn issue 3397). So the replica drains first: it reports "not ready" and keeps serving until the edge has stopped
+sending. Only then does gunicorn stop. The master sets the flag, its workers read it.
 """
 
 import mmap

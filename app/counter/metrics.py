@@ -1,4 +1,4 @@
-"""Prometheus metrics: a handful that an operator of a counter looks at."""
+"""Prometheus metrics: the few that an operator of a counter looks at."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """``python -m counter.move HOST:PORT...``: copies what Redis nodes of another topology hold, and proves the copy.
 
-The nodes named held the counters before; they are only read, and nobody counts meanwhile. ``COUNTER_*`` names the store
-that takes over; it is written as increments are, confirmed by its replicas. Keys that expire keep the time they have
-left. Running it again finishes what was broken off.
+The nodes on the command line held the counters before. They are only read, and nothing counts during the copy.
+``COUNTER_*`` describes the new store. Writes to it are confirmed by its replicas, as increments are. Keys that expire
+keep the time that they have left. If a run is interrupted, run the program again: it completes the copy.
 
-Standard input: one line, a JSON object of the counters as they were seen last, name -> value; the copy must hold these.
+Standard input: one line, a JSON object of the last known counters, name -> value. The copy must hold at least these.
 Standard output: one JSON object, ``counters`` and their ``sum``, and ``keys``, the number of all that was copied.
 Exit status 1: the copy was not made or is not equal; standard error says why.
 """
@@ -140,7 +140,7 @@ def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
 
 
 def _read(source: Redis) -> Iterator[list[Entry]]:
-    """Yield all that a node holds, except what expires meanwhile, and what was written as a probe."""
+    """Yield everything that a node holds, except probes and keys that expire during the copy."""
     for keys in batched(source.scan_iter(count=BATCH), BATCH):
         facts = source.pipeline(transaction=False)
         for key in keys:
@@ -153,7 +153,8 @@ def _read(source: Redis) -> Iterator[list[Entry]]:
         if strange := [
             f"{key} is a {kind}"
             for key, kind in kinds.items()
-            if kind not in known and not (kind == "hash" and left_of[key] >= 0)  # the ids of a hash expire
+            if kind not in known
+            and not (kind == "hash" and left_of[key] >= 0)  # ids are stored in hashes, which expire
         ]:
             raise MoveError(f"no counter has such keys: {_some(strange)}")
         values = source.pipeline(transaction=False)

@@ -1,8 +1,7 @@
-"""The hot path: an increment that needs nothing of the framework does not pay for it.
+"""The hot path: increments are answered in front of Flask.
 
-Flask's dispatch takes about as long as everything that an increment has to do. So the one request that this application
-exists for is answered in front of it. Whatever is unusual about a request, an error included, goes to Flask's route of
-the same path.
+Flask's dispatch takes about as long as everything else that an increment does. Requests that need more than the usual
+answer, errors included, go to Flask's route for the same path.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ routes = Blueprint("counter", __name__)
 
 
 def counting() -> Counting:
-    """Return what this application counts with."""
+    """Return the counters of this application."""
     found: Counting = current_app.extensions["counting"]
     return found
 
@@ -43,7 +43,7 @@ def read(name: str) -> Response:
 
 @routes.get("/api/store")
 def describe() -> Response:
-    """Say what the store consists of and which values it holds."""
+    """Describe the store: its nodes, its promise and its values."""
     config, store = counting().config, counting().store
     found = store.describe()
     return jsonify(
@@ -93,16 +93,16 @@ def page() -> Response:
 
 @routes.get("/healthz")
 def healthz() -> Response:
-    """Say that this process lives, whatever Redis does."""
+    """Say that this process is alive, whatever Redis does."""
     return jsonify(status="alive")
 
 
 @routes.get("/drainz")
 def drainz() -> Response:
-    """Say whether the edge shall send requests here: all the time but while this replica is about to stop.
+    """Say whether the edge should send requests here: always, except while this replica is about to stop.
 
-    The edge asks this and not ``/readyz``: during a failover of Redis all replicas are unready at once, and a request
-    that waits here for the new primary is better off than one that the edge refuses.
+    The edge asks this and not ``/readyz``: during a failover of Redis all replicas are unready at once, and it is
+    better for a request to wait here for the new primary than to be refused by the edge.
     """
     if lifecycle.draining():
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "This replica is about to stop.", retry_after=1)
@@ -111,7 +111,7 @@ def drainz() -> Response:
 
 @routes.get("/readyz")
 def readyz() -> Response:
-    """Say whether an increment would be taken now."""
+    """Say whether an increment would be accepted now."""
     drainz()
     try:
         counting().store.ready()
@@ -119,7 +119,7 @@ def readyz() -> Response:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "store-unavailable",
-            f"The store takes no increments: {error}",
+            f"The store accepts no increments: {error}",
             retry_after=counting().retry_after,
         ) from error
     store, config = counting().store, counting().config
@@ -134,8 +134,8 @@ def exposition() -> Response:
 
 
 @routes.after_app_request
-def sign(response: Response) -> Response:
-    """Name the replica on every response, errors included."""
+def add_headers(response: Response) -> Response:
+    """Add the replica's name to every response, errors included, and count the response."""
     response.headers.extend(counting().headers)
     endpoint = (request.endpoint or "none").removeprefix("counter.")
     metrics.REQUESTS.labels(endpoint, response.status_code).inc()
@@ -143,14 +143,14 @@ def sign(response: Response) -> Response:
 
 
 @routes.app_errorhandler(Problem)
-def known(problem: Problem) -> Response:
+def handle_problem(problem: Problem) -> Response:
     """Answer with the problem document."""
     return problem.response()
 
 
 @routes.app_errorhandler(HTTPException)
-def refused(error: HTTPException) -> Response:
-    """Turn what Flask refuses into a problem document."""
+def handle_http_error(error: HTTPException) -> Response:
+    """Turn an error of Flask's own into a problem document."""
     status = HTTPStatus(error.code or 500)
     code = status.phrase.lower().replace(" ", "-")
     response = Problem(status, code, error.description or status.phrase).response()
@@ -160,8 +160,8 @@ def refused(error: HTTPException) -> Response:
 
 
 @routes.app_errorhandler(Exception)
-def unexpected(error: Exception) -> Response:
-    """Log what nobody foresaw, and tell the client nothing about it."""
+def handle_unexpected(error: Exception) -> Response:
+    """Log an error that no code expected; the client is not told what it was."""
     log.error("unexpected error", exc_info=error, extra={"path": request.path, "client": request.remote_addr})
     detail = "An unexpected error; the log of this replica has it."
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response()

@@ -1,7 +1,7 @@
-"""gunicorn's worker with threads, with a bound on what slow clients take from the others.
+"""gunicorn's threaded worker, with a bound on what slow clients take from other clients.
 
-As it comes, a request of which a part is missing holds its thread for as long as the client likes, and the end of each
-such connection holds the one thread that accepts connections for two seconds (``gunicorn.util.close_graceful``).
+In gunicorn's own worker, an incomplete request occupies its thread until the client sends the rest. When the connection
+ends, closing it blocks the thread that accepts connections for two seconds (``gunicorn.util.close_graceful``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_SECONDS = 2.0
-"""How long a request may take to arrive: the edge sends one that it has."""
+"""How long a request may take to arrive. The edge sends only complete requests."""
 
 
 class BoundedWorker(ThreadWorker):  # type: ignore[misc]
-    """Ends connections whose request does not arrive, and waits for no client where connections are accepted."""
+    """Ends connections whose request does not arrive, and never waits for a client in the accepting thread."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what gunicorn passes."""
@@ -37,21 +37,21 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
             self._arriving.pop(conn, None)
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Answer a request that has arrived, as far as it is needed here."""
+        """Answer a request whose headers have arrived."""
         self._arriving.pop(conn, None)
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
-        """End what takes too long to arrive; gunicorn calls this once a second."""
+        """End connections whose request takes too long; gunicorn calls this once a second."""
         super().murder_pending()
         late = time.monotonic() - RECEIVE_SECONDS
         for conn, since in list(self._arriving.items()):
             if since < late:
-                with contextlib.suppress(OSError):  # it has just ended
+                with contextlib.suppress(OSError):  # the connection has just ended
                     conn.sock.shutdown(socket.SHUT_RDWR)
 
     def _close(self, conn: TConn, *, graceful: bool = False) -> None:
-        """Close a connection; where that waits for the client, in one of the threads."""
+        """Close a connection. A graceful close waits for the client, so it runs in one of the threads."""
         if graceful and self.alive:
             self.tpool.submit(TConn.close, conn, graceful=True)
         else:

@@ -102,7 +102,9 @@ def test_a_click_counts_without_a_reload(browser: Open, gunicorn: Gunicorn, redi
     picture(driver, "desktop-light")
 
 
-def test_somebody_elses_visit_shows_by_itself(browser: Open, gunicorn: Gunicorn, redis_server: RedisServer) -> None:
+def test_a_visit_of_another_client_shows_without_a_reload(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
+) -> None:
     driver = browser(scheme="dark")
     driver.get(gunicorn.url)
     redis_server.client().incrby("{visits}:value", 1233)

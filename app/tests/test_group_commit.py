@@ -1,4 +1,4 @@
-"""The queue and its leader: everybody gets the own result, nobody is stuck, nobody overtakes for long."""
+"""The queue and its leader: each caller gets its own result, none is stuck, none waits for more than two rounds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Log:
             one.value = one.identifier
 
 
-def test_everybody_gets_the_own_result_and_rounds_are_shared() -> None:
+def test_each_caller_gets_its_own_result_and_rounds_are_shared() -> None:
     log = Log()
     group = GroupCommit(log.commit)
 
@@ -72,7 +72,7 @@ def test_everybody_gets_the_own_result_and_rounds_are_shared() -> None:
     assert len(log.batches) < 1000
 
 
-def test_nobody_waits_longer_than_the_round_under_way_and_the_next() -> None:
+def test_no_caller_waits_longer_than_the_round_under_way_and_the_next() -> None:
     log = Log()
     group = GroupCommit(log.commit)
     late: list[int] = []
@@ -170,7 +170,7 @@ def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
         begun.set()
         queued.wait(5)
         if taken in batch:
-            threads[1].join(5)  # whoever waits gives up before the replies are in
+            threads[1].join(5)  # the waiting caller gives up before the replies are in
         link.commit(batch, until + 5)
 
     def looked_at(group: Sequence[Increment], reply: object) -> None:

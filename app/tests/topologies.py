@@ -93,7 +93,7 @@ class SentinelSet:
         return [node for node in self.nodes if node is not primary]
 
     def healed(self) -> RedisServer:
-        """Wait until one primary has two replicas in step; return it."""
+        """Wait until one primary has two replicas in sync; return it."""
 
         def in_step() -> RedisServer | None:
             primary = self.primary()
@@ -146,7 +146,7 @@ class Cluster:
         return self
 
     def healed(self) -> None:
-        """Wait until every node sees all slots served and every primary has a replica in step."""
+        """Wait until every node sees all slots served and every primary has a replica in sync."""
 
         def good() -> bool:
             infos = [node.client().execute_command("CLUSTER", "INFO") for node in self.nodes]

@@ -4,6 +4,7 @@ This is not a connection. Ansible imports every connection plugin before it read
 late: a collection that is missing ends the reading of the playbook, with an error that does not say what to do.
 """
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +12,7 @@ from pathlib import Path
 import yaml
 from ansible import release
 
-# The oldest version that the tests have passed with.
-OLDEST = (2, 19)
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 
 
 def is_installed(collection: str) -> bool:
@@ -23,14 +23,14 @@ def is_installed(collection: str) -> bool:
         return False
 
 
-version = tuple(int(number) for number in release.__version__.split(".")[:2])
-needed = yaml.safe_load((Path(__file__).parents[2] / "requirements/collections.yml").read_text())["collections"]
+oldest = re.findall(r"^ansible-core~=(\d+)\.(\d+)$", (REQUIREMENTS / "control.in").read_text(), re.MULTILINE)[0]
+needed = yaml.safe_load((REQUIREMENTS / "collections.yml").read_text())["collections"]
 missing = [name for name in needed if not is_installed(name)]
-if version < OLDEST or missing:
+if [int(number) for number in release.__version__.split(".")[:2]] < [int(number) for number in oldest] or missing:
     sys.exit(
         "[ERROR]: These playbooks need ansible-core >= {}.{} with {}. This is ansible-core {} of {}{}."
         " ./counter brings its own: type ./counter VERB instead of ansible-playbook VERB.yml.".format(
-            *OLDEST,
+            *oldest,
             ", ".join(needed),
             release.__version__,
             sys.executable,

@@ -83,8 +83,8 @@ class Mover:
         self._replicated = any(one.replica for one in known)
 
     def owned(self) -> dict[str, list[int]]:
-        """Return the slots of each primary by its id, as it says itself."""
-        return {one.id: sorted(me.served) for one, me in self._selves()}
+        """Return the slots of each primary by its id, as it reports itself; none if it is no primary any more."""
+        return {one: [] for one in self.primaries} | {one.id: sorted(me.served) for one, me in self._selves()}
 
     def filled(self, primary: str, slots: Iterable[int]) -> set[int]:
         """Return those of the slots in which a primary holds keys."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from bench.arm import run_arm
-from bench.generator import GeneratorFailed, Load, run
+from bench.generator import GeneratorFailed, LocustRun, run
 from bench.ledger import client_requests
 from bench.plan import Settings, arms
 from bench.summary import summarise
@@ -77,7 +77,7 @@ def static_server() -> Iterator[str]:
     process.wait()
 
 
-def throttled(load: Load, directory: Path, share: float) -> None:
+def throttled(load: LocustRun, directory: Path, share: float) -> None:
     """Run Locust while it may use only a ``share`` of its time, stopped and continued ten times a second as cpulimit does."""
     done = threading.Event()
 
@@ -116,7 +116,7 @@ def test_throttled_generator_is_inconclusive(static_server: str, tmp_path: Path)
     settings = settings_for(static_server, users=50, spawn_rate=50)
     write_manifest(tmp_path / "run", settings)
     arm = next(arm for arm in arms(settings) if arm.phase == "L")
-    load = Load(static_server, "c", 50, 50.0, 12, 4000.0, (1, 3, 1), LOCUSTFILE)
+    load = LocustRun(static_server, "c", 50, 50.0, 12, 4000.0, (1, 3, 1), LOCUSTFILE)
     throttled(load, tmp_path / "run/arms" / arm.name, share=0.1)
     about = {"name": arm.name, "phase": "L", "replicas": 1, "index": 1, "column": 0, "position": 0, "load": 0.7, "rate": load.rate, "counter": "c"}
     finish(tmp_path / "run", arm.name, about)
@@ -144,7 +144,7 @@ def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
         write_manifest(tmp_path / "run", settings)
         arm = next(arm for arm in arms(settings) if arm.phase == "L")
         directory = tmp_path / "run/arms" / arm.name
-        run(Load(settings.target, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
+        run(LocustRun(settings.target, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
     finally:
         thread.join()
         server.kill()
@@ -158,7 +158,7 @@ def test_locust_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise RuntimeError('no such visitor')\n")
     with pytest.raises(GeneratorFailed, match="no such visitor"):
-        run(Load("http://127.0.0.1:9", "c", 1, 1.0, 1, 0.0, (1, 1, 1), broken), tmp_path / "arm")
+        run(LocustRun("http://127.0.0.1:9", "c", 1, 1.0, 1, 0.0, (1, 1, 1), broken), tmp_path / "arm")
 
 
 def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_pa
         "    def increment(self):\n"
         "        self.client.post('/api/counters/x/increment', name='increment')\n"
     )
-    run(Load(static_server, "c", 10, 10.0, 5, 50.0, (1, 1, 1), mine), tmp_path / "arm")
+    run(LocustRun(static_server, "c", 10, 10.0, 5, 50.0, (1, 1, 1), mine), tmp_path / "arm")
     ok, failed = client_requests(tmp_path / "arm/locust.json")["increment"]
     assert failed == 0
     assert ok <= 50 * 5 + 20

@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def without_keys(plan: Plan) -> Plan:
-    """Return a plan beside this one: a counter of its own, whose clients give no keys."""
+    """Return a second plan, with another counter whose clients give no keys."""
     return replace(
         plan,
         counter=f"{plan.counter}-unkeyed",
@@ -152,7 +152,7 @@ def undisturbed(results: Sequence[Result], before: dict[str, str], after: dict[s
     """Fail the results where a primary was replaced, or should have been: nothing had failed."""
     if before == after:
         return list(results)
-    false = Violation(6, f"somebody tried to replace a primary: epochs {before} before, {after} after")
+    false = Violation(6, f"an attempt was made to replace a primary: epochs {before} before, {after} after")
     return [replace(one, verdict=Verdict.FAIL, violations=(*one.violations, false)) for one in results]
 
 

@@ -97,10 +97,10 @@ class Stack:
         return len(nodes) if self.sentinels() or self._alone(nodes) else min(2, len(nodes))
 
     def digests(self) -> dict[str, str]:
-        """Return node -> digest of the counter's value and log, of the nodes that have them and answer."""
+        """Return node -> digest of the counter's value and log, for each node that has the counter and answers."""
         found = {}
         for node in self.nodes():
-            # A replica of a cluster tells what it has on a connection that says it will only read.
+            # In a cluster, a replica answers only after READONLY.
             ask = f'READONLY\nEVAL "{DIGEST}" 2 {{{self.counter}}}:value {{{self.counter}}}:log\n'
             with suppress(LookError):
                 answer = self._redis_cli(node, "", asked=ask).split()[-1:]
@@ -109,7 +109,7 @@ class Stack:
         return found
 
     def log(self) -> frozenset[str] | None:
-        """Return the ids that the store counted; None if it has none, as when the app was not told to log them."""
+        """Return the ids that the store logged; None if there are none, as when the app does not log them."""
         return frozenset(self._redis_cli(self.primary(), f"SMEMBERS '{{{self.counter}}}:log'").split()) or None
 
     def forget_log(self) -> None:
@@ -122,7 +122,7 @@ class Stack:
         return [container.service for container in redis] == ["redis-1"]
 
     def _redis_cli(self, node: Container, command: str, asked: str = "") -> str:
-        """Ask a node as the app would, on the command line or by ``asked`` on standard input; raises LookError."""
+        """Ask a node as the app's user, by a command line or by ``asked`` on standard input; raises LookError."""
         app = next((one for one in containers(self.hosts, self.name) if one.service == "app"), None)
         if app is None:
             raise LookError(f"no app of {self.name} runs")

@@ -78,7 +78,7 @@ def _text(path: Path, result: Result) -> str:
         f"{result.verdict} {path}",
         f"  {result.ok} acknowledged, {result.indeterminate} indeterminate, {result.failed} failed",
         f"  {result.reads} reads; {result.duration:.1f} s; lost {result.lost}, doubled {result.doubled}",
-        f"  longest write gap {result.longest_gap:.2f} s; answered by {', '.join(result.nodes) or 'nobody'}",
+        f"  longest write gap {result.longest_gap:.2f} s; answered by {', '.join(result.nodes) or 'no node'}",
     ]
     lines += [f"  invariant {violation.invariant}: {violation.text}" for violation in result.violations]
     lines += [f"  {doubt}" for doubt in result.doubts]

@@ -82,7 +82,7 @@ def check(
     if not count[Outcome.OK]:
         doubts.append("nothing was acknowledged")
     if expect_switch and len(nodes) < 2:
-        doubts.append(f"no switch of the primary seen: only {', '.join(nodes) or 'nobody'} answered")
+        doubts.append(f"no switch of the primary seen: only {', '.join(nodes) or 'no node'} answered")
     if expect_log and history.log is None:
         doubts.append("the store logged no ids: was the app started with COUNTER_HISTORY_LOG=1?")
     if state is not None and len(state.digests) < state.copies:

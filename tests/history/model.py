@@ -1,7 +1,7 @@
 """What a history consists of, and the file it is kept in.
 
 The file has one JSON object per line, written before the event it announces can have an effect: an ``invoke`` without
-its ``complete`` is an operation whose outcome nobody knows. Times are seconds of one monotonic clock.
+its ``complete`` is an operation whose outcome is unknown. Times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run against one counter. ``initial`` and ``final`` are read while nobody counts."""
+    """A run against one counter. ``initial`` and ``final`` are read while no client counts."""
 
     counter: str
     initial: int
@@ -58,9 +58,9 @@ class History:
     began: float = 0.0
     ended: float = 0.0
     log: frozenset[str] | None = None
-    """The ids that the store says it counted (``{counter}:log``), in test mode; None: it did not say."""
+    """The ids that the store says it counted (``{counter}:log``), in test mode; None: unknown."""
     keyed: bool = True
-    """The increments have the clients' keys; otherwise the store made ids of its own, which the clients do not know."""
+    """The clients gave each increment a key. Otherwise the application made the ids, which the clients do not know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def client(address: Address, options: dict[str, Any]) -> Redis:
 
 
 def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[NodeState]:
-    """Ask all nodes at once who they are."""
+    """Ask all nodes at the same time for their role, version and memory."""
 
     def ask(address: Address) -> NodeState:
         name = str(address)

@@ -49,7 +49,7 @@ class ClusterRoute(Replicated):
     def describe(self) -> Description:
         """See ``Store.describe``: all counters of all primaries."""
         values = None
-        with suppress(RedisError, OSError, UnavailableError):  # what the nodes say is told all the same
+        with suppress(RedisError, OSError, UnavailableError):  # the nodes are described in any case
             values = self._values(time.monotonic() + self._config.deadline)
         served: Counter[str] = Counter()
         for first, last, address in self._slots:
@@ -75,7 +75,7 @@ class ClusterRoute(Replicated):
         return {name: found[name] for name in names}
 
     def _primary(self, key: str) -> Address:
-        """Return who serves the key's slot; raises UnavailableError where nobody is known to."""
+        """Return the primary of the key's slot; raises UnavailableError if none is known."""
         if self._stale:
             self._refresh()
         slot = key_slot(key.encode())

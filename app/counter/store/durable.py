@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
+ATTEMPT_SECONDS = 0.1
+"""No attempt begins with less time left. If it were cut off, a certain failure would become an uncertain one."""
 _LISTED_LIMIT = 10_000
 
 
@@ -153,7 +155,7 @@ class DurableStore:
                         lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
                     if lane.link.troubled and not patient:
-                        raise UnavailableError("the store is in trouble and enough requests are waiting for it")
+                        raise UnavailableError("Redis is in trouble, and enough requests are waiting for it")
                     lane.group.submit(operation)
                 except UnavailableError as error:
                     operation.failure = Failure(str(error))
@@ -162,11 +164,11 @@ class DurableStore:
                 failure = operation.failure
                 self._route.failed(failure)
                 if not failure.uncertain:
-                    lane = None  # otherwise the repeat goes to the one node that may know the operation
+                    lane = None  # otherwise the repeat must go to the same node, the only one that may know the id
                 uncertain = uncertain or failure.uncertain
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                if failure.permanent or not patient or time.monotonic() + pause >= operation.deadline:
+                if failure.permanent or not patient or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
                     break
                 time.sleep(pause)
         finally:
@@ -177,7 +179,7 @@ class DurableStore:
         raise UnavailableError(failure.reason, identifier)
 
     def _list(self, name: str) -> None:
-        """Add the counter to the set of names, without keeping whoever counted waiting; a failure costs another try."""
+        """Add the counter to the set of names in the background. After a failure, the next increment tries again."""
         if name not in self._listing:
             self._listing.add(name)
             self._later(partial(self._list_now, name))
@@ -196,7 +198,7 @@ class DurableStore:
             self._listing.discard(name)
 
     def _later(self, function: Callable[[], None]) -> None:
-        """Run a function in the background, after those that came before it."""
+        """Run a function in the background, after those that were added earlier."""
         # The thread is made here, not in __init__: gunicorn forks later.
         self._background = self._background or ThreadPoolExecutor(1, "background")
         self._background.submit(function)

@@ -1,4 +1,4 @@
-"""Topology ``external``: somebody else's Redis. What it offers is found out, and the promise says no more than that."""
+"""Topology ``external``: a Redis that this project does not run. The promise says only what it was seen to offer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Offer:
     wait: bool
     replicas: int
     evicts: str
-    """The policy by which it drops keys when it is full; empty: it drops none."""
+    """The policy by which it evicts keys when it is full; empty: it evicts none."""
     volatile: bool
     """It writes no append-only file."""
 
@@ -75,13 +75,13 @@ class ExternalRoute:
             )
         if offer.evicts:
             said.append(
-                f"The external Redis evicts keys when it is full (maxmemory-policy {offer.evicts}): counters are lost, "
-                "and increments counted twice. It needs maxmemory-policy noeviction."
+                f"The external Redis evicts keys when it is full (maxmemory-policy {offer.evicts}), so counters "
+                "can be lost and increments counted twice. Set maxmemory-policy noeviction."
             )
         if offer.volatile:
             said.append(
-                "The external Redis has no append-only file: a restart loses what was acknowledged since its last "
-                "snapshot. It needs appendonly yes, and appendfsync always for the last second."
+                "The external Redis has no append-only file, so a restart loses what was acknowledged since its last "
+                "snapshot. Set appendonly yes, and appendfsync always to keep the last second too."
             )
         return " ".join(said) or None
 

@@ -1,8 +1,8 @@
 """Group commit: all operations that wait in this process share one round trip to Redis.
 
-Whoever finds nobody leading becomes the leader: it takes the whole queue, commits it in one round, hands everybody the
-own result, and passes the lead on to somebody who arrived meanwhile. No request leads for longer than one round, and
-nobody is answered before the replies are in (no write-behind).
+A request that finds no leader becomes the leader. It takes the whole queue, commits it in one round, hands each caller
+its own result, and makes one of the requests that arrived during the round the next leader. No request leads for longer
+than one round. No request is answered before the replies are in (no write-behind).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class GroupCommit:
             if operation in self._queue:
                 self._queue.remove(operation)
                 operation.failure = Failure("the store was busy until the deadline")
-                if operation.leads:  # the lead arrived in the moment of giving up: pass it on
+                if operation.leads:  # it became the leader just as it gave up: pass the lead on
                     self._pass_on()
             elif not operation.settled:
                 operation.failure = Failure("no reply until the deadline", uncertain=True)
@@ -72,7 +72,7 @@ class GroupCommit:
                     operation.wake.release()
 
     def _pass_on(self) -> None:
-        """Make the one who has most time left the next leader. The caller holds the mutex."""
+        """Make the request with the most time left the next leader. The caller holds the mutex."""
         self._led = bool(self._queue)
         if self._queue:
             successor = max(self._queue, key=lambda operation: operation.deadline)

@@ -6,14 +6,14 @@ COUNTERS = "counters"
 """The set of all counters' names."""
 
 PROOF_SUFFIX = ":proof"
-"""Of keys that are written to prove that a node still is the primary; they expire at once."""
+"""The end of keys that are written to prove that a node is still the primary. They expire within a second."""
 
 PROBE_KEY = "{.ready}:value"
-"""Written to find out whether writes are taken; no counter's name begins with a dot."""
+"""Written to find out whether Redis accepts writes. No counter's name begins with a dot."""
 
 
 def proof_key(key: str) -> str:
-    """Return a key in the same slot as ``key``, to write what proves the primary."""
+    """Return a key in the slot of ``key``, for the write that proves the primary."""
     tag = key.partition("{")[2].partition("}")[0] or key
     return f"{{{tag}}}{PROOF_SUFFIX}"
 
@@ -24,7 +24,7 @@ def value_key(name: str) -> str:
 
 
 def operation_key(name: str, operation_id: str) -> str:
-    """Return the key by which the version before remembered an operation (``counter.store.transition``)."""
+    """Return the key in which the previous version stored an operation's value (``counter.store.transition``)."""
     return f"{{{name}}}:op:{operation_id}"
 
 
@@ -34,5 +34,5 @@ def log_key(name: str) -> str:
 
 
 def claim_key(operation_id: str) -> str:
-    """Return the key by which the version before remembered whose an Idempotency-Key is."""
+    """Return the key in which the previous version stored the counter that an Idempotency-Key belongs to."""
     return f"key:{operation_id}"

@@ -12,7 +12,7 @@ from counter.store.operation import Command, Operation
 _REMEMBER = """
 local lifetime = tonumber(ARGV[1])
 
--- Writes ids into a hash, all of which live for a lifetime at least, and for two at most.
+-- Adds ids to a hash. Each lives for at least one lifetime and at most two.
 local function remember(hash, before, ...)
   if before == hash then
     redis.call('HSET', hash, ...)
@@ -60,11 +60,11 @@ end
 return answers
 """
 )
-"""Count what was not counted yet, and return the value of each id.
+"""Count the ids that are new, and return the value of each id.
 
-KEYS: the value, the log, then for each group of ids its hash and the hash of before, then what the version before would
-look at (see ``counter.store.transition``), if anything. ARGV: the lifetime of ids (ms), 1 to log them, the number of
-groups, then for each group the number of its ids and their fields, and the ids if they are logged.
+KEYS: the value, the log, then for each group of ids its hash and the renamed one, then in a transition a key for each
+id (see ``counter.store.transition``). ARGV: the lifetime of ids (ms), 1 to log them, the number of groups, then for
+each group the number of its ids, their fields, and the ids if they are logged.
 """
 
 CLAIM = (
@@ -82,10 +82,10 @@ end
 return owners
 """
 )
-"""Give each Idempotency-Key to the first counter that uses it, and return whose it is.
+"""Give each Idempotency-Key to the first counter that uses it, and return the counter that has it.
 
-KEYS: the hash, and the hash of before. ARGV: the lifetime (ms), then for each key its field and the counter that wants
-it.
+KEYS: the hash, and the renamed one. ARGV: the lifetime (ms), then for each Idempotency-Key its field and the counter
+that uses it.
 """
 
 
@@ -95,7 +95,7 @@ class Increment(Operation):
     __slots__ = ("identifier", "memory", "name", "place")
 
     def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
-        """Take the counter's name, the operation's id and how it is remembered."""
+        """Take the counter's name, the operation's id and how ids are stored."""
         super().__init__(value_key(name), deadline)
         self.name = name
         self.identifier = identifier
@@ -120,14 +120,14 @@ class Increment(Operation):
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand each increment the value of its id."""
+        """Give each increment the value of its id."""
         values = dict(zip((identifier for ids in _hashes(group).values() for identifier in ids), reply, strict=True))
         for one in group:
             one.value = values[one.identifier]
 
 
 def _hashes(group: Sequence[Increment]) -> dict[tuple[str, str], dict[str, str]]:
-    """Return the hashes that remember these ids: hash and the one of before -> id -> field."""
+    """Return where these ids are stored: hash and its renamed predecessor -> id -> field."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for one in group:
         found.setdefault((one.place.hash, one.place.before), {})[one.identifier] = one.place.field
@@ -145,12 +145,12 @@ class Read(Operation):
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one GET for all who read the same counter."""
+        """Return one GET for all reads of one counter."""
         return ("GET", group[0].key)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand everybody the same value."""
+        """Give all of them the same value."""
         super().settle(group, int(reply or 0))
 
 
@@ -160,7 +160,7 @@ class Claim(Operation):
     __slots__ = ("memory", "name", "place")
 
     def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
-        """Take the counter's name, the client's key and how it is remembered."""
+        """Take the counter's name, the client's key and how keys are stored."""
         self.place = claim_place(identifier)
         super().__init__(self.place.hash, deadline)
         self.name = name
@@ -175,7 +175,7 @@ class Claim(Operation):
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand each the counter that has its key."""
+        """Give each claim the counter that has its key."""
         for one, owner in zip(group, reply, strict=True):
             one.value = owner
 
@@ -197,7 +197,7 @@ class Listing(Operation):
 
 
 class Probe(Operation):
-    """Write something that expires, to find out whether writes are taken."""
+    """Write a key that expires, to find out whether Redis accepts writes."""
 
     __slots__ = ()
 
@@ -207,6 +207,6 @@ class Probe(Operation):
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one SET, whoever asks."""
+        """Return one SET for all."""
         del group
         return ("SET", PROBE_KEY, 1, "PX", 60_000)

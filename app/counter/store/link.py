@@ -29,7 +29,7 @@ LOOK_SECONDS = 10.0
 """How often a node is asked how full it is."""
 NEARLY_FULL = 0.8
 _REPLIES = (BusyLoadingError, AuthenticationError)
-"""Error replies which redis-py raises as if the connection were broken."""
+"""Error replies that redis-py raises as connection errors."""
 
 
 class Link:
@@ -63,7 +63,7 @@ class Link:
         except (RedisError, OSError) as error:
             self._give_up(batch, Failure(f"{self.node}: {error}", uncertain=True))
         except BaseException:
-            self.close()  # the replies that are still to come belong to nobody
+            self.close()  # replies that are still to come belong to no later round
             raise
 
     def run(self, commands: Sequence[Command], until: float) -> list[Any]:
@@ -101,7 +101,7 @@ class Link:
     def _connect(self, until: float) -> None:
         if self._connection is not None and self._connection.is_connected:
             return
-        # Asked anew: redis-py would connect again to the host of before, which may be no primary any more.
+        # redis-py would reconnect to the same host, which may no longer be the primary.
         self._connection = None
         address = self._locate(until)
         self.node = str(address)
@@ -112,12 +112,12 @@ class Link:
         options["socket_timeout"] = min(left, options["socket_timeout"])
         connection = kind(host=address.host, port=address.port, **options)
         connection.connect()  # type: ignore[no-untyped-call]
-        # Asked before anything is written: a node that loads, wants a password or is a replica leaves nothing in doubt.
+        # Asked before anything is written: if the node loads, wants a password or is a replica, nothing is in doubt.
         connection.send_command("ROLE")  # type: ignore[no-untyped-call]
         role = connection.read_response(timeout=max(0.001, until - time.monotonic()))
         if role[0] != "master":
             connection.disconnect()  # type: ignore[no-untyped-call]
-            raise RedisConnectionError(f"{address} is no primary")
+            raise RedisConnectionError(f"{address} is not the primary")
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
@@ -142,24 +142,25 @@ class Link:
             self.close()
 
     def _exchange(self, commands: Sequence[Command], key: str, until: float) -> tuple[list[Any], Failure | None]:
-        """Send the commands and what confirms them in one pipeline; return the replies, and why not to trust them.
+        """Send the commands and their confirmation in one pipeline; return the replies, and why not to trust them.
 
-        Without enough replicas, or from a node that is no primary any more, what was written may vanish. ``key``: one
-        of those that the commands use.
+        Without enough replicas, or on a node that is no longer the primary, the writes may be lost. ``key``: any key
+        of the commands.
         """
         confirmation: list[Command] = []
         if self._acks:
-            # Replicas confirm this connection's last write. So there is one after everything else of the round, which
-            # proves the primary for all of it: reads, and what was counted already, write nothing.
+            # Replicas confirm the last write of this connection. So each round ends with one, which proves the primary
+            # for the whole round: reads and repeated increments write nothing.
             confirmation.append(("SET", proof_key(key), 1, "PX", PROOF_MILLISECONDS))
-            # A fifth of the time is left for the replies: a slow replica must not cost the connection.
+            # A third of the time is left for the replies: a slow replica must not cost the connection, and Redis looks
+            # only every 100 ms whether a wait is over.
             left = int((until - time.monotonic()) * 1000)
-            confirmation.append(("WAIT", self._acks, max(1, left * 6 // 10)))
+            confirmation.append(("WAIT", self._acks, max(1, left // 2)))
             if self._disk:
-                # A replica that has just copied everything confirms before its first append-only file is written; this
-                # leaves it out. Alone it would take a second: a replica tells what it has on disk only when asked
-                # again after it wrote, which WAITAOF does at once when WAIT has made it write.
-                confirmation.append(("WAITAOF", 0, self._acks, max(1, left * 2 // 10)))
+                # WAIT also counts a replica whose first append-only file is not written yet; WAITAOF does not. WAITAOF
+                # alone takes a second: a replica answers before it has written to disk, and again a second later. After
+                # WAIT, the data is on disk, and the first answer to WAITAOF says so.
+                confirmation.append(("WAITAOF", 0, self._acks, max(1, left // 6)))
         confirmation.append(("ROLE",))
         look = time.monotonic() >= self._look_again
         if look:
@@ -172,10 +173,10 @@ class Link:
         return replies, self._doubt(told)
 
     def _note_memory(self, reply: Any) -> None:
-        """Show how full the node is; warn while it is nearly full: a full one refuses increments."""
+        """Record how full the node is, and warn while it is nearly full. A full node refuses increments."""
         self._look_again = time.monotonic() + LOOK_SECONDS
         if not isinstance(reply, str):
-            return  # somebody else's Redis, which does not say
+            return  # an external Redis may refuse to say
         facts = dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
         used, limit = memory_of(facts) or (0, 0)
         metrics.MEMORY_USED.labels(self.node).set(used)
@@ -190,7 +191,7 @@ class Link:
                 return Failure(f"{self.node}: {reply}", uncertain=True)
         *confirmed, role = replies
         if role[0] != "master":
-            return Failure(f"{self.node} is no primary any more", uncertain=True)
+            return Failure(f"{self.node} is no longer the primary", uncertain=True)
         if self._acks:
             have = confirmed[-1][1] if self._disk else confirmed[-1]
             if have < self._acks:

@@ -1,4 +1,4 @@
-"""One attempt at something that is asked of Redis: how it waits, and how it ends."""
+"""One attempt at a request to Redis: how it waits, and how it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Operation:
     __slots__ = ("deadline", "failure", "key", "leads", "node", "value", "wake")
 
     def __init__(self, key: str, deadline: float) -> None:
-        """Take the key that decides which primary is asked, and the monotonic time to give up."""
+        """Take the key, whose slot decides which primary is asked, and the monotonic time at which to give up."""
         self.key = key
         self.deadline = deadline
         self.value: Any = None
@@ -50,18 +50,18 @@ class Operation:
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return the one command that does a group of operations of this kind which have the same ``key``."""
+        """Return one command for a group of operations of this kind that have the same ``key``."""
         raise NotImplementedError
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand each operation of such a group its part of the reply."""
+        """Give each operation of such a group its part of the reply."""
         for operation in group:
             operation.value = reply
 
 
 def groups_of(batch: Sequence[Operation]) -> list[list[Operation]]:
-    """Return the operations of one round, those together that share a command."""
+    """Return the operations of one round, grouped by the command that they share."""
     groups: dict[tuple[type[Operation], str], list[Operation]] = {}
     for operation in batch:
         groups.setdefault((type(operation), operation.key), []).append(operation)
@@ -76,7 +76,7 @@ _PERMANENT = frozenset({"CROSSSLOT", "NOPERM", "WRONGTYPE"})
 
 
 def failure_of(error: RedisError) -> Failure:
-    """Tell what an error reply to a command says about its effect."""
+    """Tell what an error reply means for the effect of its command."""
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     text = str(error) if str(error).startswith(code) else f"{code} {error}"
     return Failure(text, uncertain=code not in _NOT_APPLIED, permanent=code in _PERMANENT)

@@ -1,4 +1,4 @@
-"""What the topologies whose primaries have replicas say of themselves."""
+"""The promise and the warnings of topologies whose primaries have replicas."""
 
 from __future__ import annotations
 

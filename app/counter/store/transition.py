@@ -1,11 +1,11 @@
-"""The hour in which replicas of the version before this one may serve beside it, on the same data.
+"""The hour of the upgrade, in which replicas of the previous version may serve the same data.
 
-That version remembered each id by keys of its own (``operation_key``, ``claim_key``), and knows nothing else. So for an
-hour after the first replica of this version began to count, all replicas of this version look there too, and write
-there too: whichever replica gets a repeat, it counts once. An installation that begins with this version has no such
-hour. A return to the version before counts a repeat of younger ids again once the hour is over.
+The previous version stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. So
+for an hour after the first replica of this version began to count, replicas of this version read and write those keys
+too. An operation is counted once, whichever replica receives a repeat. A new installation has no such hour. If you
+return to the previous version after that hour, it does not know the ids of this version, and counts their repeats.
 
-For the next version: delete this module, its use in ``durable``, ``both`` in ``kinds``, and the two keys in ``keys``.
+In the next version, delete this module, its use in ``durable``, ``both`` in ``kinds``, and the two keys in ``keys``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ return owner
 
 
 class Known(Operation):
-    """Ask whether anything was ever counted; the value is 0 or 1."""
+    """Ask whether there are counters; the value is 0 or 1."""
 
     __slots__ = ()
 
@@ -46,23 +46,23 @@ class Known(Operation):
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return the question, whoever asks."""
+        """Return one EXISTS for all."""
         return ("EXISTS", group[0].key)
 
 
 class Begin(Operation):
-    """Note when this version began to count, unless it is noted; the value is what is noted, in Unix seconds."""
+    """Store when this version began to count, unless it is stored; the value is what is stored, in Unix seconds."""
 
     __slots__ = ("moment",)
 
     def __init__(self, moment: int, deadline: float) -> None:
-        """Take the time to note; 0: there was no version before."""
+        """Take the time to store; 0: there was no previous version."""
         super().__init__(BEGUN_KEY, deadline)
         self.moment = moment
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return the note, whoever makes it."""
+        """Return one EVAL for all."""
         return ("EVAL", BEGIN, 1, BEGUN_KEY, group[0].moment)
 
     @classmethod
@@ -72,7 +72,7 @@ class Begin(Operation):
 
 
 class FormerClaim(Operation):
-    """Claim a client's Idempotency-Key as the version before did; the value is the counter that has it."""
+    """Claim a client's Idempotency-Key as the previous version did; the value is the counter that has it."""
 
     __slots__ = ("memory", "name")
 
@@ -84,20 +84,21 @@ class FormerClaim(Operation):
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one EVAL: the first of the group is the first to use the key, unless another was before."""
+        """Return one EVAL: the first of the group is the first to use the key, unless another one was earlier."""
         return ("EVAL", FORMER_CLAIM, 1, group[0].key, group[0].name, group[0].memory.lifetime)
 
 
 class Transition:
-    """Tells whether the hour is over. Until Redis has answered, it is not: that costs memory, and counts nothing twice.
+    """Tells whether the hour is over. Until Redis has answered, it counts as not over, which is safe and costs memory.
 
-    Asked in the background, since in a cluster the answer is on another node than the counter.
+    Redis is asked in the background, since in a cluster the answer may be on another node than the counter.
     """
 
     def __init__(self, perform: Perform, later: Callable[[Callable[[], None]], None]) -> None:
-        """Take what does an operation, and what runs a function in the background, one after the other.
+        """Take what performs an operation, and what runs functions in the background, one after another.
 
-        No counter is listed before this has asked, so that a list with names was made by the version before.
+        Counters are listed by the same background thread, after this. So if there are names before this version has
+        begun, the previous version listed them.
         """
         self._perform = perform
         self._later = later
@@ -105,7 +106,7 @@ class Transition:
         self._asking = False
 
     def lasts(self) -> bool:
-        """Tell whether to look and to write where the version before did."""
+        """Tell whether to read and write the keys of the previous version."""
         if self._until is None and not self._asking:
             self._asking = True
             self._later(self._ask)

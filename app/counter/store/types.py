@@ -50,11 +50,11 @@ class StoreError(Exception):
 
 
 class UnavailableError(StoreError):
-    """Nothing was done: no Redis node took the operation."""
+    """Nothing was done: no Redis node accepted the operation."""
 
 
 class IndeterminateError(StoreError):
-    """The increment may or may not have happened; repeating ``operation_id`` as Idempotency-Key settles it in time."""
+    """The increment may or may not have happened. Repeating it with ``operation_id`` as Idempotency-Key settles it."""
 
     def __init__(self, reason: str, operation_id: str, seconds: float) -> None:
         """Take how long after its first attempt the operation may be repeated."""
@@ -67,7 +67,7 @@ class ReusedKeyError(StoreError):
 
 
 class UnsupportedKeyError(StoreError):
-    """The nodes share nothing, so that none knows which keys another has seen."""
+    """The nodes share nothing, so a key that one node has seen is unknown to the others."""
 
 
 class Store(Protocol):
@@ -83,7 +83,7 @@ class Store(Protocol):
 
     @property
     def remembers(self) -> bool:
-        """Whether an id that was counted is recognised at every node that may be asked; otherwise keys are refused."""
+        """Whether every node that may be asked recognises an id that was counted. If not, keys are refused."""
 
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Add one to ``name`` and return the new value once it is as durable as promised.
@@ -111,7 +111,7 @@ class Store(Protocol):
         """Return what is reachable; never raises for an unreachable node."""
 
     def ready(self) -> None:
-        """Return when an increment would be taken now.
+        """Return if an increment would be accepted now.
 
         Raises:
             UnavailableError: it would not.

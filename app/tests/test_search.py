@@ -1,0 +1,284 @@
+"""A search for a history in which an acknowledged increment is lost or counted twice, or a request does not end.
+
+Group commit and store are the real ones, and so are two Redis nodes. Between them and the store a script loses and
+delays requests and replies, the replica takes over, and clocks are wrong. ``COUNTER_SEARCH_EXAMPLES`` sets how many
+histories are tried (default 10). A failure prints the steps, and what repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from flaky import Fate, FlakyWay
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.processes import RedisServer, running
+from support.waiting import wait_until
+
+from counter.config import CLOCK_SKEW_SECONDS, Address, Config
+from counter.store.client import connection_options
+from counter.store.durable import DurableStore, Lane
+from counter.store.link import Link
+from counter.store.operation import Failure
+from counter.store.types import Description, IndeterminateError, UnavailableError
+
+DEADLINE = 1.0
+PATIENCE = 4.0
+"""How much longer than its deadline a request may take on a busy machine before it counts as stuck."""
+CONFIG = Config(deadline=DEADLINE, threads=32)
+ON_DISK = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0", "repl-timeout 3600")
+HURRY = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key)
+  if left >= 0 then redis.call('PEXPIRE', key, math.max(0, left - ARGV[1])) end
+end
+"""
+"""Let the keys of a node expire so many milliseconds earlier, as by a clock that is ahead."""
+
+
+class Nodes:
+    """Two Redis nodes, of which one is the primary, each behind a way that loses things."""
+
+    def __init__(self, directory: Path) -> None:
+        """Prepare the servers."""
+        self.servers = [RedisServer(directory, *ON_DISK) for _ in range(2)]
+        self.ways: list[FlakyWay] = []
+        self.primary = 0
+
+    def up(self) -> None:
+        for server in self.servers:
+            server.up()
+        self.ways = [FlakyWay(server.port) for server in self.servers]
+
+    def begin(self) -> None:
+        """Make the first the primary, with nothing in it."""
+        for server in self.servers:
+            server.client().replicaof("NO", "ONE")
+            server.client().flushall()
+        self.primary = 0
+        self.heal()
+
+    def heal(self) -> None:
+        """Let the other follow the primary, and wait until it has everything on its disk."""
+        leader, follower = self.servers[self.primary], self.servers[1 - self.primary]
+        follower.client().replicaof("127.0.0.1", leader.port)
+
+        def follows() -> bool:
+            pipeline = leader.client().pipeline(transaction=False)
+            pipeline.set("{.heal}:value", 1, px=1000)
+            pipeline.execute_command("WAIT", 1, 1000)
+            pipeline.execute_command("WAITAOF", 0, 1, 1000)
+            return bool(pipeline.execute()[-1][1] == 1)
+
+        wait_until("the replica", follows)
+
+    def fail_over(self, ahead: float) -> None:
+        """Make the other the primary, by a clock that is ahead. The former goes on for who is connected to it."""
+        new = self.servers[1 - self.primary].client()
+        new.replicaof("NO", "ONE")
+        new.eval(HURRY, 0, int(ahead * 1000))
+        self.primary = 1 - self.primary
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass for what Redis remembers."""
+        self.servers[self.primary].client().eval(HURRY, 0, int(seconds * 1000))
+
+    def settle(self) -> None:
+        for way in self.ways:
+            way.follow([])
+        for way in self.ways:
+            way.quiet()
+
+
+class Route:
+    """The way to whatever node is the primary, for one process of the application."""
+
+    promise, warning, remembers = "", None, True
+
+    def __init__(self, nodes: Nodes) -> None:
+        """Take the nodes."""
+        link = Link(lambda _: Address("127.0.0.1", nodes.ways[nodes.primary].port), connection_options(CONFIG), acks=1)
+        self._lane = Lane(link)
+
+    def lane(self, key: str) -> Lane:
+        del key
+        return self._lane
+
+    def failed(self, failure: Failure) -> None:
+        del failure
+
+    def describe(self) -> Description:
+        return Description(())
+
+
+FATES = st.lists(st.sampled_from([*Fate, Fate.PASS, Fate.PASS]), max_size=6)
+nodes: Nodes
+
+
+class Search(RuleBasedStateMachine):
+    """What clients do, what befalls them, and what they may then see."""
+
+    @initialize()
+    def begin(self) -> None:
+        nodes.begin()
+        self.stores = [DurableStore(Route(nodes), CONFIG) for _ in range(2)]
+        self.values: dict[str, int] = {}
+        self.doubt: dict[str, float] = {}
+        self.ages: dict[str, float] = {}
+        self.now = 0.0
+        self.attempted = 0
+        self.ahead = 0.0
+        self.whole = True
+        self.names = 0
+        self.mutex = threading.Lock()
+
+    def increment(self, store: DurableStore, key: str | None) -> None:
+        """Count, and note what came of it."""
+        begun, name = time.monotonic(), key
+        try:
+            value = store.increment("a", key).value
+        except IndeterminateError as error:
+            name, value = error.operation_id, None
+            with self.mutex:
+                self.ages.setdefault(name, self.now)
+                if name not in self.values:
+                    self.doubt[name] = self.now
+        except UnavailableError:
+            value = None
+        assert time.monotonic() - begun < DEADLINE + PATIENCE, "a request did not end"
+        if value is None:
+            return
+        with self.mutex:
+            name = name or f"without a key, {value}"
+            assert self.values.setdefault(name, value) == value, f"{name}: {self.values[name]}, repeated {value}"
+            self.ages.setdefault(name, self.now)
+            self.doubt.pop(name, None)
+
+    def settled(self, name: str) -> bool:
+        self.increment(self.stores[0], name)
+        return name in self.values
+
+    def concurrently(self, calls: list[Callable[[], None]]) -> None:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            for call in [pool.submit(call) for call in calls]:
+                call.result()
+
+    @rule(script=FATES, count=st.integers(1, 5), keyed=st.booleans(), same=st.booleans())
+    def count(self, script: list[Fate], count: int, *, keyed: bool, same: bool) -> None:
+        """Several clients count at both processes, perhaps with the same key."""
+        nodes.ways[nodes.primary].follow(script)
+        calls: list[Callable[[], None]] = []
+        for number in range(count):
+            self.names += not (same and number)
+            key = f"key-{self.names}" if keyed else None
+            self.attempted += 1
+            store = self.stores[number % 2]
+            calls.append(partial(self.increment, store, key))
+        self.concurrently(calls)
+
+    @precondition(lambda self: any(self.remembered()))
+    @rule(script=FATES, data=st.data())
+    def repeat(self, script: list[Fate], data: st.DataObject) -> None:
+        """Clients repeat what they have counted, or do not know whether they have."""
+        names = data.draw(st.lists(st.sampled_from(sorted(self.remembered())), min_size=1, max_size=3))
+        nodes.ways[nodes.primary].follow(script)
+        self.concurrently([partial(self.increment, self.stores[number % 2], name) for number, name in enumerate(names)])
+
+    def remembered(self) -> Iterator[str]:
+        """Return the ids that may be repeated."""
+        return (
+            name
+            for name, since in self.ages.items()
+            if not name.startswith("without") and self.now - since < CONFIG.key_seconds
+        )
+
+    @rule(script=FATES)
+    def read(self, script: list[Fate]) -> None:
+        nodes.ways[nodes.primary].follow(script)
+        least = len(self.values)
+        try:
+            value = self.stores[0].read("a").value
+        except UnavailableError:
+            return
+        assert least <= value <= self.attempted
+
+    @precondition(lambda self: self.whole)
+    @rule(ahead=st.floats(0, CLOCK_SKEW_SECONDS))
+    def fail_over(self, ahead: float) -> None:
+        """Let the replica take over. Its clock, with all that were ahead before it, is within what is allowed."""
+        ahead = max(0.0, min(ahead, CLOCK_SKEW_SECONDS - self.ahead))
+        self.ahead += ahead
+        nodes.fail_over(ahead)
+        self.whole = False
+
+    @rule()
+    def heal(self) -> None:
+        nodes.settle()
+        nodes.heal()
+        self.whole = True
+
+    @precondition(lambda self: self.whole)
+    @rule(seconds=st.floats(1, CONFIG.key_seconds / 2))
+    def wait(self, seconds: float) -> None:
+        nodes.settle()
+        self.now += seconds
+        nodes.wait(seconds)
+
+    @invariant()
+    def no_value_is_given_twice(self) -> None:
+        values = list(getattr(self, "values", {}).values())
+        assert len(set(values)) == len(values)
+
+    def teardown(self) -> None:
+        """Heal, repeat what is in doubt, and compare: each acknowledged increment is there, and counted once."""
+        if not hasattr(self, "values"):
+            return
+        self.heal()
+        forgotten = 0
+        for name, since in list(self.doubt.items()):
+            if self.now - since >= CONFIG.key_seconds:
+                forgotten += 1
+                continue
+            wait_until("an answer", partial(self.settled, name))
+        value = int(nodes.servers[nodes.primary].client().get("{a}:value") or 0)
+        assert len(self.values) <= value <= len(self.values) + forgotten, f"{len(self.values)} counted, value {value}"
+
+
+@pytest.mark.fault
+def test_no_history_loses_or_doubles_an_increment() -> None:
+    global nodes  # noqa: PLW0603
+    examples = int(os.environ.get("COUNTER_SEARCH_EXAMPLES", "10"))
+    with TemporaryDirectory() as directory, ExitStack() as stack:
+        nodes = Nodes(Path(directory))
+        stack.enter_context(running(*nodes.servers))
+        nodes.up()
+        for way in nodes.ways:
+            stack.callback(way.close)
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            Search,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=12,
+                deadline=None,
+                print_blob=True,
+                phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
