@@ -1,0 +1,74 @@
+"""Each thing has one place: topologies one table, the control machine one host."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from support.ansible import ROOT
+
+TABLE = ROOT / "roles/settings/vars/main/topologies.yml"
+TOPOLOGIES = list(yaml.safe_load(TABLE.read_text(encoding="utf-8"))["topologies"])
+# The files that make and change a deployment.
+SOURCES = [
+    path
+    for pattern in ("*.yml", "playbooks/**/*", "roles/**/*", "templates/**/*", "plugins/**/*", "inventory/**/*")
+    for path in ROOT.glob(pattern)
+    if path.suffix in (".yml", ".j2", ".py") and path != TABLE
+]
+# A topology as a value: in quotes, in a list, after `=`, `.` or `: `. As a word of a configuration it stands alone.
+NAMED = re.compile(rf"(?:['\"=.,\[]|: )({'|'.join(TOPOLOGIES)})(?=['\"\],}})\s]|$)", re.MULTILINE)
+
+MAY_NAME = {
+    "roles/settings/defaults/main.yml": "the default",
+    # A Sentinel is a process, as a Redis node is; its topology has the same name.
+    "roles/redis_credentials/vars/main.yml": "the user that Sentinels log in as",
+    "templates/users.acl.j2": "the same user, at the nodes",
+    "templates/sentinel.acl.j2": "the same user, at the Sentinels",
+    "templates/redis.stack.yml.j2": "the kind of a service",
+    "plugins/filter/placement.py": "the kind of a node",
+}
+
+
+def without_comments(path: Path) -> str:
+    """Return what decides something: neither comments nor docstrings."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"\{#(?s:.*?)#\}|^ *#.*$|\"\"\"(?s:.*?)\"\"\"", "", text, flags=re.MULTILINE)
+
+
+def found_by(pattern: re.Pattern[str]) -> dict[str, list[str]]:
+    """Return what is found in each file in which something is."""
+    found = {str(path.relative_to(ROOT)): pattern.findall(without_comments(path)) for path in SOURCES}
+    return {name: words for name, words in found.items() if words}
+
+
+def test_topologies_are_named_in_their_table_only() -> None:
+    found = found_by(NAMED)
+    assert set(found) == set(MAY_NAME), found
+    for name in set(MAY_NAME) - {"roles/settings/defaults/main.yml"}:
+        assert set(found[name]) == {"sentinel"}, name
+
+
+def test_every_topology_says_everything() -> None:
+    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["topologies"]
+    fields = {tuple(entry) for entry in table.values()}
+    assert len(fields) == 1
+    described = re.findall(r"^#   (\w[\w, ]*?)   ", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(fields.pop()) == {name for names in described for name in names.split(", ")} | {"nodes_rule"}
+
+
+def test_the_control_machine_is_one_host() -> None:
+    found = found_by(re.compile(r"delegate_to: (?:localhost|127)|ansible_python_interpreter|connection: local"))
+    # The one server of the inventory that comes with the project is this machine too.
+    assert set(found) == {"inventory/hosts.yml", "roles/preflight/tasks/control_machine.yml"}
+    assert found["inventory/hosts.yml"] == ["connection: local"]
+
+
+def test_the_state_directory_is_written_in_one_place() -> None:
+    """Elsewhere its record is removed at most; which files there are is asked of one module."""
+    assert set(found_by(re.compile(r"/etc/counter-deploy"))) == {"roles/settings/vars/main/derived.yml"}
+    assert set(found_by(re.compile(r"\bstate_files:"))) == {"roles/deployed/tasks/read.yml"}
+    for name in found_by(re.compile(r"deployed\.json")):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert name.startswith(("roles/deployed/", "plugins/filter/deployed.py")) or "state: absent" in text, name
