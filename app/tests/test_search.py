@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -201,12 +201,12 @@ class Search(RuleBasedStateMachine):
         nodes.ways[nodes.primary].follow(script)
         self.concurrently([partial(self.increment, self.stores[number % 2], name) for number, name in enumerate(names)])
 
-    def remembered(self) -> Iterator[str]:
-        """Return the ids that may be repeated."""
+    def remembered(self, among: Collection[str] | None = None) -> Iterator[str]:
+        """Return the ids that may be repeated, all of them or those among some."""
         return (
             name
-            for name, since in self.ages.items()
-            if not name.startswith("without") and self.now - since < CONFIG.key_seconds
+            for name in list(self.ages if among is None else among)
+            if not name.startswith("without") and self.now - self.ages[name] < CONFIG.key_seconds
         )
 
     @rule(script=FATES)
@@ -240,6 +240,17 @@ class Search(RuleBasedStateMachine):
         nodes.settle()
         self.now += seconds
         nodes.wait(seconds)
+
+    @precondition(lambda self: self.whole and any(self.remembered(self.doubt)))
+    @rule(ahead=st.sampled_from([0.0, CLOCK_SKEW_SECONDS]))
+    def wait_for_the_end_of_the_window(self, ahead: float) -> None:
+        """Repeat what is in doubt in the last moment, when the replica has taken over by a clock that is ahead."""
+        self.heal()
+        self.wait(min(CONFIG.key_seconds - self.now + self.ages[name] for name in self.remembered(self.doubt)) - 0.1)
+        self.fail_over(ahead)
+        self.heal()
+        for name in list(self.remembered(self.doubt)):
+            wait_until("an answer", partial(self.settled, name))
 
     @invariant()
     def no_value_is_given_twice(self) -> None:
