@@ -18,7 +18,14 @@ PAGES = [
 ]
 MESSAGES = "\n".join(
     re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
-    for pattern in ("playbooks/*.yml", "roles/**/*.yml", "roles/**/*.py", "plugins/**/*.py", "app/counter/**/*.py", "counter")
+    for pattern in (
+        "playbooks/*.yml",
+        "roles/**/*.yml",
+        "roles/**/*.py",
+        "plugins/**/*.py",
+        "app/counter/**/*.py",
+        "counter",
+    )
     for path in sorted(ROOT.glob(pattern))
 )
 # HAProxy's own words, of the page that it sends when no replica is left.
