@@ -56,7 +56,9 @@ class Joining:
         known = members(self._settings, self._own)
         me = next(member for member in known if member.mine)
         mate = next((member for member in known if member.name == partner(self._name)), None)
-        placed = me.replica or me.slots or mate is None
+        # A node has no name until it has answered once; until all have, the partner may be one of those without.
+        alone = mate is None and all(member.name for member in known)
+        placed = me.replica or me.slots or alone
         if len(known) == 1:
             self._look_for_a_cluster(me)
         elif not placed and (former := self._former(me, known)):
