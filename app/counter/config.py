@@ -95,10 +95,11 @@ class Config:
     def id_lifetime(self) -> float:
         """How long an id is remembered at least.
 
-        A repeat may begin at the end of ``key_seconds`` and take until its deadline. The clock of the host that is the
-        primary by then decides whether the id has expired.
+        A client may learn at the deadline that the result is unknown, repeat at the end of ``key_seconds`` after that,
+        and the repeat takes until its own deadline. The clock of the host that is the primary by then decides whether
+        the id has expired.
         """
-        return self.key_seconds + self.deadline + CLOCK_SKEW_SECONDS
+        return self.key_seconds + 2 * self.deadline + CLOCK_SKEW_SECONDS
 
     @property
     def required_acks(self) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import socket
 
-_given: set[int] = set()
+_held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on and that was not returned before.
+    """Return a TCP port that nothing listens on, and that no process gets from here while this one runs.
+
+    Tests in other processes must not take the port of a server that is down for a moment. So each port is held by a
+    UDP socket of the same number, which a server that listens on TCP does not notice.
 
     It lies below the range from which the kernel takes the ports of outgoing connections, so that it is still free when
     a server starts, and when it starts again. The port 10,000 above it, where a node of a Redis Cluster listens too, is
@@ -17,9 +20,16 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(10_000, 20_000)
-        if port not in _given and not listens(port):
-            _given.add(port)
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            holder.close()
+            continue
+        if not listens(port):
+            _held.append(holder)
             return port
+        holder.close()
 
 
 def listens(port: int) -> bool:
