@@ -20,11 +20,11 @@ RUN --mount=type=secret,id=ca \
     && python3 -m venv --without-pip /opt/counter \
     && python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
-       install --require-hashes -r /tmp/requirements.txt
+       install --no-compile --require-hashes -r /tmp/requirements.txt
 COPY app/counter /opt/counter/lib/app/counter
 # A checkout may be readable only by its owner, but the app runs as another user.
 RUN chmod -R a+rX /opt/counter/lib \
-    && python3 -m compileall -q -o 2 /opt/counter/lib
+    && python3 -m compileall -q -j 0 -o 2 /opt/counter/lib
 
 FROM python AS app
 COPY --from=app-packages /opt/counter /opt/counter

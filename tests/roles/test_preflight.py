@@ -282,6 +282,26 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     assert f"ssh -p {host['ansible_port']} me@127.0.0.1 true" in output
 
 
+def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
+    """The clocks of two hosts differ by 80 s, although each is within 60 s of this machine's."""
+    hosts = {}
+    for name, offset in (("fast", 40), ("right", 0), ("slow", -40)):
+        interpreter = tmp_path / name
+        interpreter.write_text(f'#!/bin/sh\nexec faketime -f {offset:+d}s {sys.executable} "$@"\n')
+        interpreter.chmod(0o755)
+        hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": hosts}}}}))
+    output = deploy("-i", str(inventory))
+    clocks = r"fast (\S+) s, right \S+ s, slow (\S+) s"
+    found = re.search(rf"The clocks differ by up to (\d+) s, but the limit is 60 s: {clocks}", output)
+    assert found, output
+    differ, fast, slow = map(int, found.groups())
+    assert 79 <= differ <= 81
+    assert fast - slow == differ
+    assert "timedatectl set-ntp true" in output
+
+
 @pytest.fixture
 def listener() -> Iterator[tuple[int, int]]:
     """Start a process that listens on a port; return port and process id."""
