@@ -91,6 +91,7 @@ def allowed_values() -> dict[str, str]:
         text = re.sub(r"\{\{ (\w+) \}\}", lambda found: str(constants.get(found[1], found[0])), rule["rule"])
         # What follows the first clause is the reason for the rule.
         text = re.split(r"; |\. ", text.removeprefix("must be "))[0].removeprefix("a whole number from ")
+        text = rule.get("values", text)
         # Rules that compute their text say something about other settings too.
         if "{{" not in text:
             ranges.setdefault(rule["name"], text)
@@ -160,7 +161,7 @@ def promises() -> str:
         (f"`{name}`{' (default)' if name == default else ''}", entry["promise"], entry["survives"])
         for name, entry in topologies().items()
     ]
-    return table(("topology", "what an acknowledged increment promises", "what it survives"), rows)
+    return table(("topology", "what an acknowledged increment promises", "when one process or host is lost"), rows)
 
 
 def topology_nodes() -> str:
