@@ -7,6 +7,7 @@ ends, closing it blocks the thread that accepts connections for two seconds (``g
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import time
 from functools import partial
@@ -15,7 +16,9 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_SECONDS = 2.0
-"""How long a request may take to arrive. The edge sends only complete requests."""
+"""How long a request's headers may take to arrive."""
+LINGER_SECONDS = 2.0
+"""How long an answered connection stays half open for a body that no request needs."""
 
 
 class BoundedWorker(ThreadWorker):  # type: ignore[misc]
@@ -25,6 +28,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """Take what gunicorn passes."""
         super().__init__(*args, **options)
         self._arriving: dict[TConn, float] = {}
+        self._lingering: dict[TConn, float] = {}
 
     def handle(self, conn: TConn) -> Any:
         """Read a request and answer it, in one of the threads."""
@@ -42,17 +46,42 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
-        """End connections whose request takes too long; gunicorn calls this once a second."""
+        """End connections that take too long; gunicorn calls this once a second."""
         super().murder_pending()
-        late = time.monotonic() - RECEIVE_SECONDS
+        now = time.monotonic()
         for conn, since in list(self._arriving.items()):
-            if since < late:
+            if now - since > RECEIVE_SECONDS:
                 with contextlib.suppress(OSError):  # the connection has just ended
                     conn.sock.shutdown(socket.SHUT_RDWR)
+        for conn, since in list(self._lingering.items()):
+            if now - since > LINGER_SECONDS:
+                self._end(conn)
 
     def _close(self, conn: TConn, *, graceful: bool = False) -> None:
-        """Close a connection. A graceful close waits for the client, so it runs in one of the threads."""
-        if graceful and self.alive:
-            self.tpool.submit(TConn.close, conn, graceful=True)
-        else:
-            TConn.close(conn, graceful)
+        """Close a connection. A graceful close lets the client read the answer first (RFC 9112, section 9.6).
+
+        gunicorn's own waits for the client, who may be slow. This one leaves the socket to the poller.
+        """
+        if not graceful or len(self._lingering) >= self.worker_connections:
+            TConn.close(conn)
+            return
+        try:
+            conn.sock.settimeout(0)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except OSError:  # the client has closed it
+            TConn.close(conn)
+            return
+        self._lingering[conn] = time.monotonic()
+
+    def _drain(self, conn: TConn, sock: socket.socket) -> None:
+        """Discard what the client still sends; end the connection when the client has closed it."""
+        with contextlib.suppress(OSError):
+            if sock.recv(1 << 16):
+                return
+        self._end(conn)
+
+    def _end(self, conn: TConn) -> None:
+        del self._lingering[conn]
+        self.poller.unregister(conn.sock)
+        TConn.close(conn)

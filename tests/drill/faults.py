@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from drill.stack import Stack
 PAUSE_SECONDS = 10.0
 LATE_SECONDS = 12.0
 AWAY_SECONDS = 60.0
+STALE_SECONDS = 6.0
 CUT_SECONDS = 1.5
 OFF_SECONDS = 20.0
 EMPTY = "find /data -mindepth 1 -delete"
@@ -72,6 +75,30 @@ def wipe(stack: Stack) -> None:
 def kill_all(stack: Stack) -> None:
     """Kill all nodes and Sentinels at once: all come back with other addresses."""
     _kill(stack.redis())
+
+
+_turns = itertools.count()
+
+
+def late_primary(stack: Stack) -> None:
+    """Keep a replica away while the others count on; kill all, and let the primary come back last.
+
+    The replica that was away lacks increments, and must not lead. Each run takes the next replica in turn.
+    """
+    primary = stack.primary().service
+    replicas = [node.service for node in stack.nodes() if node.service != primary]
+    stale = replicas[next(_turns) % len(replicas)]
+    all_killed = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        kept_away = pool.submit(_keep_away, stack, stale, all_killed.is_set)
+        try:
+            time.sleep(STALE_SECONDS)
+            _kill([container for container in stack.redis() if container.service != stale])
+        finally:
+            all_killed.set()
+        kept_away.result()
+    ends = time.monotonic() + LATE_SECONDS
+    _keep_away(stack, primary, until=lambda: time.monotonic() > ends)
 
 
 def forget(stack: Stack) -> None:
@@ -136,5 +163,6 @@ FAULTS: dict[str, Fault] = {
     "wipe": wipe,
     "cut-and-kill": cut_and_kill,
     "kill-all": kill_all,
+    "late-primary": late_primary,
     "forget": forget,
 }
