@@ -21,7 +21,7 @@ from engines import engine, interpreter, serve
 from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
-# A value of each setting that cannot work. A file may have any name, and `confirm` matters with `purge` alone.
+# A value of each setting that cannot work. A file may have any name, and `confirm` matters with others only.
 WRONG = {
     "stack_name": "Counter stack",
     "replicas": "many",
@@ -56,6 +56,7 @@ WRONG = {
     "redis_move": "now",
     "redis_rotate": "now",
     "purge": "all",
+    "redis_primary": "the-last",
     "leave_swarm": "later",
 }
 # Name of the case: what is set, and the variables that are refused.
@@ -124,6 +125,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "base": ({"base_image_source": "download"}, {"base_image_source"}),
     "distribution": ({"image_distribution": "copy"}, {"image_distribution"}),
     "packages": ({"docker_package_source": "snap"}, {"docker_package_source"}),
+    "promotion": ({"redis_primary": "redis-3", "confirm": "counter"}, set()),
+    "promotion unconfirmed": ({"redis_primary": "redis-3"}, {"confirm"}),
     "removal": ({"purge": "true", "confirm": "counter"}, set()),
     "removal unconfirmed": ({"purge": "true"}, {"confirm"}),
     "removal of another stack": ({"purge": "true", "confirm": "other"}, {"confirm"}),
