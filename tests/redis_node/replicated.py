@@ -54,9 +54,11 @@ class Member:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, offset: int = 0) -> None:
+        """Start it, with a clock that is so many seconds ahead."""
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "redis_node", "run"]
+            clock = ["faketime", "-f", f"{offset:+d}s"] if offset else []
+            command = [*clock, sys.executable, "-m", "redis_node", "run"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
 
     def write(self, passwords: dict[str, str]) -> None:
