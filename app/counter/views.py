@@ -184,6 +184,8 @@ def node_document(node: NodeState) -> dict[str, Any]:
         document["counters"] = node.counters
     if node.memory is not None:
         document["memory"] = {"used": node.memory[0], "limit": node.memory[1]}
+    if node.promotable is not None:
+        document["promotable"] = node.promotable
     if node.slots is not None:
         document["slots"] = node.slots
     return document

@@ -56,7 +56,14 @@ def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[N
         except (RedisError, OSError) as error:
             return NodeState(name, error=str(error) or type(error).__name__)
         role = "primary" if facts["role"] == "master" else "replica"
-        return NodeState(name, role, reachable=True, version=str(facts["redis_version"]), memory=memory_of(facts))
+        return NodeState(
+            name,
+            role,
+            reachable=True,
+            version=str(facts["redis_version"]),
+            memory=memory_of(facts),
+            promotable=None if role == "primary" else int(facts["slave_priority"]) > 0,
+        )
 
     with ThreadPoolExecutor(max(1, len(addresses))) as pool:
         return list(pool.map(ask, addresses))

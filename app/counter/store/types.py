@@ -19,7 +19,7 @@ class NodeState:
     """One Redis node as seen from this replica; ``error`` says why it is not reachable.
 
     ``slots``: how many of a cluster's slots it serves; None outside a cluster. ``memory`` in bytes, used and allowed
-    (0: without a limit).
+    (0: without a limit). ``promotable``: whether a replica may become the primary; None for other nodes.
     """
 
     name: str
@@ -30,6 +30,7 @@ class NodeState:
     counters: dict[str, int] | None = None
     slots: int | None = None
     memory: tuple[int, int] | None = None
+    promotable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
