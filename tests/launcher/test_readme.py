@@ -21,7 +21,7 @@ from ansible.parsing.splitter import parse_kv
 from support.ansible import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = sorted(path.stem for path in ROOT.glob("*.yml"))
+VERBS = sorted({path.stem for place in (ROOT, ROOT / "playbooks") for path in place.glob("*.yml")} - {"preflight"})
 BLOCK = re.compile(
     r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )

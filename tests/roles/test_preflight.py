@@ -215,7 +215,7 @@ def deploy(*options: str, **environ: str) -> str:
     return output
 
 
-@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench"])
+@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench", "playbooks/promote"])
 def test_preflight_comes_first(playbook: str) -> None:
     done = run("ansible-playbook", f"{playbook}.yml", "--list-tasks")
     first = done.stdout.partition("play #1")[2].partition("play #2")[0]
