@@ -25,7 +25,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -130,6 +129,8 @@ class Route:
         return Description(())
 
 
+WHICH = st.integers(0, 1000)
+"""Which of those that there are by then. What is drawn must not depend on what the servers do."""
 FATES = st.lists(st.sampled_from([*Fate, Fate.PASS, Fate.PASS]), max_size=6)
 nodes: Nodes
 
@@ -206,12 +207,11 @@ class Search(RuleBasedStateMachine):
             calls.append(partial(self.increment, store, key))
         self.concurrently(calls)
 
-    @precondition(lambda self: any(self.remembered()))
-    @rule(script=FATES, data=st.data())
-    def repeat(self, script: list[Fate], data: st.DataObject) -> None:
+    @rule(script=FATES, numbers=st.lists(WHICH, min_size=1, max_size=3))
+    def repeat(self, script: list[Fate], numbers: list[int]) -> None:
         """Clients repeat what they have counted, or do not know whether they have."""
         known = sorted(self.remembered())
-        names = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=3)) if known else []
+        names = [known[number % len(known)] for number in numbers if known]
         nodes.ways[nodes.primary].follow(script)
         self.concurrently([partial(self.increment, self.stores[number % 2], name) for number, name in enumerate(names)])
 
@@ -233,10 +233,11 @@ class Search(RuleBasedStateMachine):
             return
         assert least <= value <= self.attempted
 
-    @precondition(lambda self: self.whole)
     @rule(ahead=st.floats(0, CLOCK_SKEW_SECONDS))
     def fail_over(self, ahead: float) -> None:
         """Let the replica take over. Its clock, with all that were ahead before it, is within what is allowed."""
+        if not self.whole:
+            return
         ahead = max(0.0, min(ahead, CLOCK_SKEW_SECONDS - self.ahead))
         self.ahead += ahead
         nodes.fail_over(ahead)
@@ -248,20 +249,22 @@ class Search(RuleBasedStateMachine):
         nodes.heal()
         self.whole = True
 
-    @precondition(lambda self: self.whole)
     @rule(seconds=st.floats(1, CONFIG.key_seconds / 2))
     def wait(self, seconds: float) -> None:
+        if not self.whole:
+            return
         nodes.settle()
         self.skipped += seconds
         nodes.wait(seconds)
 
-    @precondition(lambda self: self.whole and any(self.remembered(self.doubt)))
     @rule(ahead=st.sampled_from([0.0, CLOCK_SKEW_SECONDS]))
     def wait_for_the_end_of_the_window(self, ahead: float) -> None:
         """Repeat what is in doubt in the last moment, when the replica has taken over by a clock that is ahead."""
         self.heal()
-        if left := [WINDOW - self.now + self.ages[name] for name in self.remembered(self.doubt)]:
-            self.wait(max(0.0, min(left) - 1))
+        left = [WINDOW - self.now + self.ages[name] for name in self.remembered(self.doubt)]
+        if not left:
+            return
+        self.wait(max(0.0, min(left) - 1))
         self.fail_over(ahead)
         self.heal()
         for name in list(self.remembered(self.doubt)):

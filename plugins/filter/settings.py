@@ -37,6 +37,13 @@ def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -
     ]
 
 
+def refused(broken: Iterable[Mapping[str, Any]], wrong: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rules that do not hold, after the values of a wrong type (``mistyped``) that no such rule is about."""
+    rules = list(broken)
+    named = {rule["name"] for rule in rules}
+    return [value for value in wrong if value["name"] not in named] + rules
+
+
 def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
     """Return the known name that is most similar to ``name``; empty if no similarity reaches ``likeness`` (0 to 1)."""
     lower = {each.lower(): each for each in known}
@@ -74,4 +81,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"typed": typed, "mistyped": mistyped, "nearest": nearest, "role_defaults": role_defaults}
+        return {"typed": typed, "mistyped": mistyped, "refused": refused, "nearest": nearest, "role_defaults": role_defaults}
