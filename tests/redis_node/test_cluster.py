@@ -345,7 +345,7 @@ def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: St
     emptied = cluster.nodes[partner(primary.name)]
     emptied.kill()
     emptied.empty()
-    primary.client().config_set("rdb-key-save-delay", 2_000_000)
+    primary.client().config_set("rdb-key-save-delay", 20_000_000)
     emptied.start()
     wait_until("it to copy", lambda: emptied.client().info("replication").get("master_sync_in_progress"))
     primary.kill()
