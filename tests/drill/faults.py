@@ -49,18 +49,18 @@ def pause(stack: Stack) -> None:
 def cut_and_kill(stack: Stack) -> None:
     """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again.
 
-    It stays away until one of them is the primary: what it alone has must not come back with it.
+    They are cut off at the same moment: one that is cut off first lacks what the other confirms meanwhile, and the
+    Sentinels might promote it (docs/redis.md, limits). The primary stays away until one of them is the primary: what
+    it alone has must not come back with it.
     """
     primary = stack.primary()
     replicas = [node for node in stack.nodes() if node.service != primary.service]
     try:
-        for replica in replicas:
-            replica.network("down")
+        _network(replicas, "down")
         time.sleep(CUT_SECONDS)
         primary.kill()
     finally:
-        for replica in replicas:
-            replica.network("up")
+        _network(replicas, "up")
     others = {replica.service for replica in replicas}
     _keep_away(stack, primary.service, until=lambda: any(one.service in others for one in stack.primaries()))
 
@@ -149,6 +149,11 @@ def _keep_away(stack: Stack, service: str, until: Callable[[], bool]) -> None:
                 container.kill()
         time.sleep(0.2)
     raise LookError(f"{service} was kept away for {AWAY_SECONDS:g} s, and no other node is primary")
+
+
+def _network(containers: list[Container], state: str) -> None:
+    with ThreadPoolExecutor(len(containers)) as pool:
+        list(pool.map(Container.network, containers, [state] * len(containers)))
 
 
 def _kill(containers: list[Container]) -> None:
