@@ -122,31 +122,36 @@ class Shape:
 
     def _replicate(self) -> None:
         """Make the other node of each pair follow the primary, and wait until it is in sync."""
-        view = self._view()
         for first in self._firsts:
-            primary = self._primary(first, view)
-            for member in view:
-                if member.name in (first, partner(first)) and member.name in self._names and member.id != primary.id:
-                    if member.slots:
-                        raise ShapeError(f"{primary.name} and {member.name} both serve slots, but are a pair. {PURGE}")
-                    if member.primary != primary.id:
-                        self._follow(member, primary)
+            self._wait(f"the pair of {first} to have one primary", AGREE_SECONDS, partial(self._paired, first))
         self._wait("the nodes to agree on the replicas", AGREE_SECONDS, self._agreed)
         known = {member.id: member for member in self._view()}
         for replica in (member for member in known.values() if member.replica):
             late = partial(behind, self._settings, replica, known[replica.primary])
             self._wait(f"{replica.name} to be in sync", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
 
-    def _follow(self, member: Member, primary: Member) -> None:
-        """Make a node a replica; it may not have heard of its primary yet."""
-        command = ("CLUSTER", "REPLICATE", primary.id)
+    def _paired(self, first: str) -> bool:
+        """Make the other nodes of a pair follow its primary. One may not have heard of it yet, or just take over.
+
+        Raises:
+            NoAnswerError: not yet.
+
+        """
+        view = self._view()
+        primary = self._primary(first, view)
+        for member in view:
+            if member.name in (first, partner(first)) and member.name in self._names and member.id != primary.id:
+                if member.slots:
+                    raise ShapeError(f"{primary.name} and {member.name} both serve slots, but are a pair. {PURGE}")
+                if member.primary != primary.id:
+                    self._follow(member, primary)
+        return True
+
+    def _follow(self, member: Member, primary: Member) -> bool:
         ask(self._settings, member.address, "CONFIG", "SET", NO_FAILOVER, "yes")
-        self._wait(
-            f"{member.name} to follow {primary.name}",
-            AGREE_SECONDS,
-            lambda: ask(self._settings, member.address, *command),
-        )
+        ask(self._settings, member.address, "CLUSTER", "REPLICATE", primary.id)
         _say(f"{member.name} follows {primary.name}")
+        return True
 
     def _hand_out(self) -> None:
         """Assign the slots that no node serves; an interrupted creation leaves such slots.
@@ -282,7 +287,8 @@ class Shape:
             # What is left are copies of slots that it did not get. The other node has them too, as far as they were
             # deleted at their source: that waits until both have them.
             ask(self._settings, fewer.address, "FLUSHALL")
-            self._follow(fewer, more)
+            follow = partial(self._follow, fewer, more)
+            self._wait(f"{fewer.name} to follow {more.name}", AGREE_SECONDS, follow)
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 1)
 
     def _let_go(self) -> None:

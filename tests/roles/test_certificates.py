@@ -9,9 +9,6 @@ import pytest
 from support import certificates
 from support.certificates import Certificates
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("certificates")
-
 DAY = 86400
 
 

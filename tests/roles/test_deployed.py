@@ -13,9 +13,6 @@ from manager import Manager
 
 from plugins.filter.deployed import FORMAT, deployed_state, differing, missing_directories, with_written
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("deployed")
-
 HERE = Path(__file__).resolve().parent / "deployed"
 """State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
 

@@ -22,9 +22,6 @@ from support.passwords import APP_PASSWORD
 from support.ports import free_port
 from support.waiting import wait_until
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("moves")
-
 MOVABLE = ("standalone", "sentinel", "cluster")
 ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}
 

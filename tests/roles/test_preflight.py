@@ -20,9 +20,6 @@ import yaml
 from engines import engine, interpreter, serve
 from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("preflight")
-
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 # A value of each setting that cannot work. A file may have any name, and `confirm` matters with others only.
 WRONG = {

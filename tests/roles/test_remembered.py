@@ -13,9 +13,6 @@ from jinja2 import Environment, nodes
 from manager import Manager
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("remembered")
-
 JINJA = Environment(autoescape=True)
 # What the app and the edge are rendered from.
 SOURCES = [

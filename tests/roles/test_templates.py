@@ -24,9 +24,6 @@ from support.ansible import ROOT, project_environment, render, run
 from support.ports import free_port
 from support.waiting import wait_until
 
-# One process renders for all.
-pytestmark = pytest.mark.xdist_group("templates")
-
 # What a move adds is in the stack files of test_moves.py.
 TEMPLATES = sorted({path.stem for path in (ROOT / "templates").glob("*.j2")} - {"redis-move.stack.yml"})
 TOPOLOGIES: list[str] = list(
