@@ -54,13 +54,10 @@ class Member:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, offset: int = 0) -> None:
-        """Start it, with a clock that is so many seconds ahead."""
+    def start(self) -> None:
         with self.log.open("ab") as log:
-            clock = ["faketime", "-f", f"{offset:+d}s"] if offset else []
-            environ = self.environ | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # waits take as long as elsewhere
-            command = [*clock, sys.executable, "-m", "redis_node", "run"]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+            command = [sys.executable, "-m", "redis_node", "run"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
 
     def write(self, passwords: dict[str, str]) -> None:
         """Write what this member logs in with at its next start."""

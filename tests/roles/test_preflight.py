@@ -281,12 +281,23 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     assert f"ssh -p {host['ansible_port']} me@127.0.0.1 true" in output
 
 
+# What Ansible's fact of the time is made of.
+CLOCK = """
+import time
+
+right = time.time
+time.time = lambda: right() + {offset}
+"""
+
+
 def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
     """The clocks of two hosts differ by 80 s, although each is within 60 s of this machine's."""
     hosts = {}
     for name, offset in (("fast", 40), ("right", 0), ("slow", -40)):
+        (tmp_path / f"clock-{name}").mkdir()
+        (tmp_path / f"clock-{name}/sitecustomize.py").write_text(CLOCK.format(offset=offset))
         interpreter = tmp_path / name
-        interpreter.write_text(f'#!/bin/sh\nexec faketime -f {offset:+d}s {sys.executable} "$@"\n')
+        interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path}/clock-{name} exec {sys.executable} "$@"\n')
         interpreter.chmod(0o755)
         hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
     inventory = tmp_path / "hosts.yml"
