@@ -21,7 +21,7 @@ from pathlib import Path
 APP = Path(__file__).resolve().parents[1]
 sys.path.append(str(APP.parent / "tests"))
 
-from support.processes import Gunicorn, RedisServer, running  # noqa: E402
+from support.processes import Gunicorn, Process, RedisServer, running  # noqa: E402
 from support.waiting import wait_until  # noqa: E402
 
 CONNECTIONS = 16
@@ -61,6 +61,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=750.0, help="increments a second")
     parser.add_argument("--seconds", type=float, default=900.0)
     options = parser.parse_args()
+    Process.lifetime = int(options.seconds) + 60
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         primary = RedisServer(directory, *DISK)

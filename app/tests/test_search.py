@@ -288,9 +288,10 @@ class Search(RuleBasedStateMachine):
 
 
 @pytest.mark.fault
-def test_no_history_loses_or_doubles_an_increment() -> None:
+def test_no_history_loses_or_doubles_an_increment(monkeypatch: pytest.MonkeyPatch) -> None:
     global nodes  # noqa: PLW0603
     examples = int(os.environ.get("COUNTER_SEARCH_EXAMPLES", "10"))
+    monkeypatch.setattr(RedisServer, "lifetime", 600 + 20 * examples)
     with TemporaryDirectory() as directory, ExitStack() as stack:
         nodes = Nodes(Path(directory))
         stack.enter_context(running(*nodes.servers))

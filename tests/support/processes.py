@@ -19,12 +19,13 @@ from support.ports import free_port, listens
 from support.waiting import wait_until
 
 APP_DIR = Path(__file__).resolve().parents[2] / "app"
-LIFETIME_SECONDS = 600
-"""No process outlives this, whatever happens to the test run."""
 
 
 class Process:
-    """A child process with a log file, killed at the end and after ``LIFETIME_SECONDS`` at the latest."""
+    """A child process with a log file, killed at the end and after ``lifetime`` at the latest."""
+
+    lifetime = 600
+    """Seconds. No process outlives this, whatever happens to the test run."""
 
     def __init__(self, command: list[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
         """Remember the command; ``start`` runs it."""
@@ -36,7 +37,7 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["timeout", "--foreground", "-k", "5", str(LIFETIME_SECONDS), *self.command],
+                ["timeout", "--foreground", "-k", "5", str(self.lifetime), *self.command],
                 stdout=log,
                 stderr=log,
                 env=self.environ,
@@ -59,6 +60,9 @@ class Process:
             with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(self.pid, signal.SIGCONT)
                 os.kill(self.pid, signal.SIGKILL)
+            # ``timeout`` ends when its child has ended; killed before that, it would leave a port in use.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
             self.process.kill()
             self.process.wait(10)
 
