@@ -81,4 +81,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"typed": typed, "mistyped": mistyped, "refused": refused, "nearest": nearest, "role_defaults": role_defaults}
+        return {
+            "typed": typed,
+            "mistyped": mistyped,
+            "refused": refused,
+            "nearest": nearest,
+            "role_defaults": role_defaults,
+        }
