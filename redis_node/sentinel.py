@@ -26,7 +26,9 @@ def command(settings: Settings) -> Sequence[str]:
     path = settings.data / "sentinel.conf"
     learned = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
-    if not any(line.startswith("sentinel monitor ") for line in learned):
+    if monitor := [line.split() for line in learned if line.startswith("sentinel monitor ")]:
+        learned = _with_replicas(settings, learned, Address(monitor[0][3], int(monitor[0][4])))
+    else:
         primary = _primary(settings)
         learned = [f"sentinel monitor {PRIMARY_NAME} {primary.host} {primary.port} {len(settings.sentinels) // 2 + 1}"]
     path.write_text(configuration(settings, learned), encoding="utf-8")
@@ -93,6 +95,17 @@ def configuration(settings: Settings, learned: Sequence[str]) -> str:
     ]
     shared = settings.config.read_text(encoding="utf-8").splitlines()
     return "\n".join([*own, *shared, *(line for line in learned if line not in monitor)]) + "\n"
+
+
+def _with_replicas(settings: Settings, learned: Sequence[str], primary: Address) -> list[str]:
+    """Return what was learned, with all other nodes as replicas.
+
+    While no name can be resolved, as after a stop of all hosts, Redis 8.0 writes the primary in place of each replica,
+    and does not start with such a file.
+    """
+    kept = [line for line in learned if not line.startswith("sentinel known-replica ")]
+    others = [node for node in settings.nodes if node != primary]
+    return [*kept, *(f"sentinel known-replica {PRIMARY_NAME} {node.host} {node.port}" for node in others)]
 
 
 def _primary(settings: Settings) -> Address:

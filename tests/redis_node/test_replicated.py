@@ -331,6 +331,24 @@ def test_all_parts_speak_tls_only(tmp_path: Path, rendered: dict[str, dict[str, 
 
 
 @pytest.mark.fault
+def test_a_sentinel_that_wrote_the_primary_in_place_of_its_replicas_starts(running: Set) -> None:
+    """Redis does so while no name can be resolved, and refuses the file: two equal lines."""
+    sentinel = running.sentinels[0]
+    sentinel.kill()
+    file = sentinel.volume / "sentinel.conf"
+    primary = running.primary().address.replace(":", " ")
+    broken, count = re.subn(r"(sentinel known-replica counter) .*", rf"\1 {primary}", file.read_text())
+    assert count == 2
+    file.write_text(broken)
+    sentinel.start()
+    running.settled()
+    running.primary().stop()
+    running.nodes[0].start()
+    running.settled()
+    assert running.increment() == 4
+
+
+@pytest.mark.fault
 def test_names_are_used_everywhere(running: Set) -> None:
     running.primary().stop()
     running.nodes[0].start()
