@@ -62,7 +62,7 @@ def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[N
             reachable=True,
             version=str(facts["redis_version"]),
             memory=memory_of(facts),
-            promotable=None if role == "primary" else int(facts["slave_priority"]) > 0,
+            promotable=int(facts["slave_priority"]) > 0 if "slave_priority" in facts else None,
         )
 
     with ThreadPoolExecutor(max(1, len(addresses))) as pool:
