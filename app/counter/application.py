@@ -21,7 +21,7 @@ def create_app(config: Config | None = None, store: Store | None = None) -> Flas
     counting = Counting(config, store or open_store(config))
     views.register(app, counting)
     metrics.INFO.labels(config.version, config.topology.value, config.replica).set(1)
-    if config.edge is Edge.PROXY:
+    if config.edge is not Edge.NONE:
         # One hop, the edge, sets X-Forwarded-For; without it the header would be the client's own claim.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
     # Outside of ProxyFix: an increment is not logged with the client's address, and does not pay for it.

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, FileSystemLoader
+from support.edge import HAPROXY, on_loopback
 from support.ports import free_port, listens
 from support.processes import APP_DIR, Gunicorn, Process, running
 from support.waiting import wait_until
-
-HAPROXY = "/usr/sbin/haproxy"
 
 
 @pytest.fixture
@@ -28,18 +27,9 @@ def edge(tmp_path: Path, gunicorn: Gunicorn) -> Iterator[int]:
     config = templates.get_template("haproxy.cfg.j2").render(
         ansible_managed="test", desired={"app_deadline_seconds": 5, "edge_max_requests": 64}, max_replicas=64
     )
-    for there, here in (
-        ("bind :8080", f"bind 127.0.0.1:{port}"),
-        ("bind :8404", f"bind 127.0.0.1:{free_port()}"),
-        (
-            "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr none",
-            f"server app 127.0.0.1:{gunicorn.port}",
-        ),
-    ):
-        assert there in config
-        config = config.replace(there, here)
+    config = on_loopback(config, edge=port, app=gunicorn.port, operator=free_port(), state=tmp_path / "servers")
     path = tmp_path / "haproxy.cfg"
-    path.write_text(config + "\n")
+    path.write_text(config)
     haproxy = Process([HAPROXY, "-db", "-f", str(path)], tmp_path / "haproxy.log")
     with running(haproxy):
         haproxy.start()

@@ -18,6 +18,7 @@ JINJA = Environment(autoescape=True)
 SOURCES = [
     *(ROOT / "templates" / name for name in ("counter.stack.yml.j2", "haproxy.cfg.j2")),
     *(ROOT / "roles/counter").rglob("*.yml"),
+    *(ROOT / "roles/edge").rglob("*.yml"),
 ]
 SPEC = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))
 SETTINGS: dict[str, dict[str, Any]] = SPEC["argument_specs"]["settings"]["options"]
@@ -72,7 +73,7 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     before = manager.files()
     assert set(before) == {
         "deployed.json",
-        *(f"counter/{name}" for name in ("stack.yml", "haproxy.cfg", "redis_password", "redis_ca")),
+        *(f"counter/{name}" for name in ("stack.yml", "redis_password", "redis_ca")),
     }
     assert manager.scale()["settings"].items() >= DEPLOYED.items()
     assert manager.files() == before

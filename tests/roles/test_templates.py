@@ -21,6 +21,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support.ansible import ROOT, project_environment, render, run
+from support.edge import HAPROXY, on_loopback
 from support.ports import free_port
 from support.waiting import wait_until
 
@@ -220,16 +221,18 @@ def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str
 def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:
     name, texts = combination
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
-    port = {"published": 8080, "protocol": "tcp"}
-    if name.endswith("-mesh"):
-        assert published == {"app": [port | {"target": 8000, "mode": "ingress"}]}
-        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "vip"
-        assert "edge" not in services(texts)
+    mesh = name.endswith("-mesh")
+    port = {"target": 8080, "published": 8080, "protocol": "tcp", "mode": "ingress" if mesh else "host"}
+    assert published == {"edge": [port]}
+    assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
+    deploy = services(texts)["edge"]["deploy"]
+    if mesh:
+        # One host is enough for each combination here.
+        assert deploy["replicas"] >= 2
+        assert "endpoint_mode" not in deploy
     else:
-        assert published == {"edge": [port | {"target": 8080, "mode": "host"}]}
-        assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
-        assert services(texts)["edge"]["deploy"]["mode"] == "global"
-        assert services(texts)["edge"]["deploy"]["update_config"]["order"] == "stop-first"
+        assert deploy["mode"] == "global"
+    assert deploy["update_config"]["order"] == ("start-first" if mesh else "stop-first")
 
 
 def test_the_app_knows_the_redis_that_is_deployed(combination: tuple[str, Rendered]) -> None:
@@ -274,11 +277,9 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
 
 
 def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path) -> None:
-    haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
-    assert haproxy, "the package haproxy is missing; ./counter test installs it"
     path = tmp_path / "haproxy.cfg"
     path.write_text(rendered["standalone-proxy"]["haproxy.cfg"])
-    done = run(haproxy, "-c", "-f", path)
+    done = run(HAPROXY, "-c", "-f", path)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr.upper(), done.stderr
 
@@ -287,17 +288,9 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
 def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int, int]]:
     """Run HAProxy with its rendered configuration, and the app behind it; return ports and the app's process group."""
     edge, app, statistics = (free_port() for _ in range(3))
-    config = rendered["standalone-proxy"]["haproxy.cfg"]
-    for there, here in (
-        ("bind :8080", f"bind 127.0.0.1:{edge}"),
-        ("bind :8404", f"bind 127.0.0.1:{statistics}"),
-        (
-            "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr none",
-            f"server app 127.0.0.1:{app}",
-        ),
-    ):
-        assert there in config
-        config = config.replace(there, here)
+    config = on_loopback(
+        rendered["standalone-proxy"]["haproxy.cfg"], edge=edge, app=app, operator=statistics, state=tmp_path / "servers"
+    )
     (tmp_path / "haproxy.cfg").write_text(config)
     environment = project_environment(
         PYTHONPATH=str(ROOT / "app"),
@@ -306,7 +299,7 @@ def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tupl
         COUNTER_DRAIN_SECONDS="0",
     )
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
-    haproxy = ["/usr/sbin/haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    haproxy = [HAPROXY, "-db", "-f", str(tmp_path / "haproxy.cfg")]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment, start_new_session=True) as behind,

@@ -1,0 +1,183 @@
+#!/usr/bin/python
+"""Ansible module: write the configuration of the edge on this host, and let the running HAProxy load it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: edge_configuration
+short_description: Write the configuration of the edge, and let the running HAProxy load it
+description:
+  - Each version has a directory of its own, named by its content. The link C(current) leads to the one in use.
+  - HAProxy checks a new version before the link is changed, and loads it in a new worker process. Connections of
+    the old worker end with their next answer, and no port is closed.
+  - Containers that cannot load a version, since an earlier version of the project started them, are left alone.
+options:
+  directory: {type: path, required: true, description: The directory that is mounted into the containers.}
+  service: {type: str, required: true, description: Name of the Swarm service whose containers on this host load it.}
+  files: {type: dict, description: Content of each file by its name. Without it, nothing is changed.}
+  secrets: {type: dict, default: {}, description: The same for files whose content is not shown.}
+  image: {type: str, description: The image of HAProxy, in which a new version is checked.}
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+"""
+
+RETURN = r"""
+version:
+  description: The version that C(current) leads to; empty if there is none.
+  type: str
+  returned: always
+loaded:
+  description: The version that each container of the service on this host has loaded, by the container's name.
+  type: dict
+  returned: always
+"""
+
+import json
+import shutil
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+MOUNTED = "/etc/edge"
+"""Where the containers have the directory."""
+OWNER = 10003
+"""User of the edge's image."""
+START_SECONDS = 10.0
+"""How long a container that has just started may not answer."""
+# The master process answers here; its command `reload` says whether the new worker loaded its configuration.
+# A new worker takes the addresses of the replicas from the file, since it would refuse requests until it resolves them.
+ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && cat <&3"
+SAVE_SERVERS = f'{ASK} >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers'
+
+
+class Edge:
+    """The containers of the edge on this host, and the versions of their configuration."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Use the parameters of the module."""
+        self.module = module
+        self.top = Path(module.params["directory"])
+        self.link = self.top / "current"
+
+    def version(self) -> str:
+        """Return the version in use."""
+        return self.link.readlink().name if self.link.is_symlink() else ""
+
+    def texts(self, version: str) -> dict[str, str]:
+        """Return the content of each file of a version; empty if it does not exist."""
+        directory = self.top / version
+        files = sorted(path for path in directory.rglob("*") if path.is_file()) if version else []
+        return {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in files}
+
+    def write(self, version: str, texts: dict[str, str]) -> None:
+        """Write a version that HAProxy accepts, and change the link to it; ends the module otherwise."""
+        new = self.top / f"{version}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        for name, text in texts.items():
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        for path in (self.top, new, *new.rglob("*")):
+            shutil.chown(path, OWNER, OWNER)
+            path.chmod(0o500 if path.is_dir() else 0o400)
+        self.top.chmod(0o700)
+        self.check(new)
+        shutil.rmtree(self.top / version, ignore_errors=True)
+        new.rename(self.top / version)
+        link = self.top / "current.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(version)
+        link.rename(self.link)
+
+    def check(self, directory: Path) -> None:
+        """Let HAProxy read a version; ends the module if it refuses it."""
+        mount = f"type=bind,source={directory},target={MOUNTED},readonly"
+        image, command = self.module.params["image"], ["haproxy", "-c", "-f", MOUNTED]
+        words = ["docker", "run", "--rm", "--network", "none", "--mount", mount, image, *command]
+        status, out, err = self.module.run_command(words)
+        if status:
+            shutil.rmtree(directory)
+            self.module.fail_json(msg=f"HAProxy refuses its new configuration; nothing was changed.\n{err or out}")
+
+    def containers(self) -> list[str]:
+        """Return the names of the running containers that can load a version."""
+        label = f"label=com.docker.swarm.service.name={self.module.params['service']}"
+        words = ["docker", "ps", "--filter", label, "--filter", f"volume={MOUNTED}", "--format", "{{.Names}}"]
+        _, out, _ = self.module.run_command(words, check_rc=True)
+        return out.split()
+
+    def loaded(self, container: str) -> str:
+        """Return the version that a container has loaded; empty if it does not answer."""
+        lines = self.tell(container, ASK, "@1 show info").splitlines()
+        return next((line.removeprefix("description: ") for line in lines if line.startswith("description: ")), "")
+
+    def load(self, container: str, version: str) -> str:
+        """Let a container load the version in use; return what it has loaded. Ends the module if it fails."""
+        deadline = time.monotonic() + START_SECONDS
+        while not (loaded := self.loaded(container)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if loaded != version:
+            self.tell(container, SAVE_SERVERS, "@1 show servers state")
+            answer = self.tell(container, ASK, "reload")
+            loaded = self.loaded(container)
+            if loaded != version:
+                self.module.fail_json(
+                    msg=f"{container} did not load its configuration {version}; it has {loaded or 'none'}:\n{answer}"
+                    f"\nIts log: docker logs --tail 30 {container}"
+                )
+        return loaded
+
+    def tell(self, container: str, script: str, command: str) -> str:
+        """Run a command of HAProxy's in a container; return its answer."""
+        return str(self.module.run_command(["docker", "exec", container, "bash", "-c", script, command])[1])
+
+    def remove_others(self, *versions: str) -> None:
+        """Remove all but these versions."""
+        for path in self.top.iterdir():
+            if path.is_dir() and not path.is_symlink() and path.name not in versions:
+                shutil.rmtree(path)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "service": {"type": "str", "required": True},
+            "files": {"type": "dict"},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "image": {"type": "str"},
+        },
+        required_by={"files": "image"},
+        supports_check_mode=True,
+    )
+    edge = Edge(module)
+    before = version = edge.version()
+    public = module.params["files"]
+    if public is None:
+        module.exit_json(changed=False, version=version, loaded={name: edge.loaded(name) for name in edge.containers()})
+    texts = public | module.params["secrets"]
+    version = sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:12]
+    texts["version.cfg"] = f"global\n    description {version}\n"
+    found = edge.texts(before)
+    changed = before != version or found != texts
+    shown = [name for name in public if found.get(name) != texts[name]]
+    diff = [
+        {"before_header": name, "after_header": name, "before": found.get(name, ""), "after": texts[name]}
+        for name in shown
+    ]
+    if module.check_mode:
+        module.exit_json(changed=changed, version=version, loaded={}, diff=diff)
+    if changed:
+        edge.write(version, texts)
+    loaded = {name: edge.load(name, version) for name in edge.containers()}
+    if changed:
+        edge.remove_others(version, before)
+    module.exit_json(changed=changed, version=version, loaded=loaded, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
