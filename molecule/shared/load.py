@@ -1,4 +1,6 @@
-"""Closed-loop load over HTTP: each connection increments one counter as fast as answers arrive, without retries.
+"""Closed-loop load over HTTP or HTTPS: each client increments one counter as fast as answers arrive, without retries.
+
+One half of the clients keeps its connections, the other half opens a new one for each request.
 
 Prints one JSON object:
   acknowledged  increments that were answered with 2xx
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -23,23 +26,36 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 10.0
+# The certificate names a domain, and not the address that is used here.
+ANY_CERTIFICATE = ssl.create_default_context()
+ANY_CERTIFICATE.check_hostname = False
+ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 class Client:
-    """One keep-alive connection to one node."""
+    """One connection to one node; with ``keep``, it stays open after a response."""
 
-    def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
+    def __init__(self, url: str, *, keep: bool = True) -> None:
+        self._keep = keep
+        node = urlsplit(url)
+        self._connection = (
+            http.client.HTTPSConnection(node.netloc, timeout=TIMEOUT_SECONDS, context=ANY_CERTIFICATE)
+            if node.scheme == "https"
+            else http.client.HTTPConnection(node.netloc, timeout=TIMEOUT_SECONDS)
+        )
 
     def request(self, method: str, path: str) -> tuple[http.client.HTTPResponse, bytes]:
         """Return the response and its body; after OSError or HTTPException the next request opens a new connection."""
         try:
             self._connection.request(method, path)
             response = self._connection.getresponse()
-            return response, response.read()
+            body = response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
+        if not self._keep:
+            self._connection.close()
+        return response, body
 
 
 class Load:
@@ -60,7 +76,7 @@ class Load:
         return int(json.loads(body)["value"]) if response.status == http.client.OK else 0
 
     def _increment_until_stopped(self, index: int) -> None:
-        client = Client(self._urls[index % len(self._urls)])
+        client = Client(self._urls[index // 2 % len(self._urls)], keep=index % 2 == 0)
         while not self._stop.wait(self._think_seconds):
             began = time.monotonic()
             try:

@@ -32,15 +32,16 @@ _UNCHANGED_NAMES = (
 def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the deployed state from the files of a state directory (path -> ``content`` and ``mtime``).
 
-    ``settings``, ``endpoint``, ``images``, ``addresses``: the input of the last deployment of the app and the edge;
-    empty without one. ``format``: format of the file. ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with
-    data; empty if there never were any. ``move``: progress of an unfinished move; empty without one.
+    ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
+    and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
+    ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
+    progress of an unfinished move; empty without one.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
     if document and "format" not in document:
         document = _from_format_1(document)
-    empty = {"format": 0, "settings": {}, "endpoint": {}, "images": {}, "addresses": []}
+    empty = {"format": 0, "settings": {}, "endpoint": {}, "images": {}, "addresses": [], "certificates": [], "edge": ""}
     redis = json.loads(texts["redis/redis.json"]) if "redis/redis.json" in texts else _redis_of_format_1(texts)
     return {**empty, **document, "redis": redis, "move": json.loads(texts.get("redis/move.json", "{}"))}
 

@@ -16,6 +16,7 @@ WORDS = {
     "dict": "a mapping of names to values",
     "float": "a number",
     "int": "a whole number",
+    "list": "a list",
     "str": "text",
 }
 
@@ -49,6 +50,13 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
     lower = {each.lower(): each for each in known}
     found = get_close_matches(name.lower(), lower, n=1, cutoff=likeness)
     return lower[found[0]] if found else ""
+
+
+def origins(addresses: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return the origin (scheme, address and port) of the counter at each address, with these settings."""
+    secure = settings.get("edge_tls", "none") != "none"
+    port = settings["https_port" if secure else "http_port"]
+    return [f"{'https' if secure else 'http'}://{address}:{port}" for address in addresses]
 
 
 def role_defaults(root: str) -> list[str]:
@@ -86,5 +94,6 @@ class FilterModule:
             "mistyped": mistyped,
             "refused": refused,
             "nearest": nearest,
+            "origins": origins,
             "role_defaults": role_defaults,
         }

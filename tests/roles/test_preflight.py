@@ -52,6 +52,11 @@ WRONG = {
     "app_update_monitor": "4",
     "edge_max_requests": "0",
     "edge_memory": "1M",
+    "edge_tls": "maybe",
+    "https_port": "80",
+    "edge_certificates": "site.pem",
+    "edge_domains": "counter.example",
+    "edge_hsts_seconds": "60",
     "redis_down_after_milliseconds": "1",
     "redis_move": "now",
     "redis_rotate": "now",
@@ -177,7 +182,7 @@ def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], case: str)
     assert set(judged[case]) == wrong
     for name, (value, _, _) in judged[case].items():
         wrong_value = given.get(name)
-        is_secret = name == "redis_password" and wrong_value is not None
+        is_secret = name in ("redis_password", "edge_certificates") and wrong_value is not None
         assert value == ("***" if is_secret else "" if wrong_value is None else str(wrong_value))
 
 

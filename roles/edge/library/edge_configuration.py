@@ -10,10 +10,13 @@ description:
   - Each version has a directory of its own, named by its content. The link C(current) leads to the one in use.
   - HAProxy checks a new version before the link is changed, and loads it in a new worker process. Connections of
     the old worker end with their next answer, and no port is closed.
-  - Containers that cannot load a version, since an earlier version of the project started them, are left alone.
 options:
   directory: {type: path, required: true, description: The directory that is mounted into the containers.}
-  service: {type: str, required: true, description: Name of the Swarm service whose containers on this host load it.}
+  labels:
+    type: list
+    elements: str
+    required: true
+    description: The containers with all these labels (NAME=VALUE) load a new version.
   files: {type: dict, description: Content of each file by its name. Without it, nothing is changed.}
   secrets: {type: dict, default: {}, description: The same for files whose content is not shown.}
   image: {type: str, description: The image of HAProxy, in which a new version is checked.}
@@ -28,7 +31,7 @@ version:
   type: str
   returned: always
 loaded:
-  description: The version that each container of the service on this host has loaded, by the container's name.
+  description: The version that each container with these labels has loaded, by the container's name.
   type: dict
   returned: always
 """
@@ -50,7 +53,7 @@ START_SECONDS = 10.0
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
 # A new worker takes the addresses of the replicas from the file, since it would refuse requests until it resolves them.
 ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && cat <&3"
-SAVE_SERVERS = f'{ASK} >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers'
+SAVE_SERVERS = f"{ASK} >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers"
 
 
 class Edge:
@@ -103,10 +106,9 @@ class Edge:
             self.module.fail_json(msg=f"HAProxy refuses its new configuration; nothing was changed.\n{err or out}")
 
     def containers(self) -> list[str]:
-        """Return the names of the running containers that can load a version."""
-        label = f"label=com.docker.swarm.service.name={self.module.params['service']}"
-        words = ["docker", "ps", "--filter", label, "--filter", f"volume={MOUNTED}", "--format", "{{.Names}}"]
-        _, out, _ = self.module.run_command(words, check_rc=True)
+        """Return the names of the running containers with the labels."""
+        filters = [f"--filter=label={label}" for label in self.module.params["labels"]]
+        _, out, _ = self.module.run_command(["docker", "ps", *filters, "--format", "{{.Names}}"], check_rc=True)
         return out.split()
 
     def loaded(self, container: str) -> str:
@@ -146,7 +148,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
-            "service": {"type": "str", "required": True},
+            "labels": {"type": "list", "elements": "str", "required": True},
             "files": {"type": "dict"},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "image": {"type": "str"},

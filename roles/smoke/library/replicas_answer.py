@@ -13,6 +13,9 @@ options:
   url: {type: str, required: true, description: "Address of the counter, such as http://192.0.2.11:80."}
   replicas: {type: int, required: true, description: How many different replicas must answer.}
   counter: {type: str, default: smoke, description: Name of the counter that is incremented.}
+  certificate:
+    type: str
+    description: The certificate that the address must serve, as PEM. Clients name a domain, so its name is not checked.
   timeout: {type: int, default: 60, description: How long to wait in seconds.}
 """
 
@@ -32,21 +35,33 @@ counted:
 """
 
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
 REQUEST_SECONDS = 10
+# The certificate is compared as a whole instead (`served`).
+ANY_CERTIFICATE = ssl.create_default_context()
+ANY_CERTIFICATE.check_hostname = False
+ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 def ask(url: str, method: str = "GET") -> dict:
     """Return the JSON answer; raises OSError (the base of urllib's errors) or ValueError."""
     request = urllib.request.Request(url, method=method)  # noqa: S310  # the address is the operator's own
-    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
         return json.load(response)
+
+
+def served(url: str) -> str:
+    """Return the certificate that the address serves, as PEM; raises OSError."""
+    address = urlsplit(url)
+    return ssl.get_server_certificate((str(address.hostname), address.port or 443), timeout=REQUEST_SECONDS)
 
 
 def main() -> None:
@@ -56,17 +71,21 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "replicas": {"type": "int", "required": True},
             "counter": {"type": "str", "default": "smoke"},
+            "certificate": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=False,
     )
     wanted = module.params["replicas"]
-    counter = f"{module.params['url'].rstrip('/')}/api/counters/{module.params['counter']}"
+    url, certificate = module.params["url"].rstrip("/"), module.params["certificate"]
+    counter = f"{url}/api/counters/{module.params['counter']}"
     deadline = time.monotonic() + module.params["timeout"]
     answered: Counter[str] = Counter()
     before, error = None, ""
     while len(answered) < wanted and time.monotonic() < deadline:
         try:
+            if before is None and certificate and served(url) != certificate:
+                raise ValueError("it serves another certificate than the one that was deployed")
             if before is None:
                 before = ask(counter)["value"]
             answered[ask(f"{counter}/increment", "POST")["replica"]] += 1
@@ -80,7 +99,7 @@ def main() -> None:
     result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values()), "counted": -1}
     if len(answered) < wanted:
         module.fail_json(
-            msg=f"{len(answered)} of {wanted} replicas answered at {module.params['url']}"
+            msg=f"{len(answered)} of {wanted} replicas answered at {url}"
             f" within {module.params['timeout']} s"
             + (f"; last error: {error}" if error else "")
             + ". This shows what runs: ./counter status",

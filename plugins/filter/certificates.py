@@ -1,0 +1,125 @@
+"""Filters for the certificates of HTTPS.
+
+They run on the control machine, where the files are, with the library that Ansible itself needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.text.converters import to_text
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+PARTS = {"certificate", "key"}
+
+
+def https_certificates(pairs: Any) -> list[dict[str, Any]]:
+    """Read certificates with their keys.
+
+    ``pairs``: a list of mappings with ``certificate`` (with its chain) and ``key``, each PEM text or a file.
+    Returns for each pair ``pem`` (as HAProxy reads it), ``certificate`` (PEM of the first one), ``names``, ``ends`` (an
+    ISO 8601 date and time in UTC), and ``fault``: what is wrong, empty if nothing is; then the others may be missing.
+    """
+    if not isinstance(pairs, list):
+        return [{"fault": "is not a list"}]
+    return [_checked(number, pair) for number, pair in enumerate(pairs, 1)]
+
+
+def unserved(domains: Iterable[Any], certificates: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the domains that no certificate names, itself or by a wildcard."""
+    names = {name for one in certificates for name in one.get("names", [])}
+    return [
+        domain for domain in map(str, domains) if not names & {domain.lower(), "*." + domain.lower().partition(".")[2]}
+    ]
+
+
+def _checked(number: int, pair: Any) -> dict[str, Any]:
+    if not isinstance(pair, Mapping) or set(pair) != PARTS:
+        return {"fault": f"number {number} is not a mapping of certificate and key"}
+    try:
+        return _read(_text(pair["certificate"]), _text(pair["key"]))
+    except (OSError, ValueError, TypeError) as error:
+        return {"fault": f"number {number}: {error}"}
+
+
+def _read(certificate: str, key: str) -> dict[str, Any]:
+    """Return the pair; raises ValueError with what is wrong."""
+    chain, own = _chain(certificate), _public_key(_private_key(key))
+    first, now = chain[0], datetime.now(UTC)
+    names = _names(first)
+    title = f"the certificate for {', '.join(names) or first.subject.rfc4514_string()}"
+    order = f"the chain of {title} is in the wrong order: first the certificate, then its issuer"
+    faults = {
+        order: any(_public_key(other) == own for other in chain[1:]),
+        f"the key does not belong to {title}": _public_key(first) != own,
+        f"{order}, then that one's issuer": any(one.issuer != issuer.subject for one, issuer in pairwise(chain)),
+        f"{title} has no subject alternative name, which clients require": not names,
+        f"{title} ended on {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC": now > first.not_valid_after_utc,
+        f"{title} begins on {first.not_valid_before_utc:%Y-%m-%d %H:%M} UTC": now < first.not_valid_before_utc,
+    }
+    if found := [text for text, applies in faults.items() if applies]:
+        raise ValueError(found[0])
+    return {
+        "pem": f"{certificate.strip()}\n{key.strip()}\n",
+        "certificate": first.public_bytes(Encoding.PEM).decode(),
+        "names": names,
+        "ends": f"{first.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+        "fault": "",
+    }
+
+
+def _chain(text: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ValueError("the certificate is not PEM text, nor a file with it") from None
+
+
+def _private_key(text: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except ValueError:
+        raise ValueError("the key is not PEM text, nor a file with it") from None
+    except TypeError:
+        raise ValueError("the key is encrypted; HAProxy needs it without a password") from None
+    if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        return key
+    raise ValueError("the key is neither RSA nor ECDSA")
+
+
+def _public_key(holder: x509.Certificate | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [name.lower() for name in names.get_values_for_type(x509.DNSName)] + [
+        str(address) for address in names.get_values_for_type(x509.IPAddress)
+    ]
+
+
+def _text(value: Any) -> str:
+    """Return PEM text, or the content of a file. Raises OSError."""
+    text = to_text(value).strip()
+    if text.startswith("-----BEGIN"):
+        return text
+    if "\n" in text:  # it may be a secret, so it is not shown as the name of a missing file
+        raise ValueError("a text of several lines does not begin with -----BEGIN")
+    return Path(text).expanduser().read_text(encoding="utf-8")
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {"https_certificates": https_certificates, "unserved": unserved}

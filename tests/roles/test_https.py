@@ -1,0 +1,118 @@
+"""What is refused as a certificate for HTTPS before anything changes, and the names that are served."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from plugins.filter.certificates import https_certificates, unserved
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+NOW = datetime.now(UTC)
+AUTHORITY = ec.generate_private_key(ec.SECP256R1())
+SITE = ec.generate_private_key(ec.SECP256R1())
+ECDSA_P256 = ec.SECP256R1()
+
+
+def named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def certificate(key: Key, names: tuple[str, ...] = ("counter.example",), days: tuple[int, int] = (-1, 90)) -> str:
+    """Return a certificate that the authority issued."""
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(named("site"))
+        .issuer_name(named("authority"))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW + timedelta(days=days[0]))
+        .not_valid_after(NOW + timedelta(days=days[1]))
+    )
+    if names:
+        built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+    return built.sign(AUTHORITY, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def authority() -> str:
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(named("authority"))
+        .issuer_name(named("authority"))
+        .public_key(AUTHORITY.public_key())
+        .serial_number(2)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=900))
+    )
+    return built.sign(AUTHORITY, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def pem(key: Key, password: str = "") -> str:
+    protection = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection).decode()
+
+
+def fault(pair: object) -> str:
+    (found,) = https_certificates([pair])
+    return str(found["fault"])
+
+
+@pytest.mark.parametrize("key", [SITE, rsa.generate_private_key(65537, 2048)], ids=["ECDSA", "RSA"])
+def test_a_certificate_with_its_chain_and_key_is_read_from_files_and_from_text(key: Key, tmp_path: Path) -> None:
+    chain = certificate(key, ("counter.example", "*.example.org")) + authority()
+    (tmp_path / "site.pem").write_text(chain)
+    (tmp_path / "site.key").write_text(pem(key))
+    files = {"certificate": str(tmp_path / "site.pem"), "key": str(tmp_path / "site.key")}
+    from_files, from_text = https_certificates([files, {"certificate": chain, "key": pem(key)}])
+    assert from_files == from_text
+    assert from_text["fault"] == ""
+    assert from_text["names"] == ["counter.example", "*.example.org"]
+    assert from_text["ends"].startswith(f"{NOW + timedelta(days=90):%Y-%m-%d}")
+    assert from_text["pem"].count("-----BEGIN") == 3
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (
+            {"certificate": certificate(SITE), "key": pem(AUTHORITY)},
+            "key does not belong to the certificate for",
+        ),
+        ({"certificate": certificate(SITE, days=(-9, -1)), "key": pem(SITE)}, "ended on"),
+        ({"certificate": certificate(SITE, days=(1, 9)), "key": pem(SITE)}, "begins on"),
+        ({"certificate": certificate(SITE, names=()), "key": pem(SITE)}, "no subject alternative name"),
+        ({"certificate": authority() + certificate(SITE), "key": pem(SITE)}, "in the wrong order"),
+        ({"certificate": certificate(SITE) + certificate(SITE), "key": pem(SITE)}, "in the wrong order"),
+        ({"certificate": certificate(SITE), "key": pem(SITE, "secret")}, "encrypted"),
+        ({"certificate": "/nonexistent.pem", "key": pem(SITE)}, "No such file"),
+        ({"certificate": pem(SITE), "key": pem(SITE)}, "certificate is not PEM"),
+        ({"certificate": certificate(SITE), "key": certificate(SITE)}, "key is not PEM"),
+        ({"certificate": certificate(SITE)}, "not a mapping of certificate and key"),
+        ("site.pem", "not a mapping"),
+    ],
+)
+def test_what_cannot_be_served_is_named(pair: object, said: str) -> None:
+    assert said in fault(pair)
+
+
+def test_a_broken_key_is_not_shown() -> None:
+    broken = "junk\n" + pem(SITE)
+    assert pem(SITE).splitlines()[1] not in fault({"certificate": certificate(SITE), "key": broken})
+
+
+def test_only_domains_that_a_certificate_names_are_served() -> None:
+    served = https_certificates([{"certificate": certificate(SITE, ("a.example", "*.b.example")), "key": pem(SITE)}])
+    assert unserved(["a.example", "A.example", "x.b.example"], served) == []
+    assert unserved(["b.example", "x.y.b.example", "other"], served) == ["b.example", "x.y.b.example", "other"]
