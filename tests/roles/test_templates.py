@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support.ansible import ROOT, project_environment, render, run
 from support.edge import HAPROXY, on_loopback
+from support.https import SITE, certificate, pem
 from support.ports import free_port
 from support.waiting import wait_until
 
@@ -33,6 +34,13 @@ TOPOLOGIES: list[str] = list(
 EDGES = ["proxy", "mesh"]
 
 NEW_ENGINE, OLD_ENGINE = "26.1.5", "20.10.24"
+HTTPS = {
+    "edge_tls": "own",
+    "https_port": 8443,
+    "edge_certificates": [{"certificate": certificate(SITE), "key": pem(SITE)}],
+    "edge_domains": ["counter.example"],
+    "edge_hsts_seconds": 86400,
+}
 COMBINATIONS = (
     {
         f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
@@ -44,6 +52,7 @@ COMBINATIONS = (
         if topology != "external"
     }
     | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
+    | {"https": HTTPS | {"engine": NEW_ENGINE}}
 )
 
 SECRETS = {
@@ -105,7 +114,7 @@ def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
 def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination
-    if name not in ("old-engine", "encrypted"):
+    if name not in ("old-engine", "encrypted", "https"):
         assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
 
 
@@ -222,8 +231,9 @@ def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Ren
     name, texts = combination
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
     mesh = name.endswith("-mesh")
-    port = {"target": 8080, "published": 8080, "protocol": "tcp", "mode": "ingress" if mesh else "host"}
-    assert published == {"edge": [port]}
+    how = {"protocol": "tcp", "mode": "ingress" if mesh else "host"}
+    ports = {8080: 8080, 8443: 8443} if name == "https" else {8080: 8080}
+    assert published == {"edge": [{"target": port, "published": ports[port], **how} for port in ports]}
     assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
     deploy = services(texts)["edge"]["deploy"]
     if mesh:
@@ -276,9 +286,11 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
         assert not done.stderr, done.stderr
 
 
-def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["standalone-proxy", "https"])
+def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path, name: str) -> None:
     path = tmp_path / "haproxy.cfg"
-    path.write_text(rendered["standalone-proxy"]["haproxy.cfg"])
+    path.write_text(rendered[name]["haproxy.cfg"])
+    (tmp_path / "certificate-1.pem").write_text(certificate(SITE) + pem(SITE))
     done = run(HAPROXY, "-c", "-f", path)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr.upper(), done.stderr
