@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import yaml
 from support.ansible import PLAYBOOKS, results_by_host
+
+
+def judged(site: Path, hosts: dict[str, dict[str, Any]], *options: str) -> dict[str, list[str]]:
+    """Return what is wrong on each host."""
+    usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}}
+    inventory = {"all": {"vars": usual}, "managers": {"hosts": hosts}}
+    (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    found = results_by_host(PLAYBOOKS / "status.yml", site / "hosts.yml", *options)
+    return {name: result["msg"] for name, result in found.items()}
 
 
 def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
@@ -15,9 +25,7 @@ def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
         "plain": {"redis_endpoint": {"certificate_ends": ""}},
         "earlier": {"redis_endpoint": {}},
     }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
-    found = results_by_host(PLAYBOOKS / "status.yml", tmp_path / "hosts.yml")
-    assert {name: result["msg"] for name, result in found.items()} == {
+    assert judged(tmp_path, hosts) == {
         "soon": [f"the certificate of Redis expires on {ends['soon']:%Y-%m-%d}: ./counter deploy renews it"],
         "later": [],
         "plain": [],
@@ -39,15 +47,12 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
     hosts = {
         name: {
             "redis_topology": "sentinel",
-            "redis_endpoint": {},
             "counter_addresses": ["192.0.2.1"],
             "__status_store": {"status": 200, "json": {"nodes": nodes}},
         }
         for name, nodes in cases.items()
     }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
-    found = results_by_host(PLAYBOOKS / "status.yml", tmp_path / "hosts.yml")
-    assert {name: result["msg"] for name, result in found.items()} == {
+    assert judged(tmp_path, hosts) == {
         "healthy": [],
         "barred": ["the Sentinels may not promote redis-3 yet; its log says why"],
         "waiting": [
@@ -55,3 +60,22 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
             "no Redis node is the primary, so counting waits; this shows what each node holds: ./counter promote",
         ],
     }
+
+
+def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_problems(tmp_path: Path) -> None:
+    ends = {
+        name: f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+        for name, days in {"soon.example": 6, "later.example": 9}.items()
+    }
+    deployed = {"edge": "new", "certificates": [{"names": [name], "ends": end} for name, end in ends.items()]}
+    hosts = {
+        "judge": {"deployed": deployed},
+        "one": {"edge_loaded": {"loaded": {"edge-1": "new", "edge-2": "old"}}},
+        "two": {"edge_loaded": {"failed": True}},
+        "three": {"edge_loaded": {"loaded": {"edge-3": ""}}},
+    }
+    assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
+        "the edge edge-2 has not loaded the configuration that was deployed; this loads it: ./counter deploy",
+        "the edge edge-3 has not loaded the configuration that was deployed; this loads it: ./counter deploy",
+        "the certificate for soon.example ends within 7 days; deploy with a new one in edge_certificates",
+    ]
