@@ -357,7 +357,7 @@ def test_a_second_run_is_refused_or_waits(site: Site) -> None:
     assert "./counter scale -e lock_wait=600" in said
     assert "./counter unlock -e confirm=counter" in said
     code, said = site.run("--check")
-    assert (code, "Until it ends, this run would be refused" in said) == (0, True), said
+    assert (code, "Until it ends, this would be refused" in said) == (0, True), said
     second = subprocess.Popen(
         site.command(PLAYBOOKS / "run.yml", {"lock_wait": 100}),
         cwd=ROOT,
