@@ -37,6 +37,8 @@ description:
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = "COUNTER_DEPLOY_RUN"
 LONGEST_MESSAGE = 2000
+# It has no terminal, so it must not ask.
+NO_QUESTIONS = {f"ANSIBLE_{what}": "false" for what in ("ASK_PASS", "ASK_VAULT_PASS", "BECOME_ASK_PASS")}
 # What the playbook that ends a failed run needs of this run's command line: internal names and options.
 HANDED_ON = {
     "inventory": "--inventory",
@@ -126,8 +128,8 @@ class CallbackModule(CallbackBase):
             self._update({"verdict": "failed", "sentence": "The run was interrupted."})
         record, self._record = self._record, {}
         done = subprocess.run(  # noqa: S603
-            command(with_password=bool(self._become_password)),
-            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "stages", "ANSIBLE_BECOME_ASK_PASS": "false"},
+            command(with_password=bool(self._become_password), in_haste=not self._held),
+            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "stages"} | NO_QUESTIONS,
             input=self._become_password,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,10 +170,11 @@ def new_record(verb: str) -> dict[str, Any]:
     }
 
 
-def command(*, with_password: bool) -> list[str]:
+def command(*, with_password: bool, in_haste: bool) -> list[str]:
     """Return the command that ends a failed run, with this run's inventory, variables and connection.
 
     It reads the password for sudo from its standard input. One for SSH that was typed (`--ask-pass`) is not handed on.
+    A run that was refused has no lock to release, so it need not wait for hosts that may be down.
     """
     options = []
     for name, option in HANDED_ON.items():
@@ -180,6 +183,8 @@ def command(*, with_password: bool) -> list[str]:
         options += [f"{option}={each}" for each in values if each]
     if with_password:
         options.append("--become-password-file=-")
+    if in_haste:
+        options.append("--timeout=5")
     return [sys.executable, "-m", "ansible", "playbook", *options, str(ROOT / "playbooks/failed.yml")]
 
 

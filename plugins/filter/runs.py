@@ -27,7 +27,7 @@ def process(pid: int) -> dict[str, Any]:
             # The name of the program may contain spaces and parentheses. The 22nd field is the 20th after it.
             "start": stat.rpartition(")")[2].split()[19] if stat else "",
         }
-    # Without /proc nothing is known of processes: no two answers are of the same machine.
+    # Without /proc nothing is known of processes, so that they all seem to go on.
     return {"machine": "", "boot": "", "pid": pid, "start": ""}
 
 
@@ -35,7 +35,7 @@ def has_ended(run: Mapping[str, Any]) -> bool:
     """Tell whether the ``process`` of a run is known to have ended; false if it belongs to another machine."""
     then = run["process"]
     now = process(then["pid"])
-    return bool(now["machine"] and now["machine"] == then["machine"] and now != then)
+    return bool(now["machine"] == then["machine"] and now != then)
 
 
 def hooks(directory: str, playbooks: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -160,7 +161,15 @@ def take(site: Path, name: str) -> bool:
     return bool(lock.act(parameters(site, state="held", run=a_run(name)), None)["held"])
 
 
-def test_of_many_runs_at_once_one_gets_the_lock_of_a_host(tmp_path: Path) -> None:
+def test_of_many_runs_at_once_one_gets_the_lock_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = lock.HostLock.read
+
+    def read_slowly(place: Any) -> Any:
+        found = read(place)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(lock.HostLock, "read", read_slowly)
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(take, repeat(tmp_path), [f"run-{number}" for number in range(40)])) == 1
 
@@ -470,3 +479,15 @@ def test_hooks_do_not_run_in_a_check(site: Site) -> None:
     assert site.run("--check")[0] == 0
     assert not (site.directory / "told").exists()
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
+
+
+def test_the_documentation_lists_what_hooks_are_told() -> None:
+    told = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/day-two.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`COUNTER_.*?) \|", page, re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(described) == sorted([*told["run_hook_facts"], *told["run_hook_outcome"]])
+    lines = re.findall(
+        r"^\| ((?:`[a-z]+`(?:, )?)+) \|", page.partition("## Audit log")[2].partition("## ")[0], re.MULTILINE
+    )
+    assert sorted(name for line in lines for name in re.findall(r"\w+", line)) == sorted(told["__run_line"])
