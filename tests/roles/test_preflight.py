@@ -58,6 +58,8 @@ WRONG = {
     "edge_domains": "counter.example",
     "edge_hsts_seconds": "60",
     "redis_down_after_milliseconds": "1",
+    "hook_timeout": "0",
+    "lock_wait": "forever",
     "redis_move": "now",
     "redis_rotate": "now",
     "purge": "all",
@@ -216,7 +218,9 @@ def deploy(*options: str, **environ: str) -> str:
     return output
 
 
-@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench", "playbooks/promote"])
+@pytest.mark.parametrize(
+    "playbook", ["deploy", "scale", "status", "destroy", "bench", "playbooks/promote", "playbooks/unlock"]
+)
 def test_preflight_comes_first(playbook: str) -> None:
     done = run("ansible-playbook", f"{playbook}.yml", "--list-tasks")
     first = done.stdout.partition("play #1")[2].partition("play #2")[0]

@@ -65,7 +65,17 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
     recorded = json.loads((manager.state / "deployed.json").read_text())["settings"]
     secrets = {name for name, spec in SETTINGS.items() if spec.get("no_log")}
     assert secrets == {"redis_url", "redis_password"}
-    options = {"redis_move", "redis_rotate", "redis_primary", "status_file", "purge", "confirm", "leave_swarm"}
+    options = {
+        "hook_timeout",
+        "lock_wait",
+        "redis_move",
+        "redis_rotate",
+        "redis_primary",
+        "status_file",
+        "purge",
+        "confirm",
+        "leave_swarm",
+    }
     assert set(recorded) == set(SETTINGS) - secrets - options - {"replicas"}
 
 

@@ -1,0 +1,194 @@
+"""Keep a record of each run that changes something, for its audit line; and end the run if the playbook fails.
+
+Ansible has no ``finally`` for a whole playbook: after a failure no further play runs. So this runs a small playbook
+then, which releases the lock, notes the failure in the audit log and runs the hook (roles/run/tasks/end.yml).
+"""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C  # noqa: N812
+from ansible import context
+from ansible.playbook.task_include import TaskInclude
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: run_record
+type: aggregate
+short_description: Keeps a record of a run that changes something, and ends the run after a failure
+description:
+  - A run begins with a play that has the variable C(run_verb).
+  - The record is in the environment variable E(COUNTER_DEPLOY_RUN), as JSON. Ansible forks a process for each task,
+    so tasks see the record as it is then.
+"""
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD = "COUNTER_DEPLOY_RUN"
+LONGEST_MESSAGE = 2000
+# It has no terminal, so it must not ask.
+NO_QUESTIONS = {f"ANSIBLE_{what}": "false" for what in ("ASK_PASS", "ASK_VAULT_PASS", "BECOME_ASK_PASS")}
+# What the playbook that ends a failed run needs of this run's command line: internal names and options.
+HANDED_ON = {
+    "inventory": "--inventory",
+    "extra_vars": "--extra-vars",
+    "subset": "--limit",
+    "remote_user": "--user",
+    "private_key_file": "--private-key",
+    "connection_password_file": "--connection-password-file",
+    "vault_ids": "--vault-id",
+    "vault_password_files": "--vault-password-file",
+    "ssh_common_args": "--ssh-common-args",
+    "ssh_extra_args": "--ssh-extra-args",
+}
+
+
+class CallbackModule(CallbackBase):
+    """Knows of a run what its tasks cannot know: who began it, how much has changed, and why it failed."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "run_record"
+
+    def __init__(self) -> None:
+        """Be ready for a run that is interrupted: it has no statistics."""
+        super().__init__()
+        self._record: dict[str, Any] = {}
+        self._held = self._noted = False
+        self._refusal = False
+        self._become_password = ""
+        atexit.register(self._end)
+
+    def set_play_context(self, play_context: Any) -> None:
+        """Remember a password that was typed, for the playbook that ends a failed run."""
+        self._become_password = play_context.become_pass or ""
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Begin a record. A playbook may run several verbs, one after the other."""
+        verb = play.vars.get("run_verb")
+        if verb and (self._noted or verb != self._record.get("verb")):
+            self._held = self._noted = False
+            self._update(new_record(verb))
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Count a change, and note the closing sentence."""
+        if not self._record:
+            return
+        answer = result.result
+        if result.task.action == "stack_lock":
+            self._held |= answer["held"]
+            self._noted |= answer["noted"]
+        changes = self._record["changes"] + (result.is_changed() and not isinstance(result.task, TaskInclude))
+        sentence = answer.get("ansible_stats", {}).get("data", {}).get("closing_sentence", self._record["sentence"])
+        self._update({"changes": changes, "sentence": sentence})
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Note a failure. If a block rescues it and the run then fails elsewhere, that failure replaces it."""
+        if self._record and not ignore_errors:
+            self._refusal = result.task.action.rpartition(".")[2] in ("assert", "fail")
+            self._fail(result.task, "; ".join(messages(result.result)))
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Note a host that cannot be reached."""
+        if self._record and not result.task.ignore_unreachable:
+            self._refusal = False
+            self._fail(result.task, f"{result.host.get_name()} cannot be reached: {result.result.get('msg', '')}")
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """End a run that has failed. The playbook of one that has not failed has ended it."""
+        if stats.failures or stats.dark:
+            self._end()
+        self._record = {}
+
+    def _fail(self, task: Any, message: str) -> None:
+        verdict = "refused" if self._refusal and not self._record["changes"] else "failed"
+        self._update({"verdict": verdict, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
+
+    def _update(self, values: dict[str, Any]) -> None:
+        self._record |= values
+        os.environ[RECORD] = json.dumps(self._record)
+
+    def _end(self) -> None:
+        if not self._record or self._noted or context.CLIARGS.get("check") or context.CLIARGS.get("tags") != ("all",):
+            return
+        if not self._record["verdict"]:
+            if not self._held:
+                return
+            self._update({"verdict": "failed", "sentence": "The run was interrupted."})
+        record, self._record = self._record, {}
+        done = subprocess.run(  # noqa: S603
+            command(with_password=bool(self._become_password), in_haste=not self._held),
+            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "stages"} | NO_QUESTIONS,
+            input=self._become_password,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        # Whoever mistypes an option, or has no server yet, need not hear that the audit log cannot be reached.
+        if self._held or done.returncode == 0:
+            self._say(done.stdout.strip())
+        if self._held and done.returncode:
+            self._say(
+                f"WARNING: run {record['id']} may still have the lock. The next run from this machine takes it over. "
+                "This removes it: ./counter unlock"
+            )
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._display.display(text, color=C.COLOR_WARN)
+
+
+def new_record(verb: str) -> dict[str, Any]:
+    """Return the record of a run that begins now; ``began`` is in seconds since 1970."""
+    login = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    git = shutil.which("git")
+    describe = [git or "false", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    described = subprocess.run(describe, capture_output=True, text=True, check=False)  # noqa: S603
+    return {
+        "id": secrets.token_hex(4),
+        "verb": verb,
+        "who": f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}",
+        "from": f"{Path.cwd()}{f', logged in from {login}' if login else ''}",
+        "pid": os.getpid(),
+        "began": time.time(),
+        "revision": described.stdout.strip(),
+        "changes": 0,
+        "verdict": "",
+        "sentence": "",
+    }
+
+
+def command(*, with_password: bool, in_haste: bool) -> list[str]:
+    """Return the command that ends a failed run, with this run's inventory, variables and connection.
+
+    It reads the password for sudo from its standard input. One for SSH that was typed (`--ask-pass`) is not handed on.
+    A run that was refused has no lock to release, so it need not wait for hosts that may be down.
+    """
+    options = []
+    for name, option in HANDED_ON.items():
+        value = context.CLIARGS.get(name)
+        values = value if isinstance(value, (list, tuple)) else [value]
+        options += [f"{option}={each}" for each in values if each]
+    if with_password:
+        options.append("--become-password-file=-")
+    if in_haste:
+        options.append("--timeout=5")
+    return [sys.executable, "-m", "ansible", "playbook", *options, str(ROOT / "playbooks/failed.yml")]
+
+
+def messages(result: Any) -> list[str]:
+    """Return why a task failed; of a loop, each item's reason. What no_log hides is hidden here too."""
+    failed = [item for item in result.get("results", [result]) if item.get("failed")] or [result]
+    return list(dict.fromkeys(str(item.get("msg") or item.get("censored") or "").strip() for item in failed))

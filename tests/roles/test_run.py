@@ -1,0 +1,493 @@
+"""One run at a time changes a stack; each leaves a line in the audit log, and releases the lock however it ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from docker.errors import APIError, NotFound
+from requests import Response
+from support.ansible import PLAYBOOKS, ROOT, project_environment, run
+from support.waiting import wait_until
+
+
+def load(path: str) -> Any:
+    """Return a module of Ansible's as Python's."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+lock = load("roles/run/library/stack_lock.py")
+runs = load("plugins/filter/runs.py")
+
+EARLY, NOW, LATE = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T12:00:00Z"
+
+# -- The decisions of the module, with the file of a host and a swarm that answers as the engine's API does.
+
+
+class Swarm:
+    """The configs of a swarm. `faster` is a lock that another run creates just before this one does."""
+
+    base_url, api_version = "http://engine", "1.41"
+
+    def __init__(self) -> None:
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.faster: Any = None
+
+    def inspect_config(self, name: str) -> dict[str, Any]:
+        if name not in self.configs:
+            raise NotFound("no such config")
+        return json.loads(json.dumps(self.configs[name]))
+
+    def create_config(self, name: str, data: bytes, labels: dict[str, str]) -> None:
+        if self.faster:
+            faster, self.faster = self.faster, None
+            lock.SwarmLock(self, name).create(faster)
+        if name in self.configs:
+            answer = Response()
+            answer.status_code = 409
+            raise APIError("already exists", answer)
+        spec = {"Name": name, "Data": lock.base64.b64encode(data).decode(), "Labels": labels}
+        self.configs[name] = {"ID": os.urandom(4).hex(), "Version": {"Index": 1}, "Spec": spec}
+
+    def remove_config(self, config: str) -> None:
+        found = [name for name, value in self.configs.items() if value["ID"] == config]
+        if not found:
+            raise NotFound("no such config")
+        del self.configs[found[0]]
+
+    def post(self, url: str, params: dict[str, int], json: dict[str, Any], timeout: float) -> Any:
+        assert timeout
+        for config in self.configs.values():
+            if url.endswith(f"/{config['ID']}/update") and params["version"] == config["Version"]["Index"]:
+                config["Spec"] = json
+                config["Version"]["Index"] += 1
+                return SimpleNamespace(ok=True)
+        return SimpleNamespace(ok=False)
+
+    def info(self) -> dict[str, Any]:
+        return {"Swarm": {"ControlAvailable": True}}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"Spec": {"Labels": {"counter.host": name} if name else None}, "Status": {"State": state}}
+            for name, state in (("one", "ready"), ("two", "down"), ("", "down"))
+        ]
+
+
+def a_run(name: str) -> dict[str, str]:
+    return {"id": name, "verb": "deploy"}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[Any]:
+    return [lock.HostLock(tmp_path / "counter"), lock.SwarmLock(Swarm(), "counter.lock")]
+
+
+def hold(places: list[Any], name: str, until: str = LATE, instead_of: str = "", *, renew: bool = False) -> Any:
+    held, other = lock.hold(places, lock.Lock(a_run(name), until), NOW, instead_of, renew=renew)
+    return held, other and other.run["id"]
+
+
+@pytest.mark.parametrize("where", [slice(0, 1), slice(0, 2)], ids=["host", "swarm"])
+def test_a_lock_is_taken_once_renewed_by_its_holder_and_replaced_when_it_ends(places: list[Any], where: slice) -> None:
+    here = places[where]
+    assert hold(here, "mine") == (True, None)
+    assert hold(here, "other") == (False, "mine")
+    assert hold(here, "mine", EARLY, renew=True) == (True, None)
+    assert here[-1].read().until == EARLY
+    # The lease has ended.
+    assert hold(here, "other") == (True, "mine")
+    assert hold(here, "mine", renew=True) == (False, "other")
+    # The process of the holder has ended.
+    assert hold(here, "third", instead_of="mine") == (False, "other")
+    assert hold(here, "third", instead_of="other") == (True, "other")
+    here[-1].remove(here[-1].read())
+    assert hold(here, "third", renew=True) == (False, None)
+    assert here[-1].read() is None
+
+
+def test_a_lock_of_the_host_moves_into_the_swarm(places: list[Any]) -> None:
+    host, swarm = places
+    assert hold([host], "mine") == (True, None)
+    # Another run sees the swarm first.
+    assert hold(places, "other") == (False, "mine")
+    assert hold(places, "mine", renew=True) == (True, None)
+    assert (host.read(), swarm.read().run) == (None, a_run("mine"))
+    assert hold(places, "other") == (False, "mine")
+
+
+def test_of_two_runs_that_see_no_lock_one_gets_it(places: list[Any]) -> None:
+    places[-1].client.faster = lock.Lock(a_run("faster"), LATE)
+    assert hold(places, "mine") == (False, "faster")
+    assert places[0].read() is None
+
+
+def test_a_lock_that_was_replaced_meanwhile_is_neither_renewed_nor_removed(places: list[Any]) -> None:
+    swarm = places[-1]
+    assert hold(places, "mine")[0]
+    seen = swarm.read()
+    assert hold(places, "other", instead_of="mine")[0]
+    assert not swarm.extend(seen, LATE)
+    swarm.remove(seen)
+    assert swarm.read().run == a_run("other")
+
+
+def parameters(site: Path, **more: Any) -> dict[str, Any]:
+    given = {"name": "counter", "locks": str(site / "locks"), "state": "read", "run": {}, "renew": False}
+    return given | {"instead_of": "", "wait": 0, "lease": 60, "logs": str(site / "logs"), "line": {}} | more
+
+
+def take(site: Path, name: str) -> bool:
+    return bool(lock.act(parameters(site, state="held", run=a_run(name)), None)["held"])
+
+
+def test_of_many_runs_at_once_one_gets_the_lock_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = lock.HostLock.read
+
+    def read_slowly(place: Any) -> Any:
+        found = read(place)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(lock.HostLock, "read", read_slowly)
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, repeat(tmp_path), [f"run-{number}" for number in range(40)])) == 1
+
+
+def test_only_the_holder_releases_a_lock_and_reading_changes_nothing(tmp_path: Path) -> None:
+    assert lock.act(parameters(tmp_path), None)["lock"] == {}
+    assert not list(tmp_path.iterdir())
+    assert take(tmp_path, "mine")
+    lock.act(parameters(tmp_path, state="released", run=a_run("other")), None)
+    assert lock.act(parameters(tmp_path), None)["lock"]["id"] == "mine"
+    lock.act(parameters(tmp_path, state="released", run=a_run("mine")), None)
+    assert lock.act(parameters(tmp_path), None)["lock"] == {}
+
+
+def test_nodes_that_are_down_are_named_as_in_the_inventory(tmp_path: Path) -> None:
+    assert lock.act(parameters(tmp_path), Swarm())["down"] == ["two"]
+
+
+def test_a_long_log_is_rotated_and_the_oldest_lines_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "LOG_BYTES", 100)
+    log = tmp_path / "logs/counter.jsonl"
+    lock.append(log, {"number": 0}, may_begin=False)
+    assert not log.parent.exists()
+    for number in range(60):
+        lock.append(log, {"number": number}, may_begin=True)
+    names = ["counter.jsonl", *(f"counter.jsonl.{number}" for number in range(1, lock.OLD_LOGS + 1))]
+    assert sorted(path.name for path in log.parent.iterdir()) == names
+    texts = [(log.parent / name).read_text() for name in reversed(names)]
+    numbers = [json.loads(line)["number"] for text in texts for line in text.splitlines()]
+    assert numbers == list(range(numbers[0], 60))
+    assert numbers[0] > 0
+    assert {path.stat().st_mode & 0o777 for path in log.parent.iterdir()} == {0o600}
+    assert log.parent.stat().st_mode & 0o777 == 0o700
+
+
+# -- Filters
+
+
+def test_a_process_is_known_to_have_ended_only_on_its_own_machine() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        there = {"process": runs.process(process.pid)}
+        assert not runs.has_ended(there)
+        elsewhere = {"process": there["process"] | {"machine": "another"}}
+        # Another process has its number now.
+        assert runs.has_ended({"process": there["process"] | {"start": "1"}})
+        assert runs.has_ended({"process": there["process"] | {"boot": "the one before"}})
+        process.kill()
+        process.wait()
+    assert runs.has_ended(there)
+    assert not runs.has_ended(elsewhere)
+
+
+def test_a_machine_without_proc_knows_of_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"process": runs.process(os.getpid())}
+    monkeypatch.setattr(runs.Path, "readlink", lambda _path: (_ for _ in ()).throw(FileNotFoundError()))
+    assert not runs.has_ended(there)
+    assert not runs.has_ended({"process": runs.process(1)})
+
+
+def test_secrets_are_told_apart_and_not_shown() -> None:
+    shown = runs.without_secrets({"replicas": "6", "redis_password": "one", "app_environment": {"A": 1}}, ["replicas"])
+    assert shown["replicas"] == "6"
+    assert re.fullmatch("sha256:[0-9a-f]{12}", shown["redis_password"])
+    assert len(set(shown.values())) == 3
+    assert runs.without_secrets({"redis_password": "two"}, [])["redis_password"] != shown["redis_password"]
+
+
+# -- Whole runs of a verb, on this machine as a host without an engine
+
+
+class Site:
+    """A manager in a directory, with locks, logs and hooks of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock, self.log = directory / "locks/counter", directory / "logs/counter.jsonl"
+        self.hooks = directory / "hooks"
+        self.hooks.mkdir()
+        host = {"ansible_connection": "local", "ansible_become": False}
+        (directory / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+
+    def command(self, playbook: Path, options: Mapping[str, Any], *more: str) -> list[str]:
+        own = {"run_locks": str(self.lock.parent), "run_logs": str(self.log.parent)}
+        given = json.dumps({"run_hook_directory": str(self.hooks), **own, **options})
+        return ["ansible-playbook", "-i", str(self.directory / "hosts.yml"), str(playbook), "-e", given, *more]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"DOCKER_HOST": "tcp://127.0.0.1:1", "ANSIBLE_STDOUT_CALLBACK": "stages"}
+
+    def run(self, *more: str, playbook: Path = PLAYBOOKS / "run.yml", **options: Any) -> tuple[int, str]:
+        """Run the verb; return its exit code, and what it prints in one line."""
+        done = run(*self.command(playbook, options, *more), **self.environment)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    def start(self, **options: Any) -> subprocess.Popen[str]:
+        """Start a run that changes something, and then waits until `go_on` is called; return it when it waits."""
+        (self.directory / "waits").touch()
+        process = subprocess.Popen(
+            self.command(PLAYBOOKS / "run.yml", {"verb_waits": str(self.directory / "waits")} | options),
+            cwd=ROOT,
+            env=project_environment(**self.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        wait_until("the run to change something", (self.directory / "changed").exists)
+        return process
+
+    def go_on(self) -> None:
+        (self.directory / "waits").unlink()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def hook(self, name: str, text: str, mode: int = 0o755) -> None:
+        path = self.hooks / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(mode)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    found = Site(tmp_path)
+    yield found
+    (tmp_path / "waits").unlink(missing_ok=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=120)
+    return process.returncode, " ".join(said.split())
+
+
+def test_a_run_leaves_a_line_and_no_lock(site: Site) -> None:
+    code, _ = site.run(replicas=6, redis_password="hidden", ansible_secret="hidden")  # noqa: S106
+    assert code == 0
+    assert not site.lock.exists()
+    (line,) = site.lines()
+    assert (line["verb"], line["verdict"], line["sentence"]) == ("scale", "changed", "It is changed.")
+    assert line["settings"]["replicas"] == 6
+    assert line["who"].endswith(f"@{os.uname().nodename}")
+    assert line["from"].startswith(str(ROOT))
+    assert line["version"] == (ROOT / "VERSION").read_text().strip()
+    assert 0 < line["seconds"] < 200
+    assert "hidden" not in site.log.read_text()
+    assert {"redis_password", "ansible_secret"} <= set(line["settings"])
+
+
+def test_a_run_that_changes_nothing_says_so(site: Site) -> None:
+    assert site.run(verb_changes=False)[0] == 0
+    assert [line["verdict"] for line in site.lines()] == ["unchanged"]
+
+
+def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
+    site.hook("after-failure", f'env | grep ^COUNTER_ >{site.directory}/told; echo "not sent" >&2; exit 3')
+    site.hook("after-scale", f"touch {site.directory}/told-of-success")
+    code, said = site.run(verb_fails=True)
+    assert code == 2
+    assert not site.lock.exists()
+    assert "WARNING: hooks/after-failure ended with exit code 3: not sent" in said
+    (line,) = site.lines()
+    assert line["verdict"] == "failed"
+    assert line["sentence"].startswith("Fail: ")
+    told = dict(entry.split("=", 1) for entry in (site.directory / "told").read_text().splitlines())
+    assert (told["COUNTER_VERB"], told["COUNTER_STACK"], told["COUNTER_RUN"]) == ("scale", "counter", line["run"])
+    assert (told["COUNTER_VERDICT"], told["COUNTER_SENTENCE"]) == ("failed", line["sentence"])
+    assert (told["COUNTER_REPLICAS"], told["COUNTER_URL"]) == ("4", "")
+    assert not (site.directory / "told-of-success").exists()
+
+
+def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) -> None:
+    site.hook("after-failure", f"touch {site.directory}/told")
+    assert site.run(verb_refuses=True)[0] == 2
+    assert (site.lines(), site.lock.parent.exists()) == ([], False)
+    site.log.parent.mkdir()
+    site.log.touch()
+    assert site.run(verb_refuses=True)[0] == 2
+    assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [
+        ("refused", "Refuse it: Assertion failed")
+    ]
+    assert not (site.directory / "told").exists()
+
+
+def test_a_second_run_is_refused_or_waits(site: Site) -> None:
+    site.log.parent.mkdir()
+    site.log.touch()
+    first = site.start()
+    code, said = site.run()
+    assert code == 2
+    assert re.search(r"Nothing was changed. \S+@\S+ runs ./counter scale on counter since \S+ \(run [0-9a-f]{8}", said)
+    assert "./counter scale -e lock_wait=600" in said
+    assert "./counter unlock -e confirm=counter" in said
+    code, said = site.run("--check")
+    assert (code, "Until it ends, this would be refused" in said) == (0, True), said
+    second = subprocess.Popen(
+        site.command(PLAYBOOKS / "run.yml", {"lock_wait": 100}),
+        cwd=ROOT,
+        env=project_environment(**site.environment),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert second.stdout
+    wait_until("the second run to wait", lambda: "Waiting for it, at most 100 s" in second.stdout.readline())  # type: ignore[union-attr]
+    site.go_on()
+    assert finish(first)[0] == 0
+    assert finish(second)[0] == 0
+    assert [line["verdict"] for line in site.lines()] == ["refused", "changed", "changed"]
+    assert not site.lock.exists()
+
+
+def test_a_run_goes_on_after_one_that_was_killed(site: Site) -> None:
+    first = site.start()
+    os.killpg(first.pid, signal.SIGKILL)
+    finish(first)
+    assert site.lock.exists()
+    code, said = site.run()
+    assert code == 0
+    assert re.search(
+        r"counter was locked by ./counter scale of \S+ \(run \w+\), which has ended on this machine.", said
+    )
+    assert not site.lock.exists()
+
+
+def test_an_interrupted_run_releases_the_lock(site: Site) -> None:
+    first = site.start()
+    os.killpg(first.pid, signal.SIGINT)
+    assert finish(first)[0] != 0
+    assert not site.lock.exists()
+    assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [("failed", "The run was interrupted.")]
+
+
+def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -> None:
+    there = {"machine": "another", "boot": "", "pid": 1, "start": "1"}
+    other = {"id": "0" * 8, "verb": "deploy", "who": "eve@there", "from": "/srv", "since": EARLY, "process": there}
+    site.lock.parent.mkdir(mode=0o700)
+    site.lock.write_text(json.dumps({"run": other, "until": "2999-01-01T00:00:00Z"}))
+    code, said = site.run()
+    assert code == 2
+    assert "eve@there runs ./counter deploy on counter" in said
+    assert "its lease ends at 2999-01-01T00:00:00Z" in said
+    site.lock.write_text(json.dumps({"run": other, "until": EARLY}))
+    code, said = site.run()
+    assert code == 0
+    assert "of eve@there (run 00000000), which has not been heard of for too long" in said
+
+
+def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:
+    unlock = PLAYBOOKS / "unlock.yml"
+    assert "No run holds the lock of counter" in site.run(playbook=unlock)[1]
+    first = site.start()
+    code, said = site.run(playbook=unlock)
+    assert (code, "this removes its lock: ./counter unlock -e confirm=counter" in said) == (0, True), said
+    code, said = site.run(playbook=unlock, confirm="other")
+    assert (code, "confirm=other: must be the stack's name, counter" in said) == (2, True), said
+    assert site.lock.exists()
+    assert site.lines() == []
+    code, said = site.run(playbook=unlock, confirm="counter")
+    assert (code, "The lock is removed." in said) == (0, True), said
+    assert [(line["verb"], line["verdict"]) for line in site.lines()] == [("unlock", "changed")]
+    site.go_on()
+    code, said = finish(first)
+    assert (code, "somebody removed it with ./counter unlock" in said) == (2, True), said
+
+
+# -- Hooks
+
+
+def test_a_hook_that_fails_before_the_run_stops_it(site: Site) -> None:
+    site.hook("before-scale", 'echo "no $COUNTER_VERB of $COUNTER_STACK now"; exit 1')
+    code, said = site.run()
+    assert code == 2
+    assert "Nothing was changed, since hooks/before-scale ended with exit code 1: no scale of counter now" in said
+    assert not (site.directory / "changed").exists()
+    assert not site.lock.exists()
+
+
+def test_a_hook_that_takes_too_long_is_ended(site: Site) -> None:
+    site.hook("before-scale", f"sleep 2; sleep 60 & wait; touch {site.directory}/late")
+    code, said = site.run(hook_timeout=1)
+    assert (code, "hooks/before-scale took more than 1 s (hook_timeout)" in said) == (2, True), said
+
+
+def test_a_hook_that_fails_after_the_run_is_a_warning(site: Site) -> None:
+    site.hook("after-scale", 'echo "$COUNTER_VERDICT: $COUNTER_SENTENCE"; exit 1')
+    code, said = site.run()
+    assert (code, [line["verdict"] for line in site.lines()]) == (0, ["changed"])
+    assert "WARNING: hooks/after-scale ended with exit code 1: changed: It is changed." in said
+
+
+def test_a_file_that_would_never_run_is_refused(site: Site) -> None:
+    site.hook("before-scale", "true", 0o644)
+    site.hook("after-sale", "true")
+    site.hook("after-deploy.example", "true")
+    code, said = site.run()
+    assert code == 2
+    assert re.search(r"hooks/after-sale: its name must be after-failure, before-bench, .* or after-unlock", said)
+    assert "hooks/before-scale: it must be executable: chmod +x" in said
+    assert ".example" not in said
+
+
+def test_hooks_do_not_run_in_a_check(site: Site) -> None:
+    site.hook("before-scale", "exit 1")
+    site.hook("after-scale", f"touch {site.directory}/told")
+    assert site.run("--check")[0] == 0
+    assert not (site.directory / "told").exists()
+    assert (site.lines(), site.lock.parent.exists()) == ([], False)
+
+
+def test_the_documentation_lists_what_hooks_are_told() -> None:
+    told = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/day-two.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`COUNTER_.*?) \|", page, re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(described) == sorted([*told["run_hook_facts"], *told["run_hook_outcome"]])
+    lines = re.findall(
+        r"^\| ((?:`[a-z]+`(?:, )?)+) \|", page.partition("## Audit log")[2].partition("## ")[0], re.MULTILINE
+    )
+    assert sorted(name for line in lines for name in re.findall(r"\w+", line)) == sorted(told["__run_line"])
