@@ -18,7 +18,9 @@ options:
     required: true
     description: The containers with all these labels (NAME=VALUE) load a new version.
   files: {type: dict, description: Content of each file by its name. Without it, nothing is changed.}
-  secrets: {type: dict, default: {}, description: The same for files whose content is not shown.}
+  secrets:
+    type: dict
+    description: The same for files whose content is not shown. Without it, those of the current version stay.
   image: {type: str, description: The image of HAProxy, in which a new version is checked.}
 attributes:
   check_mode: {support: full}
@@ -46,6 +48,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 MOUNTED = "/etc/edge"
 """Where the containers have the directory."""
+VERSION = "version.cfg"
+"""HAProxy reads it with the other files, and says its version when it is asked."""
 OWNER = 10003
 """User of the edge's image."""
 START_SECONDS = 10.0
@@ -150,7 +154,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "labels": {"type": "list", "elements": "str", "required": True},
             "files": {"type": "dict"},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "secrets": {"type": "dict", "no_log": True},
             "image": {"type": "str"},
         },
         required_by={"files": "image"},
@@ -161,10 +165,13 @@ def main() -> None:
     public = module.params["files"]
     if public is None:
         module.exit_json(changed=False, version=version, loaded={name: edge.loaded(name) for name in edge.containers()})
-    texts = public | module.params["secrets"]
-    version = sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:12]
-    texts["version.cfg"] = f"global\n    description {version}\n"
     found = edge.texts(before)
+    secrets = module.params["secrets"]
+    if secrets is None:
+        secrets = {name: text for name, text in found.items() if name not in (*public, VERSION)}
+    texts = public | secrets
+    version = sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:12]
+    texts[VERSION] = f"global\n    description {version}\n"
     changed = before != version or found != texts
     shown = [name for name in public if found.get(name) != texts[name]]
     diff = [
