@@ -68,7 +68,8 @@ USER 10003:10003
 EXPOSE 8080
 # HAProxy ends its open requests after SIGUSR1; SIGTERM would cut them.
 STOPSIGNAL SIGUSR1
-CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy.cfg"]
+# The master process starts a worker for each configuration, and answers on the port (roles/edge).
+CMD ["haproxy", "-W", "-db", "-S", "127.0.0.1:8405", "-f", "/etc/edge/current"]
 
 FROM ${BASE} AS registry
 ARG REVISION

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 CONNECTIONS = 16
 KEPT_SECONDS = 1.0
-"""Age at which a connection is replaced: with the mesh, each connection stays with one replica, and there may be more replicas than connections."""
+"""Age at which a connection is replaced: through the mesh, a connection stays with one edge."""
 
 
 class NotAllAnswered(RuntimeError):
