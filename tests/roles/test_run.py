@@ -344,7 +344,8 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
 
 
 def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) -> None:
-    site.hook("after-failure", f"touch {site.directory}/told")
+    for name in ("after-failure", "after-scale"):
+        site.hook(name, f"touch {site.directory}/told")
     assert site.run(verb_refuses=True)[0] == 2
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
     site.log.parent.mkdir()
