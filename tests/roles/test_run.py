@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -321,6 +322,22 @@ def test_a_run_leaves_a_line_and_no_lock(site: Site) -> None:
     assert {"redis_password", "ansible_secret"} <= set(line["settings"])
 
 
+def test_every_manager_gets_the_line_but_one_that_cannot_be_reached(site: Site) -> None:
+    local = {"ansible_connection": "local", "ansible_become": False}
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        hosts = {
+            "one": local,
+            "two": {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1]},
+            "three": local,
+        }
+        (site.directory / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}, sort_keys=False))
+        code, said = site.run()
+    assert (code, "WARNING: two cannot be reached, so its audit log lacks this run" in said) == (0, True), said
+    # Both have the same directory here.
+    assert [line["verdict"] for line in site.lines()] == ["changed", "changed"]
+
+
 def test_a_run_that_changes_nothing_says_so(site: Site) -> None:
     assert site.run(verb_changes=False)[0] == 0
     assert [line["verdict"] for line in site.lines()] == ["unchanged"]
@@ -344,7 +361,8 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
 
 
 def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) -> None:
-    site.hook("after-failure", f"touch {site.directory}/told")
+    for name in ("after-failure", "after-scale"):
+        site.hook(name, f"touch {site.directory}/told")
     assert site.run(verb_refuses=True)[0] == 2
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
     site.log.parent.mkdir()
