@@ -76,15 +76,11 @@ def kept_releases(history: list[Release], restored: list[str]) -> list[Release]:
     Releases that a rollback would not tell apart count once.
     """
     keep = int(running_release(history).get("settings", {}).get("keep_releases", DEFAULT_KEEP))
-    found: list[Release] = []
     different: list[Any] = []
     for release in _served(history):
         if (content := _restorable(release, restored)) not in different:
             different.append(content)
-        if len(different) > keep:
-            break
-        found.append(release)
-    return found
+    return [release for release in _served(history) if _restorable(release, restored) in different[:keep]]
 
 
 def unneeded_images(

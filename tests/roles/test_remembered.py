@@ -65,6 +65,7 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
     secrets = {name for name, spec in SETTINGS.items() if spec.get("no_log")}
     assert secrets == {"redis_url", "redis_password"}
     options = {"redis_move", "redis_rotate", "redis_primary", "status_file", "purge", "confirm", "leave_swarm"}
+    options |= {"release", "service", "since", "level", "lines"}
     assert set(recorded) == set(SETTINGS) - secrets - options - {"replicas"}
 
 
@@ -72,6 +73,7 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     before = manager.files()
     assert set(before) == {
         "deployed.json",
+        "releases.json",
         *(f"counter/{name}" for name in ("stack.yml", "haproxy.cfg", "redis_password", "redis_ca")),
     }
     assert manager.scale()["settings"].items() >= DEPLOYED.items()
