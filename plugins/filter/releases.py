@@ -2,7 +2,9 @@
 
 A release is a dictionary: the document that ``deployed.json`` stores (``version``, ``settings``, ``endpoint``,
 ``images``, ``addresses``), ``replicas``, ``ids`` (id of each image by its name), and what is told of the deployment:
-``verb``, ``rollback_to`` (0 for others), ``verdict``, ``time`` (UTC), ``seconds``, ``who``, ``revision`` and ``dirty``.
+``verb``, ``rollback_to`` (0 for others), ``verdict``, ``time`` (UTC), ``seconds``, ``who``, and ``revision`` and
+``dirty`` of the checkout that the app is from.
+
 A history is a list of releases, the oldest first.
 """
 
@@ -21,6 +23,8 @@ back``, ``failed``) the release before them runs."""
 
 HISTORY = 100
 """Releases that a history has at most."""
+
+SHORT_ID = len("sha256:") + 12
 
 CONTENT = ("version", "settings", "endpoint", "images", "addresses", "replicas")
 """What makes a release another one."""
@@ -44,7 +48,7 @@ def with_release(history: list[Release], document: Mapping[str, Any], *, anew: b
     known = {name: each for release in history for name, each in release["ids"].items()}
     ids = {name: each for name, each in (known | document["ids"]).items() if name in document["images"].values()}
     number = history[-1]["number"] + 1 if history else 1
-    return [*history, {"number": number, **document, "ids": ids}][-HISTORY:]
+    return [*history, {"number": number, **document, **_source(history, document), "ids": ids}][-HISTORY:]
 
 
 def newest_history(histories: Iterable[list[Release]]) -> list[Release]:
@@ -135,6 +139,13 @@ def changed_settings(given: Mapping[str, Any], running: Mapping[str, Any], resto
     return [f"{name}={_text(given[name])} ({_text(running[name])} runs)" for name in changed]
 
 
+def _source(history: list[Release], document: Release) -> dict[str, Any]:
+    """Return ``revision`` and ``dirty`` of the app: only a deployment takes it from the checkout."""
+    same = [release for release in history if release["images"]["app"] == document["images"]["app"]]
+    source = document if document["verb"] == "deploy" or not same else same[-1]
+    return {name: source[name] for name in ("revision", "dirty")}
+
+
 def _served(history: Iterable[Release]) -> Iterator[Release]:
     return (release for release in reversed(list(history)) if release["verdict"] == SERVING)
 
@@ -157,7 +168,7 @@ def _parts(release: Release) -> Iterator[tuple[str, str]]:
     yield "replicas", str(release["replicas"])
     yield "addresses", ", ".join(release["addresses"])
     for target, name in sorted(release["images"].items()):
-        yield f"image {target}", f"{name} {release['ids'].get(name, '')}".strip()
+        yield f"image {target}", f"{name} {release['ids'].get(name, '')[:SHORT_ID]}".strip()
     for name, value in sorted(release["settings"].items()):
         yield f"setting {name}", _text(value)
     for name, value in sorted(release["endpoint"].get("secrets", {}).items()):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from support.ansible import ROOT
+from engines import describe, engine, serve
+from support.ansible import ROOT, project_environment, run
 
 _SPEC = importlib.util.spec_from_file_location("log_lines", ROOT / "roles/logs/module_utils/log_lines.py")
 assert _SPEC
@@ -66,3 +71,62 @@ def test_a_task_is_named_by_its_number_or_its_node() -> None:
     edge = {"Spec": {"Name": "counter_edge"}}
     assert log_lines.task_names("counter", edge, {"NodeID": "n"}, {"n": "node-1"}) == ("edge", "edge.node-1")
     assert log_lines.task_names("counter", edge, {"NodeID": "gone"}, {}) == ("edge", "edge.gone")
+
+
+# -- The module, with an engine and a docker that answer as the swarm of a test
+
+
+def task(name: str, service: str, node: str, *, slot: int = 0, state: str = "running") -> dict[str, Any]:
+    status = {"State": state, "ContainerStatus": {"ContainerID": name}}
+    return {"ID": name, "ServiceID": service, "NodeID": node, "Slot": slot, "Status": status}
+
+
+@pytest.fixture
+def swarm(tmp_path: Path) -> Iterator[Path]:
+    nodes = [describe("one", "manager"), describe("two", "worker") | {"Status": {"State": "down"}}]
+    label = {"Labels": {"com.docker.stack.namespace": "counter"}}
+    services = [{"ID": name, "Spec": {"Name": f"counter_{name}", **label}} for name in ("app", "edge")]
+    tasks = [
+        task("a1", "app", "one", slot=1),
+        task("a2", "app", "two", slot=2),
+        task("old", "app", "two", slot=1, state="failed"),
+        task("e1", "edge", "one"),
+    ]
+    command = tmp_path / "bin/docker"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\nfor id; do :; done\necho "$*" >&2\necho "2026-11-26T07:20:31Z line of $id"\n')
+    command.chmod(0o755)
+    answers = engine("one", manager=True) | {"/nodes": nodes, "/services": services, "/tasks": tasks}
+    with serve(tmp_path, "engine", answers):
+        yield tmp_path
+
+
+def ask(site: Path, **options: str) -> dict[str, Any]:
+    """Return what the module returns."""
+    done = run(
+        *("ansible", "all", "-i", "host,", "-c", "local", "-m", "service_logs"),
+        *("-a", json.dumps({"stacks": ["counter"]} | options), "-e", f"ansible_python_interpreter={sys.executable}"),
+        ANSIBLE_LIBRARY=str(ROOT / "roles/logs/library"),
+        ANSIBLE_MODULE_UTILS=str(ROOT / "roles/logs/module_utils"),
+        ANSIBLE_CALLBACK_RESULT_FORMAT="json",
+        DOCKER_HOST=f"unix://{site}/engine.sock",
+        PATH=f"{site}/bin:{project_environment()['PATH']}",
+    )
+    found: dict[str, Any] = json.loads(done.stdout.partition(" => ")[2] or done.stdout.partition(" >> ")[2])
+    return found
+
+
+def test_lines_of_each_service_or_task_are_read_and_missing_ones_named(swarm: Path) -> None:
+    everything = ask(swarm)
+    assert everything["lines"] == [
+        "2026-11-26T07:20:31.000Z app.1@one line of a1",
+        "2026-11-26T07:20:31.000Z edge.one@one line of e1",
+    ]
+    assert everything["missing"] == ["app.2: its node two is down"]
+    edge = ask(swarm, service="edge.one", since="10m", lines="5")
+    assert (edge["lines"], edge["missing"]) == (["2026-11-26T07:20:31.000Z edge.one@one line of e1"], [])
+
+
+def test_an_unknown_service_is_refused_with_the_known_ones(swarm: Path) -> None:
+    refused = ask(swarm, service="nginx")
+    assert refused["msg"] == "service=nginx: must be one of app, app.1, app.2, edge, edge.one"

@@ -115,6 +115,13 @@ def test_ids_of_images_are_known_from_before() -> None:
     assert rebuilt[2]["ids"]["counter-app:a"] == "sha256:new"
 
 
+def test_only_a_deployment_takes_the_app_from_the_checkout() -> None:
+    elsewhere = {"revision": "fedc", "dirty": True}
+    found = history(document(), document("b") | elsewhere, document() | elsewhere | {"verb": "rollback"})
+    assert [release["revision"][:4] for release in found] == ["0123", "fedc", "0123"]
+    assert [release["dirty"] for release in found] == [False, True, False]
+
+
 def test_a_history_is_bounded_and_goes_on_counting() -> None:
     found = history(*(document(str(number)) for number in range(HISTORY + 3)))
     assert (len(found), found[0]["number"], found[-1]["number"]) == (HISTORY, 4, HISTORY + 3)
@@ -169,8 +176,8 @@ def test_an_image_that_something_else_needs_stays() -> None:
 
 
 def test_the_table_marks_what_runs_and_what_is_kept() -> None:
-    back = document() | {"verb": "rollback", "rollback_to": 1, "dirty": True}
-    rows = release_rows(history(document(), document("b"), document("c"), back), RESTORED)
+    back = document() | {"verb": "rollback", "rollback_to": 1}
+    rows = release_rows(history(document() | {"dirty": True}, document("b"), document("c"), back), RESTORED)
     assert [row["release"] for row in rows] == ["  1", "  2", "  3", "* 4"]
     assert [row["kept"] for row in rows] == ["yes", "no", "yes", "yes"]
     assert rows[3] | {"release": "", "kept": ""} == {
@@ -192,8 +199,8 @@ def test_differences_are_named() -> None:
     assert release_differences(found[0], found[1]) == [
         {
             "name": "image app",
-            "own": "counter-app:a sha256:counter-app:a",
-            "other": "counter-app:b sha256:counter-app:b",
+            "own": "counter-app:a sha256:counter-app:",
+            "other": "counter-app:b sha256:counter-app:",
         },
         {"name": "replicas", "own": "4", "other": "6"},
         {"name": "setting app_threads", "own": "32", "other": "16"},

@@ -112,7 +112,7 @@ def main() -> None:
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
     service, since, level, lines = (module.params[name] for name in ("service", "since", "level", "lines"))
-    found = tasks_by_name(docker.APIClient(version="auto"), module.params["stacks"])
+    found = tasks_by_name(docker.from_env(version="auto").api, module.params["stacks"])
     if service and service not in found:
         module.fail_json(msg=f"service={service}: must be one of {', '.join(sorted(found))}")
     # Each task is there twice if all are asked for.

@@ -42,7 +42,7 @@ def main() -> None:
     )
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
-    client = docker.APIClient(version="auto")
+    client = docker.from_env(version="auto").api
     used = {
         container["ImageID"]
         for container in client.containers(all=True)
