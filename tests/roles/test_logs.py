@@ -34,6 +34,8 @@ _SPEC.loader.exec_module(log_lines)
         ("[ALERT]    (8) : Binding [/etc/haproxy.cfg:42] for frontend public: cannot bind", "error"),
         ("Server app/app2 is going DOWN for maintenance (No IP for server ). 3 active servers left.", "warning"),
         ("Server app/app1 ('app') is UP/READY (resolves again).", "info"),
+        ("app/app4: IP changed from '10.0.2.2' to '10.0.2.10' by 'DNS cache'.", "info"),
+        ("Server app/app3 administratively READY thanks to valid DNS answer.", "info"),
         ("backend app has no server available!", "error"),
         ("RuntimeError: broken on purpose", ""),
     ],
@@ -44,7 +46,7 @@ def test_level(text: str, level: str) -> None:
 
 def test_lines_of_all_tasks_are_in_the_order_of_time() -> None:
     """The engine leaves out zeros at the end of a time."""
-    first = log_lines.parse("2026-11-26T07:20:31.5Z b\n2026-11-26T07:20:32Z d\n", "app.1@one")
+    first = log_lines.parse("2026-11-26T07:20:31.5Z b\n2026-11-26T07:20:31.6Z \n2026-11-26T07:20:32Z d\n", "app.1@one")
     second = log_lines.parse(
         "2026-11-26T07:20:31.499999999Z a\nerror from daemon\n2026-11-26T07:20:31.51Z c", "edge.two@two"
     )

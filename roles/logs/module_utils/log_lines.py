@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 LEVELS = ("debug", "info", "warning", "error")
 
-_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z (.*)")
+_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z (.*\S.*)")
 # How each program writes a level, and what its words or signs mean here.
 _FORMATS = (
     # The app: JSON.
@@ -28,8 +28,8 @@ _FORMATS = (
     ),
     # HAProxy's log, whose format is without levels: what it says of servers.
     (
-        re.compile(r"^(?:Server|backend) .*?\b(UP|DOWN|has no server available)\b"),
-        {"UP": "info", "DOWN": "warning", "has no server available": "error"},
+        re.compile(r"^(?:Server|backend|\S+/\S+:) .*?\b(IP changed|READY|UP|DOWN|has no server available)\b"),
+        {"IP changed": "info", "READY": "info", "UP": "info", "DOWN": "warning", "has no server available": "error"},
     ),
 )
 
@@ -50,7 +50,7 @@ def task_names(stack: str, service: dict, task: dict, hosts: dict[str, str]) -> 
 
 
 def parse(text: str, source: str) -> Iterator[Line]:
-    """Yield the lines of a task; without those that have no time, which the command says itself."""
+    """Yield the lines of a task, without empty ones and without what the command itself says, which has no time."""
     for stamped in filter(None, map(_STAMPED.fullmatch, text.splitlines())):
         yield Line(stamped[1], (stamped[2] or "").ljust(9, "0"), source, stamped[3])
 
