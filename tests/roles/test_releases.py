@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from manager import Manager
-from support.ansible import ROOT
+from support.ansible import ROOT, run, stand_in_for_the_engine
 
 from plugins.filter.releases import (
     HISTORY,
@@ -194,6 +196,11 @@ def test_the_table_marks_what_runs_and_what_is_kept() -> None:
     }
 
 
+def test_a_release_is_kept_if_its_images_are() -> None:
+    found = history(*(document(app_threads=threads) for threads in (1, 2, 3)), document("b", verdict="rolled back"))
+    assert [row["kept"] for row in release_rows(found, RESTORED)] == ["yes", "yes", "yes", "no"]
+
+
 def test_differences_are_named() -> None:
     found = history(document(), document("b", replicas=6, app_threads=16))
     assert release_differences(found[0], found[1]) == [
@@ -277,6 +284,54 @@ def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
     done = manager.play("rollback", {})
     assert done.returncode != 0
     assert "counter has no earlier release that served another image" in re.sub(r"\s+", " ", done.stdout)
+
+
+# -- The nodes
+
+
+def bring(site: Path, *images: str, **others: Any) -> str:
+    """Bring the images of a release to the nodes, of which one has these images and one is down; return the output."""
+    engine = stand_in_for_the_engine(
+        site, docker_host_info={"images": [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in images]}
+    )
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        down = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1]}
+        facts = {
+            "desired": {"image_distribution": "load", "keep_releases": 5},
+            "images": document()["images"],
+            "releases_chosen": document() | {"number": 3} | others,
+        }
+        hosts = {"one": {"ansible_connection": "local"} | facts, "down": down | facts}
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+        again = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "again"}}
+        play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"]}
+        here = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
+        (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [again, here]}]))
+        done = run(
+            *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml"),
+            ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+            **engine,
+        )
+    return re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def test_a_rollback_goes_on_without_a_node_that_is_down(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-app:a", "counter-edge:e", "counter-redis:r")
+    assert "goes on at one" in said
+    assert "built again" not in said
+
+
+def test_an_image_that_was_built_again_is_not_called_the_same(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-app:a", "counter-edge:e", ids={"counter-app:a": "x", "counter-edge:e": "y"})
+    assert "counter-app:a, counter-edge:e was built again since release 3" in said
+
+
+def test_images_that_were_removed_are_named_with_what_builds_them_again(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-edge:e", dirty=True)
+    assert "No node that answers has the images of release 3 any more (counter-app:a, counter-edge:e)" in said
+    assert "git checkout 0123456789abcdef && ./counter deploy. The checkout then had changes besides" in said
+    assert "goes on" not in said
 
 
 # -- Where it comes from
