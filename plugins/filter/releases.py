@@ -68,10 +68,8 @@ def earlier_release(history: list[Release], restored: list[str]) -> Release:
     number of replicas, is not what a rollback looks for.
     """
     running = running_release(history)
-    if not running:
-        return next(_served(history), {})
-    before = (found for found in _served(history) if found["number"] < running["number"])
-    return next((found for found in before if _restorable(found, restored) != _restorable(running, restored)), {})
+    runs = _restorable(running, restored) if running else []
+    return next((found for found in _served(history) if _restorable(found, restored) != runs), {})
 
 
 def kept_releases(history: list[Release], restored: list[str]) -> list[Release]:

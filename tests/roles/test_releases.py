@@ -197,7 +197,7 @@ def test_the_table_marks_what_runs_and_what_is_kept() -> None:
 
 
 def test_a_release_is_kept_if_its_images_are() -> None:
-    found = history(*(document(app_threads=threads) for threads in (1, 2, 3)), document("b", verdict="rolled back"))
+    found = history(*(document(app_threads=threads) for threads in (1, 2, 3)), document(verdict="rolled back"))
     assert [row["kept"] for row in release_rows(found, RESTORED)] == ["yes", "yes", "yes", "no"]
 
 
