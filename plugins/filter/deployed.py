@@ -35,7 +35,8 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
     ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
-    progress of an unfinished move; empty without one.
+    progress of an unfinished move; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
+    before the first one.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
@@ -43,7 +44,18 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         document = _from_format_1(document)
     empty = {"format": 0, "settings": {}, "endpoint": {}, "images": {}, "addresses": [], "certificates": [], "edge": ""}
     redis = json.loads(texts["redis/redis.json"]) if "redis/redis.json" in texts else _redis_of_format_1(texts)
-    return {**empty, **document, "redis": redis, "move": json.loads(texts.get("redis/move.json", "{}"))}
+    return {
+        **empty,
+        **document,
+        "redis": redis,
+        "move": json.loads(texts.get("redis/move.json", "{}")),
+        "releases": history(texts.get("releases.json")),
+    }
+
+
+def history(text: str | None) -> list[dict[str, Any]]:
+    """Return the releases of a ``releases.json``; empty without one."""
+    return list(json.loads(text)["releases"]) if text else []
 
 
 def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -116,6 +128,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "deployed_state": deployed_state,
+            "history": history,
             "differing": differing,
             "missing_directories": missing_directories,
             "with_written": with_written,

@@ -72,6 +72,7 @@ def test_files_of_format_1_say_the_same(topology: str) -> None:
     assert state["endpoint"]["password_id"] == "2bb80d537b1d"  # noqa: S105
     assert state["redis"] == REDIS[topology]
     assert state["move"] == {}
+    assert state["releases"] == []
 
 
 def test_the_format_that_is_written_is_the_one_that_is_read() -> None:
@@ -105,6 +106,7 @@ def test_a_new_host_has_nothing() -> None:
         "addresses": [],
         "redis": {},
         "move": {},
+        "releases": [],
     }
 
 

@@ -41,6 +41,12 @@ WRONG = {
     "image_registry": "bad registry",
     "image_revision": "",
     "build_ca_bundle": "ca.crt",
+    "keep_releases": "0",
+    "release": "last",
+    "service": "all of them",
+    "since": "yesterday",
+    "level": "loud",
+    "lines": "some",
     "docker_host_manage": "perhaps",
     "docker_package_source": "snap",
     "overlay_encrypted": "maybe",
@@ -66,6 +72,8 @@ WRONG = {
     "redis_primary": "the-last",
     "leave_swarm": "later",
 }
+# Those without a playbook at the root.
+OTHER_VERBS = [f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs")]
 # Name of the case: what is set, and the variables that are refused.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing set": ({}, set()),
@@ -218,9 +226,7 @@ def deploy(*options: str, **environ: str) -> str:
     return output
 
 
-@pytest.mark.parametrize(
-    "playbook", ["deploy", "scale", "status", "destroy", "bench", "playbooks/promote", "playbooks/unlock"]
-)
+@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench", *OTHER_VERBS])
 def test_preflight_comes_first(playbook: str) -> None:
     done = run("ansible-playbook", f"{playbook}.yml", "--list-tasks")
     first = done.stdout.partition("play #1")[2].partition("play #2")[0]

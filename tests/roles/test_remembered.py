@@ -76,6 +76,7 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
         "confirm",
         "leave_swarm",
     }
+    options |= {"release", "service", "since", "level", "lines"}
     assert set(recorded) == set(SETTINGS) - secrets - options - {"replicas"}
 
 
@@ -83,6 +84,7 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     before = manager.files()
     assert set(before) == {
         "deployed.json",
+        "releases.json",
         *(f"counter/{name}" for name in ("stack.yml", "redis_password", "redis_ca")),
     }
     assert manager.scale()["settings"].items() >= DEPLOYED.items()

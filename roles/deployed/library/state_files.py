@@ -8,6 +8,10 @@ module: state_files
 short_description: Read all text files below a directory
 options:
   path: {type: path, required: true, description: The directory; if it does not exist, the result is empty.}
+  beside:
+    type: str
+    default: ""
+    description: Name of a file to read also in the directories beside this one.
 attributes:
   check_mode: {support: full}
 """
@@ -21,6 +25,10 @@ directories:
   description: Paths of the existing directories below the directory, and C(.) for the directory itself.
   type: list
   returned: always
+beside:
+  description: Content of the file in the directories beside this one, by the name of the directory.
+  type: dict
+  returned: always
 """
 
 from pathlib import Path
@@ -30,8 +38,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
-    top = Path(module.params["path"])
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}, "beside": {"type": "str", "default": ""}},
+        supports_check_mode=True,
+    )
+    top, name = Path(module.params["path"]), module.params["beside"]
+    others = [path for path in top.parent.glob(f"*/{name}") if path.parent != top] if name else []
+    beside = {path.parent.name: path.read_text(encoding="utf-8", errors="replace") for path in others}
     files = {}
     directories = ["."] if top.is_dir() else []
     for path in sorted(top.rglob("*")):
@@ -44,7 +57,7 @@ def main() -> None:
                 "content": path.read_text(encoding="utf-8", errors="replace"),
                 "mtime": path.stat().st_mtime,
             }
-    module.exit_json(changed=False, files=files, directories=directories)
+    module.exit_json(changed=False, files=files, directories=directories, beside=beside)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,200 @@
+"""Filters for the history of releases: what a deployment adds to it, what it keeps, and how it is shown.
+
+A release is a dictionary: the document that ``deployed.json`` stores (``version``, ``settings``, ``endpoint``,
+``images``, ``addresses``, ``edge``), ``replicas``, ``ids`` (id of each image by its name), and what is told of the deployment:
+``verb``, ``rollback_to`` (0 for others), ``verdict``, ``time`` (UTC), ``seconds``, ``who``, and ``revision`` and
+``dirty`` of the checkout that the app is from.
+
+A history is a list of releases, the oldest first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+Release = Mapping[str, Any]
+
+SERVING = "serving"
+RUNNING = (SERVING, "unproven")
+"""Verdicts of releases whose tasks run: every replica counted, or the check of this failed. After others (``rolled
+back``, ``failed``) the release before them runs."""
+
+HISTORY = 100
+"""Releases that a history has at most."""
+
+SHORT_ID = len("sha256:") + 12
+
+CONTENT = ("version", "settings", "endpoint", "images", "addresses", "replicas", "edge")
+"""What makes a release another one."""
+
+DEFAULT_KEEP = 5
+"""For a release that an earlier version of the project recorded without ``keep_releases``."""
+
+
+def with_release(history: list[Release], document: Mapping[str, Any], *, anew: bool = False) -> list[Release]:
+    """Return the history with the deployment that ``document`` describes, unless it changed nothing.
+
+    The first successful run after a failed check (verdict ``unproven``) only corrects the verdict. ``anew``: nothing
+    was deployed before, whatever the history says.
+    """
+    document = json.loads(json.dumps(document))
+    running = running_release(history)
+    if running and not anew and _content(running) == _content(document):
+        if running == history[-1] and document["verdict"] == SERVING != running["verdict"]:
+            return [*history[:-1], {**running, "verdict": SERVING}]
+        return history
+    known = {name: each for release in history for name, each in release["ids"].items()}
+    ids = {name: each for name, each in (known | document["ids"]).items() if name in document["images"].values()}
+    number = history[-1]["number"] + 1 if history else 1
+    return [*history, {"number": number, **document, **_source(history, document), "ids": ids}][-HISTORY:]
+
+
+def newest_history(histories: Iterable[list[Release]]) -> list[Release]:
+    """Return the history with the newest release; a manager that was away has an older one."""
+    return max(histories, key=lambda history: history[-1]["number"] if history else 0, default=[])
+
+
+def running_release(history: Iterable[Release]) -> Release:
+    """Return the release that runs; empty if none does."""
+    return next((release for release in reversed(list(history)) if release["verdict"] in RUNNING), {})
+
+
+def earlier_release(history: list[Release], restored: list[str]) -> Release:
+    """Return the last release that served something else than the running one does; empty if there is none.
+
+    ``restored``: names of the settings that a rollback restores. A release that differs in others only, or in the
+    number of replicas, is not what a rollback looks for.
+    """
+    running = running_release(history)
+    runs = _restorable(running, restored) if running else []
+    return next((found for found in _served(history) if _restorable(found, restored) != runs), {})
+
+
+def kept_releases(history: list[Release], restored: list[str]) -> list[Release]:
+    """Return the releases whose images stay on the nodes: as many as ``keep_releases`` of the running one says.
+
+    Releases that a rollback would not tell apart count once.
+    """
+    keep = int(running_release(history).get("settings", {}).get("keep_releases", DEFAULT_KEEP))
+    different: list[Any] = []
+    for release in _served(history):
+        if (content := _restorable(release, restored)) not in different:
+            different.append(content)
+    return [release for release in _served(history) if _restorable(release, restored) in different[:keep]]
+
+
+def unneeded_images(
+    history: list[Release], others: Iterable[list[Release]], used: Iterable[str], restored: list[str]
+) -> list[str]:
+    """Return the images of the history that neither it, nor a history of ``others``, nor a service (``used``) needs."""
+    needed = {name.partition("@")[0] for name in used}
+    for each in [history, *others]:
+        needed |= set(running_release(each).get("images", {}).values())
+        needed |= {name for release in kept_releases(each, restored) for name in _returned(release)}
+    return sorted({name for release in history for name in release["images"].values()} - needed)
+
+
+def release_rows(history: list[Release], restored: list[str]) -> list[dict[str, str]]:
+    """Return the rows of the table of releases, as text by column."""
+    running = running_release(history)
+    kept = {name for release in kept_releases(history, restored) for name in _returned(release)}
+    return [
+        {
+            "release": f"{'*' if release == running else ' '} {release['number']}",
+            "time": release["time"][:16].replace("T", " "),
+            "who": release["who"],
+            "verb": _verb(release),
+            "version": release["version"],
+            "revision": release["revision"][:7] + "+" * release["dirty"],
+            "image": release["images"]["app"].rpartition(":")[2],
+            "replicas": str(release["replicas"]),
+            "kept": "yes" if release["verdict"] == SERVING and kept.issuperset(_returned(release)) else "no",
+            "verdict": release["verdict"],
+        }
+        for release in history
+    ]
+
+
+def release_parts(release: Release) -> dict[str, str]:
+    """Return all that a release consists of, as text by name."""
+    return dict(_parts(release))
+
+
+def release_differences(release: Release, other: Release) -> list[dict[str, str]]:
+    """Return ``name``, ``own`` and ``other`` of each part in which two releases differ."""
+    mine, theirs = release_parts(release), release_parts(other)
+    return [
+        {"name": name, "own": mine.get(name, "-"), "other": theirs.get(name, "-")}
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+
+
+def changed_settings(given: Mapping[str, Any], running: Mapping[str, Any], restored: Iterable[str]) -> list[str]:
+    """Return ``NAME=VALUE (OTHER runs)`` for each of the restored settings that is given with another value."""
+    changed = [name for name in restored if name in running and given[name] != running[name]]
+    return [f"{name}={_text(given[name])} ({_text(running[name])} runs)" for name in changed]
+
+
+def _source(history: list[Release], document: Release) -> dict[str, Any]:
+    """Return ``revision`` and ``dirty`` of the app: only a deployment takes it from the checkout."""
+    same = [release for release in history if release["images"]["app"] == document["images"]["app"]]
+    source = document if document["verb"] == "deploy" or not same else same[-1]
+    return {name: source[name] for name in ("revision", "dirty")}
+
+
+def _served(history: Iterable[Release]) -> Iterator[Release]:
+    return (release for release in reversed(list(history)) if release["verdict"] == SERVING)
+
+
+def _content(release: Release) -> dict[str, Any]:
+    return {name: release.get(name) for name in CONTENT}
+
+
+def _restorable(release: Release, restored: Iterable[str]) -> list[Any]:
+    return [*_returned(release), *(release["settings"].get(name) for name in restored)]
+
+
+def _returned(release: Release) -> list[str]:
+    """Return the images that a rollback returns to."""
+    return [release["images"]["app"], release["images"]["edge"]]
+
+
+def _verb(release: Release) -> str:
+    return f"{release['verb']} to {release['rollback_to']}" if release["rollback_to"] else release["verb"]
+
+
+def _parts(release: Release) -> Iterator[tuple[str, str]]:
+    yield "version", release["version"]
+    yield "replicas", str(release["replicas"])
+    yield "addresses", ", ".join(release["addresses"])
+    for target, name in sorted(release["images"].items()):
+        yield f"image {target}", f"{name} {release['ids'].get(name, '')[:SHORT_ID]}".strip()
+    for name, value in sorted(release["settings"].items()):
+        yield f"setting {name}", _text(value)
+    for name, value in sorted(release["endpoint"].get("secrets", {}).items()):
+        yield f"hash of {name}", value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {
+            "with_release": with_release,
+            "newest_history": newest_history,
+            "running_release": running_release,
+            "earlier_release": earlier_release,
+            "unneeded_images": unneeded_images,
+            "release_rows": release_rows,
+            "release_parts": release_parts,
+            "release_differences": release_differences,
+            "changed_settings": changed_settings,
+        }

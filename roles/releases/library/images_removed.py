@@ -1,0 +1,61 @@
+#!/usr/bin/python
+"""Ansible module: remove images that no container of the node needs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: images_removed
+short_description: Remove images that no container of the node needs
+description:
+  - An image that a container uses stays, whether the container runs or not. Ended containers of Swarm do not count,
+    since Swarm keeps some of each service and never starts them again.
+options:
+  names: {type: list, elements: str, required: true, description: Names of the images with their tags.}
+attributes:
+  check_mode: {support: full}
+"""
+
+RETURN = r"""
+removed:
+  description: Names of the removed images.
+  type: list
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+try:
+    import docker
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+TASK = "com.docker.swarm.task.id"
+ENDED = ("exited", "dead")
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"names": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
+    )
+    if MISSING:
+        module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
+    client = docker.from_env(version="auto").api
+    used = {
+        container["ImageID"]
+        for container in client.containers(all=True)
+        if TASK not in container["Labels"] or container["State"] not in ENDED
+    }
+    there = {name: image["Id"] for image in client.images() for name in image["RepoTags"] or []}
+    removed = [name for name in module.params["names"] if name in there and there[name] not in used]
+    if not module.check_mode:
+        for name in removed:
+            # Ended containers of Swarm would prevent it otherwise.
+            client.remove_image(name, force=True)
+    module.exit_json(changed=bool(removed), removed=removed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""The history of releases: what makes one, what a rollback returns to, which images stay, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import lookup_loader
+from manager import Manager
+from support.ansible import ROOT, run, stand_in_for_the_engine
+
+from plugins.filter.releases import (
+    HISTORY,
+    changed_settings,
+    earlier_release,
+    kept_releases,
+    newest_history,
+    release_differences,
+    release_rows,
+    running_release,
+    unneeded_images,
+    with_release,
+)
+
+RESTORED = ["app_threads", "edge_max_requests"]
+
+
+def document(app: str = "a", *, redis: str = "r", replicas: int = 4, verdict: str = "serving", **settings: Any) -> Any:
+    """Return what a deployment records, of an app whose image has this name."""
+    images = {"app": f"counter-app:{app}", "edge": "counter-edge:e", "redis": f"counter-redis:{redis}"}
+    return {
+        "format": 2,
+        "version": "1.0.0",
+        "settings": {"app_threads": 32, "edge_max_requests": 64, "http_port": 80, "keep_releases": 2} | settings,
+        "endpoint": {"secrets": {"redis_password": "0123456789ab"}},
+        "images": images,
+        "addresses": ["192.0.2.11"],
+        "replicas": replicas,
+        "ids": {name: f"sha256:{name}" for name in images.values()},
+        "verb": "deploy",
+        "rollback_to": 0,
+        "verdict": verdict,
+        "time": "2026-11-26T07:20:31Z",
+        "seconds": 45,
+        "who": "admin@laptop",
+        "revision": "0123456789abcdef",
+        "dirty": False,
+    }
+
+
+def history(*documents: Any) -> list[Any]:
+    found: list[Any] = []
+    for each in documents:
+        found = with_release(found, each)
+    return found
+
+
+# -- What makes a release
+
+
+def test_what_changes_nothing_is_no_release() -> None:
+    later = document() | {"time": "2026-11-27T00:00:00Z", "seconds": 9, "who": "ci@runner", "revision": "fedc"}
+    assert history(document(), later) == history(document())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        document("b"),
+        document(redis="s"),
+        document(replicas=6),
+        document(http_port=8080),
+        document() | {"version": "1.1.0"},
+        document() | {"addresses": ["192.0.2.11", "192.0.2.12"]},
+        document() | {"endpoint": {"secrets": {"redis_password": "ba9876543210"}}},
+    ],
+    ids=["image", "other image", "replicas", "setting", "version", "node", "password"],
+)
+def test_what_changes_something_is_one(changed: Any) -> None:
+    assert [release["number"] for release in history(document(), changed)] == [1, 2]
+
+
+def test_a_stack_that_was_removed_is_deployed_anew() -> None:
+    assert len(with_release(history(document()), document(), anew=True)) == 2
+
+
+def test_a_version_that_swarm_rolled_back_does_not_run() -> None:
+    found = history(document(), document("b", verdict="rolled back"))
+    assert [release["verdict"] for release in found] == ["serving", "rolled back"]
+    assert running_release(found)["number"] == 1
+    # Again the same: it was tried again. What ran before runs on, and deploying that is no change.
+    assert len(with_release(found, document("b", verdict="rolled back"))) == 3
+    assert with_release(found, document()) == found
+
+
+def test_a_release_whose_check_failed_serves_when_the_next_run_says_so() -> None:
+    found = history(document(), document("b", verdict="unproven"))
+    assert running_release(found)["number"] == 2
+    healed = with_release(found, document("b"))
+    assert [(release["number"], release["verdict"]) for release in healed] == [(1, "serving"), (2, "serving")]
+    # A check that fails later is no change.
+    assert with_release(healed, document("b", verdict="unproven")) == healed
+
+
+def test_ids_of_images_are_known_from_before() -> None:
+    found = history(document(), document(replicas=6) | {"ids": {}})
+    assert found[1]["ids"] == found[0]["ids"]
+    rebuilt = with_release(found, document(replicas=2) | {"ids": {"counter-app:a": "sha256:new"}})
+    assert rebuilt[2]["ids"]["counter-app:a"] == "sha256:new"
+
+
+def test_only_a_deployment_takes_the_app_from_the_checkout() -> None:
+    elsewhere = {"revision": "fedc", "dirty": True}
+    found = history(document(), document("b") | elsewhere, document() | elsewhere | {"verb": "rollback"})
+    assert [release["revision"][:4] for release in found] == ["0123", "fedc", "0123"]
+    assert [release["dirty"] for release in found] == [False, True, False]
+
+
+def test_a_history_is_bounded_and_goes_on_counting() -> None:
+    found = history(*(document(str(number)) for number in range(HISTORY + 3)))
+    assert (len(found), found[0]["number"], found[-1]["number"]) == (HISTORY, 4, HISTORY + 3)
+
+
+def test_the_newest_history_counts() -> None:
+    longer = history(document(), document("b"))
+    assert newest_history([[], longer[:1], longer]) == longer
+    assert newest_history([]) == []
+
+
+# -- What a rollback returns to, and what stays for it
+
+
+def earlier(found: list[Any]) -> int:
+    return int(earlier_release(found, RESTORED).get("number", 0))
+
+
+def test_a_rollback_returns_to_the_last_release_that_differs() -> None:
+    assert earlier([]) == 0
+    assert earlier(history(document())) == 0
+    assert earlier(history(document(), document("b"))) == 1
+    assert earlier(history(document(), document(app_threads=16))) == 1
+    # The number of replicas, other images and other settings are not what it restores.
+    assert earlier(history(document(), document(replicas=6), document(redis="s"), document(http_port=8080))) == 0
+    assert earlier(history(document(), document("b"), document("b", replicas=6))) == 1
+    # Neither does it return to what never served.
+    assert earlier(history(document(), document("b", verdict="rolled back"), document("c"))) == 1
+    # Twice: back again.
+    assert earlier(history(document(), document("b"), document())) == 2
+
+
+def test_images_stay_for_as_many_releases_as_a_rollback_can_tell_apart() -> None:
+    found = history(
+        document(), document("b"), document("c"), document("c", replicas=6), document("d", verdict="failed")
+    )
+    assert [release["number"] for release in kept_releases(found, RESTORED)] == [4, 3, 2]
+    assert unneeded_images(found, [], [], RESTORED) == ["counter-app:a", "counter-app:d"]
+    fewer = with_release(found, document("c", keep_releases=1))
+    assert unneeded_images(fewer, [], [], RESTORED) == ["counter-app:a", "counter-app:b", "counter-app:d"]
+
+
+def test_an_image_that_something_else_needs_stays() -> None:
+    found = history(document(redis="old"), document("b"), document("c"), document("d"))
+    assert unneeded_images(found, [], [], RESTORED) == ["counter-app:a", "counter-app:b", "counter-redis:old"]
+    other = history(document(), document("x"))
+    used = ["counter-app:b@sha256:0123", "nginx:latest"]
+    assert unneeded_images(found, [other], used, RESTORED) == ["counter-redis:old"]
+
+
+# -- How it is shown
+
+
+def test_the_table_marks_what_runs_and_what_is_kept() -> None:
+    back = document() | {"verb": "rollback", "rollback_to": 1}
+    rows = release_rows(history(document() | {"dirty": True}, document("b"), document("c"), back), RESTORED)
+    assert [row["release"] for row in rows] == ["  1", "  2", "  3", "* 4"]
+    assert [row["kept"] for row in rows] == ["yes", "no", "yes", "yes"]
+    assert rows[3] | {"release": "", "kept": ""} == {
+        "release": "",
+        "time": "2026-11-26 07:20",
+        "who": "admin@laptop",
+        "verb": "rollback to 1",
+        "version": "1.0.0",
+        "revision": "0123456+",
+        "image": "a",
+        "replicas": "4",
+        "kept": "",
+        "verdict": "serving",
+    }
+
+
+def test_a_release_is_kept_if_its_images_are() -> None:
+    found = history(*(document(app_threads=threads) for threads in (1, 2, 3)), document(verdict="rolled back"))
+    assert [row["kept"] for row in release_rows(found, RESTORED)] == ["yes", "yes", "yes", "no"]
+
+
+def test_differences_are_named() -> None:
+    found = history(document(), document("b", replicas=6, app_threads=16))
+    assert release_differences(found[0], found[1]) == [
+        {
+            "name": "image app",
+            "own": "counter-app:a sha256:counter-app:",
+            "other": "counter-app:b sha256:counter-app:",
+        },
+        {"name": "replicas", "own": "4", "other": "6"},
+        {"name": "setting app_threads", "own": "32", "other": "16"},
+    ]
+
+
+def test_settings_of_the_inventory_that_do_not_run_are_named() -> None:
+    given = {"app_threads": 32, "edge_max_requests": 64}
+    assert changed_settings(given, {"app_threads": 16, "edge_max_requests": 64}, RESTORED) == [
+        "app_threads=32 (16 runs)"
+    ]
+    assert changed_settings(given, {"edge_max_requests": 64}, RESTORED) == []
+
+
+# -- The first manager
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
+    """Return a manager that deployed twice the same, and then with other settings."""
+    found = Manager(tmp_path_factory.mktemp("site"))
+    for options in ({}, {}, {"app_threads": 16, "http_port": 8080}):
+        done = found.play("record", options)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return found
+
+
+def releases(state: Path) -> list[Any]:
+    found: list[Any] = json.loads((state / "releases.json").read_text())["releases"]
+    return found
+
+
+def test_a_deployment_is_recorded_once_and_without_secrets(manager: Manager) -> None:
+    first, second = releases(manager.state)
+    assert (first["number"], first["verdict"], first["verb"], first["replicas"]) == (1, "serving", "deploy", 4)
+    assert first["images"]["app"] == "counter-app:0123456789ab"
+    assert re.fullmatch(r".+@.+", first["who"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["time"])
+    assert (first["settings"]["app_threads"], second["settings"]["app_threads"]) == (32, 16)
+    assert '"secret"' not in (manager.state / "releases.json").read_text()
+
+
+def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Manager, tmp_path: Path) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    done = manager.play("rollback", {}, state)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = releases(state)[-1]
+    assert (last["number"], last["verb"], last["rollback_to"], last["verdict"]) == (3, "rollback", 1, "serving")
+    assert (last["settings"]["app_threads"], last["settings"]["http_port"]) == (32, 8080)
+    assert json.loads((state / "deployed.json").read_text())["settings"] == last["settings"]
+    assert 'COUNTER_THREADS: "32"' in (state / "counter/stack.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [
+        (99, "release=99: must be a release in the history of counter, which has the releases 1 to 2"),
+        (2, "release=2: this release runs already; nothing was changed"),
+    ],
+)
+def test_a_release_that_cannot_be_returned_to_is_refused(
+    manager: Manager, tmp_path: Path, release: int, said: str
+) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    done = manager.play("rollback", {"release": release}, state)
+    assert done.returncode != 0
+    assert said in re.sub(r"\s+", " ", done.stdout)
+    assert releases(state) == releases(manager.state)
+
+
+def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
+    manager = Manager(tmp_path)
+    assert manager.play("record", {}).returncode == 0
+    done = manager.play("rollback", {})
+    assert done.returncode != 0
+    assert "counter has no earlier release that served another image" in re.sub(r"\s+", " ", done.stdout)
+
+
+# -- The nodes
+
+
+def bring(site: Path, *images: str, **others: Any) -> str:
+    """Bring the images of a release to the nodes, of which one has these images and one is down; return the output."""
+    engine = stand_in_for_the_engine(
+        site, docker_host_info={"images": [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in images]}
+    )
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        down = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1]}
+        facts = {
+            "desired": {"image_distribution": "load", "keep_releases": 5},
+            "images": document()["images"],
+            "releases_chosen": document() | {"number": 3} | others,
+        }
+        hosts = {"one": {"ansible_connection": "local"} | facts, "down": down | facts}
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+        again = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "again"}}
+        play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"]}
+        here = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
+        (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [again, here]}]))
+        done = run(
+            *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml"),
+            ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+            **engine,
+        )
+    return re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def test_a_rollback_goes_on_without_a_node_that_is_down(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-app:a", "counter-edge:e", "counter-redis:r")
+    assert "goes on at one" in said
+    assert "built again" not in said
+
+
+def test_an_image_that_was_built_again_is_not_called_the_same(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-app:a", "counter-edge:e", ids={"counter-app:a": "x", "counter-edge:e": "y"})
+    assert "counter-app:a, counter-edge:e was built again since release 3" in said
+
+
+def test_images_that_were_removed_are_named_with_what_builds_them_again(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-edge:e", dirty=True)
+    assert "No node that answers has the images of release 3 any more (counter-app:a, counter-edge:e)" in said
+    assert "git checkout 0123456789abcdef && ./counter deploy. The checkout then had changes besides" in said
+    assert "goes on" not in said
+
+
+# -- Where it comes from
+
+
+def origin(root: Path) -> dict[str, Any]:
+    lookup_loader.add_directory(str(ROOT / "plugins/lookup"))
+    found: dict[str, Any] = lookup_loader.get("origin", loader=DataLoader()).run([str(root)])[0]
+    return found
+
+
+def test_a_release_knows_its_revision_and_whether_the_checkout_had_changes(tmp_path: Path) -> None:
+    assert origin(tmp_path) | {"who": ""} == {"who": "", "revision": "", "dirty": False}
+    commands = (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "a"],
+    )
+    for command in commands:
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    clean = origin(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{40}", clean["revision"])
+    assert not clean["dirty"]
+    (tmp_path / "new.py").touch()
+    assert origin(tmp_path) == clean | {"dirty": True}
