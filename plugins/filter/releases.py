@@ -1,7 +1,7 @@
 """Filters for the history of releases: what a deployment adds to it, what it keeps, and how it is shown.
 
 A release is a dictionary: the document that ``deployed.json`` stores (``version``, ``settings``, ``endpoint``,
-``images``, ``addresses``, ``edge``), ``replicas``, ``ids`` (id of each image by its name), and what is told of the deployment:
+``images``, ``addresses``, ``edge``), ``replicas``, ``ids`` (id of each image by its name), and what is told of it:
 ``verb``, ``rollback_to`` (0 for others), ``verdict``, ``time`` (UTC), ``seconds``, ``who``, and ``revision`` and
 ``dirty`` of the checkout that the app is from.
 
