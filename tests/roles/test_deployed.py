@@ -104,6 +104,8 @@ def test_a_new_host_has_nothing() -> None:
         "endpoint": {},
         "images": {},
         "addresses": [],
+        "certificates": [],
+        "edge": "",
         "redis": {},
         "move": {},
         "releases": [],

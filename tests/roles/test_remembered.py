@@ -55,7 +55,7 @@ def test_every_setting_that_is_rendered_is_recorded(manager: Manager) -> None:
         # Not as this run was given it. The name of the stack says which stack is meant.
         names = {node.name for node in JINJA.parse(text).find_all(nodes.Name)}
         assert names & set(SETTINGS) <= {"stack_name"}, path
-    assert {"edge", "http_port", "app_cpus", "edge_max_requests", "overlay_encrypted"} <= used
+    assert {"edge", "app_cpus", "edge_max_requests", "overlay_encrypted"} <= used
     recorded = json.loads((manager.state / "deployed.json").read_text())["settings"]
     assert used - {"replicas"} <= set(recorded)
     assert recorded.items() >= DEPLOYED.items()
@@ -64,7 +64,7 @@ def test_every_setting_that_is_rendered_is_recorded(manager: Manager) -> None:
 def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -> None:
     recorded = json.loads((manager.state / "deployed.json").read_text())["settings"]
     secrets = {name for name, spec in SETTINGS.items() if spec.get("no_log")}
-    assert secrets == {"redis_url", "redis_password"}
+    assert secrets == {"edge_certificates", "redis_url", "redis_password"}
     options = {
         "hook_timeout",
         "lock_wait",
