@@ -280,7 +280,8 @@ class Site:
             text=True,
             start_new_session=True,
         )
-        wait_until("the run to change something", (self.directory / "changed").exists)
+        # Not earlier: Ansible can hang if it is interrupted while a task hands over its result.
+        wait_until("the run to wait", (self.directory / "waits.reached").exists)
         return process
 
     def go_on(self) -> None:
