@@ -17,6 +17,8 @@ from support.ports import free_port, listens
 from support.processes import APP_DIR, Gunicorn, Process, running
 from support.waiting import wait_until
 
+SETTINGS = {"app_deadline_seconds": 5, "edge_max_requests": 64, "edge_tls": "none", "edge_hsts_seconds": 0}
+
 
 @pytest.fixture
 def edge(tmp_path: Path, gunicorn: Gunicorn) -> Iterator[int]:
@@ -24,9 +26,7 @@ def edge(tmp_path: Path, gunicorn: Gunicorn) -> Iterator[int]:
     port = free_port()
     templates = Environment(loader=FileSystemLoader(APP_DIR.parent / "templates"), autoescape=False)  # noqa: S701
     templates.filters["comment"] = lambda text: f"# {text}"
-    config = templates.get_template("haproxy.cfg.j2").render(
-        ansible_managed="test", desired={"app_deadline_seconds": 5, "edge_max_requests": 64}, max_replicas=64
-    )
+    config = templates.get_template("haproxy.cfg.j2").render(ansible_managed="test", desired=SETTINGS, max_replicas=64)
     config = on_loopback(config, edge=port, app=gunicorn.port, operator=free_port(), state=tmp_path / "servers")
     path = tmp_path / "haproxy.cfg"
     path.write_text(config)

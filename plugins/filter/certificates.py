@@ -31,8 +31,10 @@ def https_certificates(pairs: Any) -> list[dict[str, Any]]:
     return [_checked(number, pair) for number, pair in enumerate(pairs, 1)]
 
 
-def unserved(domains: Iterable[Any], certificates: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the domains that no certificate names, itself or by a wildcard."""
+def unserved(domains: Any, certificates: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the domains (a list) that no certificate names, itself or by a wildcard."""
+    if not isinstance(domains, list):
+        return []
     names = {name for one in certificates for name in one.get("names", [])}
     return [
         domain for domain in map(str, domains) if not names & {domain.lower(), "*." + domain.lower().partition(".")[2]}

@@ -208,7 +208,8 @@ def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_pa
         for _, _, works in judged[case].values():
             words = shlex.split(works)
             assert words[::2] == ["-e"] * (len(words) // 2), works
-            mended[case] |= dict(word.split("=", 1) for word in words[1::2])
+            for word in words[1::2]:
+                mended[case] |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
     assert {case: set(refused) for case, refused in judge(tmp_path, mended).items() if refused} == {}
 
 
