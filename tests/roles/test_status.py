@@ -68,7 +68,7 @@ def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_prob
         for name, days in {"soon.example": 6, "later.example": 9}.items()
     }
     deployed = {"edge": "new", "certificates": [{"names": [name], "ends": end} for name, end in ends.items()]}
-    hosts = {
+    hosts: dict[str, dict[str, Any]] = {
         "judge": {"deployed": deployed},
         "one": {"edge_loaded": {"loaded": {"edge-1": "new", "edge-2": "old"}}},
         "two": {"edge_loaded": {"failed": True}},
