@@ -69,12 +69,19 @@ def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> 
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
         return value, False
-    if isinstance(value, Mapping):
-        # The validator copies it deeply. Ansible's own mapping holds all that its templates refer to.
-        value = dict(value)
+    value = _plain(value)
     # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.
     result = ArgumentSpecValidator({"value": {**spec[name], "no_log": False}}).validate({"value": value})
     return (value, False) if result.error_messages else (result.validated_parameters["value"], True)
+
+
+def _plain(value: Any) -> Any:
+    """Return the value without Ansible's own containers, which the validator would copy with all that they refer to."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _rule(option: Mapping[str, Any]) -> str:

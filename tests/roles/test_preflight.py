@@ -19,6 +19,7 @@ import pytest
 import yaml
 from engines import engine, interpreter, serve
 from support.ansible import PLAYBOOKS, ROOT, project_environment, run
+from support.https import SITE, certificate, pem
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 # A value of each setting that cannot work. A file may have any name, and `confirm` matters with others only.
@@ -416,3 +417,11 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
     assert "Keep overlay_encrypted=false. Or" in output
     assert "./counter destroy && ./counter deploy -e overlay_encrypted=true" in output
     assert "Keep overlay_encrypted=true. Or" in output
+
+
+def test_certificates_are_read_without_a_warning() -> None:
+    pair = {"certificate": certificate(SITE), "key": pem(SITE)}
+    output = deploy("-e", json.dumps({"edge_tls": "own", "edge_certificates": [pair], "replicas": 0}))
+    assert "replicas=0: must be" in output
+    assert "edge_certificates=" not in output
+    assert "WARNING" not in output
