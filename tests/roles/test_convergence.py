@@ -6,6 +6,7 @@ import importlib.util
 import json
 import lzma
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ Recording = dict[str, Any]
 
 
 def recording(state: str) -> Recording:
-    """Return {"service", "tasks", "nodes"} as the engine's API gave them."""
-    read: Recording = RECORDED[state]
+    """Return {"service", "tasks", "nodes"} as the engine's API gave them; the caller may change them."""
+    read: Recording = deepcopy(RECORDED[state])
     return read
 
 
