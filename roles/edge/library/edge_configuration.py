@@ -56,7 +56,7 @@ START_SECONDS = 10.0
 """How long a container that has just started may not answer."""
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
 # A new worker takes the addresses of the replicas from the file, since it would refuse requests until it resolves them.
-ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && cat <&3"
+ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && timeout 30 cat <&3"
 SAVE_SERVERS = f"{ASK} >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers"
 
 
