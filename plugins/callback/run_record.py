@@ -37,6 +37,9 @@ description:
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = "COUNTER_DEPLOY_RUN"
 LONGEST_MESSAGE = 2000
+# More than a hook may take (`hook_timeout`).
+END_SECONDS = 4000
+GIT_SECONDS = 10
 # It has no terminal, so it must not ask.
 NO_QUESTIONS = {f"ANSIBLE_{what}": "false" for what in ("ASK_PASS", "ASK_VAULT_PASS", "BECOME_ASK_PASS")}
 # What the playbook that ends a failed run needs of this run's command line: internal names and options.
@@ -127,15 +130,20 @@ class CallbackModule(CallbackBase):
                 return
             self._update({"verdict": "failed", "sentence": "The run was interrupted."})
         record, self._record = self._record, {}
-        done = subprocess.run(  # noqa: S603
-            command(with_password=bool(self._become_password), in_haste=not self._held),
-            env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "stages"} | NO_QUESTIONS,
-            input=self._become_password,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        words = command(with_password=bool(self._become_password), in_haste=not self._held)
+        try:
+            done = subprocess.run(  # noqa: S603
+                words,
+                env=os.environ | {"ANSIBLE_STDOUT_CALLBACK": "stages"} | NO_QUESTIONS,
+                input=self._become_password,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=END_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            done = subprocess.CompletedProcess(words, 1, stdout="")
         # Whoever mistypes an option, or has no server yet, need not hear that the audit log cannot be reached.
         if self._held or done.returncode == 0:
             self._say(done.stdout.strip())
@@ -155,7 +163,12 @@ def new_record(verb: str) -> dict[str, Any]:
     login = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
     git = shutil.which("git")
     describe = [git or "false", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    described = subprocess.run(describe, capture_output=True, text=True, check=False)  # noqa: S603
+    try:
+        described = subprocess.run(  # noqa: S603
+            describe, capture_output=True, text=True, check=False, timeout=GIT_SECONDS
+        ).stdout.strip()
+    except subprocess.TimeoutExpired:
+        described = ""
     return {
         "id": secrets.token_hex(4),
         "verb": verb,
@@ -163,7 +176,7 @@ def new_record(verb: str) -> dict[str, Any]:
         "from": f"{Path.cwd()}{f', logged in from {login}' if login else ''}",
         "pid": os.getpid(),
         "began": time.time(),
-        "revision": described.stdout.strip(),
+        "revision": described,
         "changes": 0,
         "verdict": "",
         "sentence": "",
