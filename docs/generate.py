@@ -57,7 +57,7 @@ def read_settings(path: Path) -> list[Setting]:
             section = line.removeprefix("# -- ")
         elif line.startswith("#"):
             comment.append(line.removeprefix("#").strip())
-        elif name := re.match(r"(\w+):", line):
+        elif name := re.match(r'"?(\w+)"?:', line):
             setting = Setting((name[1],), (show(values[name[1]]),), " ".join(comment), section)
             if not comment and not described:
                 msg = f"{path}: no comment describes {name[1]}"

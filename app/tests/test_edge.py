@@ -3,46 +3,143 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from jinja2 import Environment, FileSystemLoader
-from support.edge import HAPROXY, on_loopback
+from support.ansible import render
+from support.edge import on_loopback
 from support.ports import free_port, listens
-from support.processes import APP_DIR, Gunicorn, Process, running
+from support.processes import Gunicorn, Process, running
 from support.waiting import wait_until
 
-SETTINGS = {"app_deadline_seconds": 5, "edge_max_requests": 64, "edge_tls": "none", "edge_hsts_seconds": 0}
+ENGINE = {"docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "limits": {"edge_requests_per_second": 2, "edge_connections_per_client": 5},
+    "maintenance": {"maintenance": {"text": "Back <soon>.", "allow": ["192.0.2.0/24"], "pass": "let-me-through"}},
+}
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the texts of the templates for each of the settings."""
+    return render(tmp_path_factory.mktemp("site"), {name: settings | ENGINE for name, settings in SETTINGS.items()})
 
 
 @pytest.fixture
-def edge(tmp_path: Path, gunicorn: Gunicorn) -> Iterator[int]:
-    """Run HAProxy in front of ``gunicorn``; return its port."""
+def edge(
+    request: pytest.FixtureRequest, rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn
+) -> Iterator[int]:
+    """Run HAProxy with these settings in front of ``gunicorn``; return its port."""
     port = free_port()
-    templates = Environment(loader=FileSystemLoader(APP_DIR.parent / "templates"), autoescape=False)  # noqa: S701
-    templates.filters["comment"] = lambda text: f"# {text}"
-    config = templates.get_template("haproxy.cfg.j2").render(ansible_managed="test", desired=SETTINGS, max_replicas=64)
-    config = on_loopback(config, edge=port, app=gunicorn.port, operator=free_port(), state=tmp_path / "servers")
-    path = tmp_path / "haproxy.cfg"
-    path.write_text(config)
-    haproxy = Process([HAPROXY, "-db", "-f", str(path)], tmp_path / "haproxy.log")
+    texts = rendered[getattr(request, "param", "defaults")]
+    command = on_loopback(texts, tmp_path, edge=port, app=gunicorn.port, operator=free_port())
+    haproxy = Process(command, tmp_path / "haproxy.log")
     with running(haproxy):
         haproxy.start()
         wait_until("the edge", lambda: listens(port))
-        wait_until("the app behind it", lambda: status(port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == 200)
+        wait_until("the app behind it", lambda: ask(port, "/healthz", PASS).status == 200)
         yield port
 
 
-def status(port: int, request: bytes) -> int:
-    """Send bytes; return the status of what comes back."""
+PASS = {"X-Maintenance-Pass": "let-me-through"}
+BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9"}
+
+
+@dataclass
+class Answer:
+    """An answer of HTTP, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+def ask(port: int, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Answer:
+    """Send a request over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection):
+        connection.request(method, path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        return Answer(answer.status, dict(answer.headers), answer.read().decode())
+
+
+def problem(answer: Answer) -> tuple[int, str]:
+    """Return status and code of an answer that is a problem document."""
+    assert answer.headers["Content-Type"] == "application/problem+json", answer
+    document = json.loads(answer.body)
+    assert document["status"] == answer.status
+    assert document["type"] == f"urn:counter:problem:{document['code']}"
+    assert document["title"]
+    assert document["detail"]
+    return answer.status, document["code"]
+
+
+def raw(port: int, request: bytes) -> Answer:
+    """Send bytes; return what comes back."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(request)
-        return int(connection.makefile("rb").readline().split()[1])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return Answer(answer.status, dict(answer.headers), answer.read().decode())
+
+
+def test_errors_of_the_edge_are_problem_documents(edge: int, gunicorn: Gunicorn) -> None:
+    large = {"Content-Length": "4097"}
+    assert problem(ask(edge, "/metrics")) == (404, "not-found")
+    assert problem(ask(edge, "/api/counters/a/increment", large, "POST")) == (413, "content-too-large")
+    assert problem(raw(edge, increment("Content-Length: 2\r\n", "{"))) == (408, "request-timeout")
+    assert problem(raw(edge, increment("Transfer-Encoding: chunked\r\n"))) == (411, "length-required")
+    gunicorn.kill()
+    wait_until("the edge to notice", lambda: ask(edge, "/healthz").status == 503)
+    assert problem(ask(edge, "/healthz")) == (503, "no-replica")
+
+
+def test_errors_of_the_edge_are_pages_for_browsers(edge: int) -> None:
+    page = ask(edge, "/metrics", BROWSER)
+    assert (page.status, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "<h1>Not Found</h1>" in page.body
+
+
+def test_errors_of_the_app_pass_the_edge_unchanged(edge: int, gunicorn: Gunicorn) -> None:
+    for headers in ({}, BROWSER):
+        for path in ("/nothing", "/api/counters/NO!", "/api/counters/none"):
+            through, direct = ask(edge, path, headers), ask(gunicorn.port, path, headers)
+            assert (through.status, through.body) == (direct.status, direct.body)
+            assert through.headers["Content-Type"] == direct.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("edge", ["limits"], indirect=True)
+def test_a_client_is_limited_in_requests_and_connections(edge: int) -> None:
+    answers = [ask(edge, "/healthz") for _ in range(30)]
+    assert [answer.status for answer in answers[:15]] == [200] * 15
+    assert problem(answers[-1]) == (429, "too-many-requests")
+    assert answers[-1].headers["Retry-After"] == "10"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", edge))) for _ in range(6)]
+        clients[5].settimeout(5)
+        with suppress(ConnectionResetError):
+            clients[5].sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert clients[5].recv(100) == b""
+
+
+@pytest.mark.parametrize("edge", ["maintenance"], indirect=True)
+def test_maintenance_hides_the_counter_from_all_but_the_operator(edge: int) -> None:
+    answer = ask(edge, "/api/counters/a/increment", method="POST")
+    assert problem(answer) == (503, "maintenance")
+    assert answer.headers["Retry-After"] == "120"
+    assert json.loads(answer.body)["detail"] == "Back <soon>."
+    assert "<p>Back &lt;soon&gt;.</p>" in ask(edge, "/", BROWSER).body
+    assert ask(edge, "/api/counters/a/increment", PASS, "POST").status == 200
+    assert ask(edge, "/", {"X-Maintenance-Pass": "another"}).status == 503
 
 
 def increment(headers: str, body: str = "") -> bytes:
@@ -50,11 +147,11 @@ def increment(headers: str, body: str = "") -> bytes:
 
 
 def test_a_small_body_is_taken_once_it_is_there_and_no_other(edge: int) -> None:
-    assert status(edge, increment("Content-Length: 0\r\n")) == 200
-    assert status(edge, increment("Content-Length: 2\r\n", "{}")) == 200
-    assert status(edge, increment("Content-Length: 2\r\n", "{")) == 408
-    assert status(edge, increment("Content-Length: 4097\r\n")) == 413
-    assert status(edge, increment("Transfer-Encoding: chunked\r\n", "0\r\n\r\n")) == 411
+    assert raw(edge, increment("Content-Length: 0\r\n")).status == 200
+    assert raw(edge, increment("Content-Length: 2\r\n", "{}")).status == 200
+    assert raw(edge, increment("Content-Length: 2\r\n", "{")).status == 408
+    assert raw(edge, increment("Content-Length: 4097\r\n")).status == 413
+    assert raw(edge, increment("Transfer-Encoding: chunked\r\n", "0\r\n\r\n")).status == 411
 
 
 def answers(port: int, seconds: float) -> int:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 10.0
+VALUE_SECONDS = 60
 # The certificate names a domain, and not the address that is used here.
 ANY_CERTIFICATE = ssl.create_default_context()
 ANY_CERTIFICATE.check_hostname = False
@@ -72,8 +75,20 @@ class Load:
         self._replicas: list[Counter[str]] = [Counter() for _ in range(connections)]
 
     def _value(self) -> int:
-        response, body = Client(self._urls[0]).request("GET", self._path)
-        return int(json.loads(body)["value"]) if response.status == http.client.OK else 0
+        """Return the value from the first node that answers; a node may be lost before the first request."""
+        deadline = time.monotonic() + VALUE_SECONDS
+        for url in itertools.cycle(self._urls):
+            try:
+                response, body = Client(url).request("GET", self._path)
+                if response.status == http.client.OK:
+                    return int(json.loads(body)["value"])
+                failure = f"{response.status} {body.decode(errors='replace')}"
+            except (OSError, http.client.HTTPException) as error:
+                failure = str(error)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        sys.exit(f"no node told the value of {self._path} within {VALUE_SECONDS} s: {failure}")
 
     def _increment_until_stopped(self, index: int) -> None:
         client = Client(self._urls[index // 2 % len(self._urls)], keep=index % 2 == 0)

@@ -36,7 +36,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
     ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
     progress of an unfinished move; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
-    before the first one.
+    before the first one. ``maintenance``: ``since``, ``text``, ``allow`` and ``pass``; empty if it is off.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
@@ -49,6 +49,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         **document,
         "redis": redis,
         "move": json.loads(texts.get("redis/move.json", "{}")),
+        "maintenance": json.loads(texts.get("maintenance.json", "{}")),
         "releases": history(texts.get("releases.json")),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def origins(addresses: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
     return [f"{'https' if secure else 'http'}://{address}:{port}" for address in addresses]
 
 
+def not_networks(texts: Iterable[Any]) -> list[str]:
+    """Return what is neither an address nor a network (``192.0.2.0/24``), IPv4 or IPv6."""
+    return [str(text) for text in texts if not _is_network(str(text))]
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
 def role_defaults(root: str) -> list[str]:
     """Return the names of all variables in the defaults of the roles below ``root``."""
     files = Path(root).glob("roles/*/defaults/main.yml")
@@ -101,6 +115,7 @@ class FilterModule:
             "mistyped": mistyped,
             "refused": refused,
             "nearest": nearest,
+            "not_networks": not_networks,
             "origins": origins,
             "role_defaults": role_defaults,
         }

@@ -59,6 +59,8 @@ WRONG = {
     "app_update_monitor": "4",
     "edge_max_requests": "0",
     "edge_memory": "1M",
+    "edge_requests_per_second": "-1",
+    "edge_connections_per_client": "many",
     "edge_tls": "maybe",
     "https_port": "80",
     "edge_certificates": "site.pem",
@@ -71,10 +73,13 @@ WRONG = {
     "redis_rotate": "now",
     "purge": "all",
     "redis_primary": "the-last",
+    "on": "perhaps",
+    "allow": "everybody",
+    "text": "",
     "leave_swarm": "later",
 }
 # Those without a playbook at the root.
-OTHER_VERBS = [f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs")]
+OTHER_VERBS = [f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance")]
 # Name of the case: what is set, and the variables that are refused.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing set": ({}, set()),
@@ -143,6 +148,14 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "packages": ({"docker_package_source": "snap"}, {"docker_package_source"}),
     "promotion": ({"redis_primary": "redis-3", "confirm": "counter"}, set()),
     "promotion unconfirmed": ({"redis_primary": "redis-3"}, {"confirm"}),
+    "limits of a mesh": (
+        {"edge": "mesh", "edge_requests_per_second": "5", "edge_connections_per_client": "5"},
+        {"edge_requests_per_second", "edge_connections_per_client"},
+    ),
+    "limits of a proxy": ({"edge_requests_per_second": "5", "edge_connections_per_client": "5"}, set()),
+    "mesh": ({"edge": "mesh"}, set()),
+    "maintenance": ({"on": True, "allow": "192.0.2.7,2001:db8::/32"}, set()),
+    "clients of no maintenance": ({"on": "false", "allow": "192.0.2.7"}, {"allow"}),
     "removal": ({"purge": "true", "confirm": "counter"}, set()),
     "removal unconfirmed": ({"purge": "true"}, {"confirm"}),
     "removal of another stack": ({"purge": "true", "confirm": "other"}, {"confirm"}),
@@ -278,6 +291,15 @@ def test_a_name_of_other_tools_is_refused_with_ours() -> None:
     output = deploy("-e", "app_replicas=3", "-e", "port=80")
     assert "app_replicas (use replicas)" in output
     assert "port (use http_port)" in output
+
+
+def test_an_option_of_another_verb_is_refused() -> None:
+    output = deploy("-e", "since=10m", "-e", "purge=false", "-e", "redis_move=false", "-e", "hook_timeout=60")
+    assert "Nothing was changed, since ./counter deploy would ignore this" in output
+    assert "since: is an option of ./counter logs" in output
+    assert "purge: is an option of ./counter destroy" in output
+    assert "redis_move" not in output.partition("would ignore this")[2]
+    assert "hook_timeout" not in output.partition("would ignore this")[2]
 
 
 def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:

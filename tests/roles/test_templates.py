@@ -21,7 +21,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support.ansible import ROOT, project_environment, render, run
-from support.edge import HAPROXY, on_loopback
+from support.edge import FILES, HAPROXY, on_loopback
 from support.https import SITE, certificate, pem
 from support.ports import free_port
 from support.waiting import wait_until
@@ -41,6 +41,7 @@ HTTPS = {
     "edge_domains": ["counter.example"],
     "edge_hsts_seconds": 86400,
 }
+MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "2001:db8::1"], "pass": "let-me-through"}
 COMBINATIONS = (
     {
         f"{topology}-{edge}": {"redis_topology": topology, "edge": edge, "engine": NEW_ENGINE}
@@ -53,6 +54,7 @@ COMBINATIONS = (
     }
     | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
     | {"https": HTTPS | {"engine": NEW_ENGINE}}
+    | {"limits": {"edge_requests_per_second": 5, "maintenance": MAINTENANCE, "engine": NEW_ENGINE}}
 )
 
 SECRETS = {
@@ -114,8 +116,9 @@ def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
 def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination
-    if name not in ("old-engine", "encrypted", "https"):
-        assert texts["haproxy.cfg"] == rendered["standalone-proxy"]["haproxy.cfg"]
+    edge = "mesh" if name.endswith("mesh") else "proxy"
+    if name not in ("old-engine", "encrypted", "https", "limits"):
+        assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
 
 def test_another_run_renders_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,10 +289,11 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
         assert not done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name", ["standalone-proxy", "https"])
+@pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh", "https", "limits"])
 def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path, name: str) -> None:
     path = tmp_path / "haproxy.cfg"
-    path.write_text(rendered[name]["haproxy.cfg"])
+    for file in FILES:
+        (tmp_path / file).write_text(rendered[name][file])
     (tmp_path / "certificate-1.pem").write_text(certificate(SITE) + pem(SITE))
     done = run(HAPROXY, "-c", "-f", path)
     assert done.returncode == 0, done.stderr
@@ -300,10 +304,7 @@ def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path
 def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tuple[int, int, int]]:
     """Run HAProxy with its rendered configuration, and the app behind it; return ports and the app's process group."""
     edge, app, statistics = (free_port() for _ in range(3))
-    config = on_loopback(
-        rendered["standalone-proxy"]["haproxy.cfg"], edge=edge, app=app, operator=statistics, state=tmp_path / "servers"
-    )
-    (tmp_path / "haproxy.cfg").write_text(config)
+    haproxy = on_loopback(rendered["standalone-proxy"], tmp_path, edge=edge, app=app, operator=statistics)
     environment = project_environment(
         PYTHONPATH=str(ROOT / "app"),
         COUNTER_BIND=f"127.0.0.1:{app}",
@@ -311,7 +312,6 @@ def edge_and_app(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[tupl
         COUNTER_DRAIN_SECONDS="0",
     )
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:counter.gunicorn_conf", "counter.wsgi:app"]
-    haproxy = [HAPROXY, "-db", "-f", str(tmp_path / "haproxy.cfg")]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(gunicorn, stdout=log, stderr=log, env=environment, start_new_session=True) as behind,

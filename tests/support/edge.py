@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 HAPROXY = "/usr/sbin/haproxy"
+FILES = ("haproxy.cfg", "errors.map")
+"""What HAProxy reads without HTTPS; templates of these names make it."""
 SERVERS = "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr last,none"
 
 
-def on_loopback(configuration: str, *, edge: int, app: int, operator: int, state: Path) -> str:
-    """Return the configuration with these ports and one server; ``state`` is where it keeps the servers' addresses."""
+def on_loopback(texts: Mapping[str, str], directory: Path, *, edge: int, app: int, operator: int) -> list[str]:
+    """Write the rendered files with these ports and one server; return the command that runs HAProxy with them."""
+    configuration = texts["haproxy.cfg"]
     for there, here in (
         ("bind :8080", f"bind 127.0.0.1:{edge}"),
         ("bind :8404", f"bind 127.0.0.1:{operator}"),
-        ("/run/edge/servers", str(state)),
+        ("/run/edge/servers", str(directory / "servers")),
         (SERVERS, f"server app 127.0.0.1:{app}"),
     ):
         assert there in configuration, there
         configuration = configuration.replace(there, here)
-    return configuration.rstrip("\n") + "\n"
+    for name in FILES:
+        (directory / name).write_text(texts[name], encoding="utf-8")
+    path = directory / "haproxy.cfg"
+    path.write_text(configuration, encoding="utf-8")
+    return [HAPROXY, "-db", "-f", str(path)]

@@ -17,6 +17,7 @@ options:
     type: str
     description: The certificate that the address must serve, as PEM. Clients name a domain, so its name is not checked.
   timeout: {type: int, default: 60, description: How long to wait in seconds.}
+  headers: {type: dict, default: {}, description: Headers of each request.}
 """
 
 RETURN = r"""
@@ -51,9 +52,9 @@ ANY_CERTIFICATE.check_hostname = False
 ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
-def ask(url: str, method: str = "GET") -> dict:
+def ask(url: str, headers: dict, method: str = "GET") -> dict:
     """Return the JSON answer; raises OSError (the base of urllib's errors) or ValueError."""
-    request = urllib.request.Request(url, method=method)  # noqa: S310  # the address is the operator's own
+    request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
     with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
         return json.load(response)
 
@@ -73,10 +74,11 @@ def main() -> None:
             "counter": {"type": "str", "default": "smoke"},
             "certificate": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
+            "headers": {"type": "dict", "default": {}},
         },
         supports_check_mode=False,
     )
-    wanted = module.params["replicas"]
+    wanted, headers = module.params["replicas"], module.params["headers"]
     url, certificate = module.params["url"].rstrip("/"), module.params["certificate"]
     counter = f"{url}/api/counters/{module.params['counter']}"
     deadline = time.monotonic() + module.params["timeout"]
@@ -87,8 +89,8 @@ def main() -> None:
             if before is None and certificate and served(url) != certificate:
                 raise ValueError("it serves another certificate than the one that was deployed")
             if before is None:
-                before = ask(counter)["value"]
-            answered[ask(f"{counter}/increment", "POST")["replica"]] += 1
+                before = ask(counter, headers)["value"]
+            answered[ask(f"{counter}/increment", headers, "POST")["replica"]] += 1
         except (OSError, ValueError) as failure:
             error = str(failure)
             time.sleep(0.5)
@@ -106,7 +108,7 @@ def main() -> None:
             **result,
         )
     try:
-        result["counted"] = ask(counter)["value"] - before
+        result["counted"] = ask(counter, headers)["value"] - before
     except (OSError, ValueError) as failure:
         module.fail_json(msg=f"{counter} cannot be read: {failure}", **result)
     module.exit_json(**result)
