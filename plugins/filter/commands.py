@@ -15,7 +15,7 @@ def as_options(values: Mapping[str, Any]) -> str:
 
 def _assignment(name: str, value: Any) -> str:
     # Ansible would split a value at its blanks.
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and len(str(value).split()) < 2:
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and " " not in str(value).strip():
         return f"{name}={value}"
     return f"{name}={str(value).lower()}" if isinstance(value, bool) else json.dumps({name: value})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from support.ansible import ROOT
 
@@ -72,3 +73,15 @@ def test_the_state_directory_is_written_in_one_place() -> None:
     for name in found_by(re.compile(r"deployed\.json")):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert name.startswith(("roles/deployed/", "plugins/filter/deployed.py")) or "state: absent" in text, name
+
+
+INTERNAL = re.compile(r"(?<![\w.])__[a-z]\w+")
+GIVEN = re.compile(r"(?:^\s*(?:- )?|register: |loop_var: |index_var: |set )(__[a-z]\w+)(?=:|$| =)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
+def test_internal_variables_are_given_in_their_role(role: str) -> None:
+    """Ansible notices a missing one only when a task reads it, which may be in one topology only."""
+    files = [path for path in SOURCES if path.is_relative_to(ROOT / "roles" / role) and path.suffix != ".py"]
+    texts = "\n".join(map(without_comments, files))
+    assert set(INTERNAL.findall(texts)) == set(GIVEN.findall(texts))
