@@ -5,8 +5,10 @@ They run on the control machine, where the files are, with the library that Ansi
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,46 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 PARTS = {"certificate", "key"}
 
 
-def https_certificates(pairs: Any) -> list[dict[str, Any]]:
+def https_certificates(pairs: Any, *, judged: bool = True) -> list[dict[str, Any]]:
     """Read certificates with their keys.
 
     ``pairs``: a list of mappings with ``certificate`` (with its chain) and ``key``, each PEM text or a file.
     Returns for each pair ``pem`` (as HAProxy reads it), ``certificate`` (PEM of the first one), ``names``, ``ends`` (an
     ISO 8601 date and time in UTC), and ``fault``: what is wrong, empty if nothing is; then the others may be missing.
+    What is served already is not ``judged``: a certificate that has ended is still better than none.
     """
     if not isinstance(pairs, list):
         return [{"fault": "is not a list"}]
-    return [_checked(number, pair) for number, pair in enumerate(pairs, 1)]
+    return [_checked(number, pair, judged=judged) for number, pair in enumerate(pairs, 1)]
+
+
+def renewal_reason(certificates: Iterable[Mapping[str, Any]], domains: Iterable[str]) -> str:
+    """Return why the certificate (from `https_certificates`) of an authority must be renewed; empty if it must not."""
+    for one in certificates:
+        first = x509.load_pem_x509_certificate(one["certificate"].encode())
+        rest = first.not_valid_after_utc - datetime.now(UTC)
+        if first.issuer == first.subject:
+            return "no certificate has been issued yet"
+        if set(one["names"]) != set(domains):
+            return f"the present one is for {', '.join(one['names'])}"
+        if rest < (first.not_valid_after_utc - first.not_valid_before_utc) / 3:
+            return f"the present one ends on {one['ends']}"
+        return ""
+    return "there is none"
+
+
+def acme_thumbprint(account_key: str) -> str:
+    """Return the thumbprint (RFC 7638) of an account's key (PEM, P-256), which ends each answer to a challenge."""
+    key = load_pem_private_key(account_key.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the key of the account is not an ECDSA key")
+    point = key.public_key().public_numbers()
+    x, y = (_base64url(number.to_bytes(32, "big")) for number in (point.x, point.y))
+    return _base64url(sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())
+
+
+def _base64url(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def unserved(domains: Any, certificates: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -41,16 +73,16 @@ def unserved(domains: Any, certificates: Iterable[Mapping[str, Any]]) -> list[st
     ]
 
 
-def _checked(number: int, pair: Any) -> dict[str, Any]:
+def _checked(number: int, pair: Any, *, judged: bool) -> dict[str, Any]:
     if not isinstance(pair, Mapping) or set(pair) != PARTS:
         return {"fault": f"number {number} is not a mapping of certificate and key"}
     try:
-        return _read(_text(pair["certificate"]), _text(pair["key"]))
+        return _read(_text(pair["certificate"]), _text(pair["key"]), judged=judged)
     except (OSError, ValueError, TypeError) as error:
         return {"fault": f"number {number}: {error}"}
 
 
-def _read(certificate: str, key: str) -> dict[str, Any]:
+def _read(certificate: str, key: str, *, judged: bool) -> dict[str, Any]:
     """Return the pair; raises ValueError with what is wrong."""
     chain, own = _chain(certificate), _public_key(_private_key(key))
     first, now = chain[0], datetime.now(UTC)
@@ -65,7 +97,7 @@ def _read(certificate: str, key: str) -> dict[str, Any]:
         f"{title} ended on {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC": now > first.not_valid_after_utc,
         f"{title} begins on {first.not_valid_before_utc:%Y-%m-%d %H:%M} UTC": now < first.not_valid_before_utc,
     }
-    if found := [text for text, applies in faults.items() if applies]:
+    if judged and (found := [text for text, applies in faults.items() if applies]):
         raise ValueError(found[0])
     return {
         "pem": f"{certificate.strip()}\n{key.strip()}\n",
@@ -124,4 +156,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"https_certificates": https_certificates, "unserved": unserved}
+        return {
+            "https_certificates": https_certificates,
+            "unserved": unserved,
+            "renewal_reason": renewal_reason,
+            "acme_thumbprint": acme_thumbprint,
+        }

@@ -66,6 +66,8 @@ WRONG = {
     "edge_certificates": "site.pem",
     "edge_domains": "counter.example",
     "edge_hsts_seconds": "60",
+    "acme_email": "me@example.org",
+    "acme_directory": "http://authority.example/directory",
     "redis_down_after_milliseconds": "1",
     "hook_timeout": "0",
     "lock_wait": "forever",
@@ -79,7 +81,9 @@ WRONG = {
     "leave_swarm": "later",
 }
 # Those without a playbook at the root.
-OTHER_VERBS = [f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance")]
+OTHER_VERBS = [
+    f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates")
+]
 # Name of the case: what is set, and the variables that are refused.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing set": ({}, set()),
@@ -156,6 +160,13 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "mesh": ({"edge": "mesh"}, set()),
     "maintenance": ({"on": True, "allow": "192.0.2.7,2001:db8::/32"}, set()),
     "clients of no maintenance": ({"on": "false", "allow": "192.0.2.7"}, {"allow"}),
+    "certificates of an authority": ({"edge_tls": "acme", "edge_domains": "a.example,b.example"}, set()),
+    "an authority without a domain": ({"edge_tls": "acme"}, {"edge_domains"}),
+    "an authority and a wildcard": ({"edge_tls": "acme", "edge_domains": "*.example"}, {"edge_domains"}),
+    "an authority and another port": (
+        {"edge_tls": "acme", "edge_domains": "a.example", "http_port": "8080"},
+        {"http_port"},
+    ),
     "removal": ({"purge": "true", "confirm": "counter"}, set()),
     "removal unconfirmed": ({"purge": "true"}, {"confirm"}),
     "removal of another stack": ({"purge": "true", "confirm": "other"}, {"confirm"}),

@@ -1,0 +1,186 @@
+"""Certificates of an authority: Pebble issues them, and asks HAProxy with the rendered configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from support.ansible import PLAYBOOKS, run
+from support.edge import on_loopback
+from support.https import AUTHORITY, certificate, pem
+from support.ports import free_port, listens
+from support.processes import Process, running
+from support.waiting import wait_until
+
+VALID_SECONDS = 90 * 86400
+
+
+class Authority:
+    """Pebble, and a DNS server that has the same address for every name."""
+
+    def __init__(self, directory: Path, asks: int) -> None:
+        """Use files in ``directory``; ``asks`` is the port at which the authority expects the answers to challenges."""
+        self.directory, self.asks = directory, asks
+        self.port = free_port()
+        # At 127.0.0.1, the UDP port is held (support.ports).
+        self.dns = f"127.0.0.2:{free_port()}"
+        self.trusted = directory / "authority.pem"
+        self.trusted.write_text(certificate(AUTHORITY, names=("localhost",)))
+        (directory / "authority.key").write_text(pem(AUTHORITY))
+        names = ["pebble-challtestsrv", "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1", "-dns01", self.dns]
+        others = [
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+            "-doh",
+            "",
+            "-management",
+            f"127.0.0.1:{free_port()}",
+        ]
+        self.names = Process([*names, *others], directory / "names.log")
+        self.pebble: Process | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its directory is."""
+        return f"https://localhost:{self.port}/dir"
+
+    def start(self, valid_seconds: int) -> None:
+        """Issue certificates that are valid for so long; a second start forgets all accounts."""
+        self.kill()
+        settings = {
+            "listenAddress": f"127.0.0.1:{self.port}",
+            "managementListenAddress": f"127.0.0.1:{free_port()}",
+            "certificate": str(self.trusted),
+            "privateKey": str(self.directory / "authority.key"),
+            "httpPort": self.asks,
+            "tlsPort": free_port(),
+            "domainBlocklist": ["blocked.example"],
+            "certificateValidityPeriod": valid_seconds,
+        }
+        config = self.directory / "pebble.json"
+        config.write_text(json.dumps({"pebble": settings}))
+        command = ["env", "PEBBLE_VA_NOSLEEP=1", "pebble", "-config", str(config), "-dnsserver", self.dns]
+        self.pebble = Process(command, self.directory / "pebble.log")
+        self.pebble.start()
+        wait_until("the authority", lambda: listens(self.port))
+
+    def kill(self) -> None:
+        """Stop issuing."""
+        if self.pebble:
+            self.pebble.kill()
+
+
+class Site:
+    """A first manager of which only the state directory exists, and the files of its edge."""
+
+    def __init__(self, directory: Path, authority: Authority) -> None:
+        """Use files in ``directory``."""
+        self.files = directory / "edge"
+        self.files.mkdir()
+        self.inventory = directory / "hosts.yml"
+        self.authority = authority
+        self.settings = {
+            "ansible_connection": "local",
+            "docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}},
+            "edge_tls": "acme",
+            "acme_directory": authority.address,
+        }
+        self.state = directory / "state"
+
+    def deploy(self, *domains: str, renew: bool = True) -> str:
+        """Do what a deployment does; return what it prints, in one line, and begin with ``failed: `` if it failed."""
+        groups = {"managers": {"hosts": {"one": self.settings | {"edge_domains": list(domains)}}}}
+        self.inventory.write_text(yaml.safe_dump({"all": {"children": groups}}))
+        given = {"state_dir": str(self.state), "files_directory": str(self.files), "renew": renew}
+        trusted = {"SSL_CERT_FILE": str(self.authority.trusted)}
+        done = run("ansible-playbook", "-i", self.inventory, PLAYBOOKS / "acme.yml", "-e", json.dumps(given), **trusted)
+        return ("failed: " if done.returncode else "") + re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+    def served(self) -> x509.Certificate:
+        """Return the first certificate that HAProxy would load."""
+        return x509.load_pem_x509_certificate((self.files / "certificate-1.pem").read_bytes())
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[Authority]:
+    """Return an authority that issues certificates for three months."""
+    authority = Authority(tmp_path, asks=free_port())
+    with running(authority.names):
+        authority.names.start()
+        authority.start(VALID_SECONDS)
+        try:
+            yield authority
+        finally:
+            authority.kill()
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
+    """Return a site whose edge runs with a placeholder."""
+    site = Site(tmp_path, authority)
+    output = site.deploy("counter.example", renew=False)
+    assert not output.startswith("failed"), output
+    texts = {path.name: path.read_text() for path in site.files.iterdir()}
+    (tmp_path / "certificate-1.pem").write_text(texts["certificate-1.pem"])
+    texts["haproxy.cfg"] = texts["haproxy.cfg"].replace("bind :8443", f"bind 127.0.0.1:{free_port()}")
+    command = on_loopback(texts, tmp_path, edge=authority.asks, app=free_port(), operator=free_port())
+    haproxy = Process(command, tmp_path / "haproxy.log")
+    with running(haproxy):
+        haproxy.start()
+        wait_until("the edge", lambda: listens(authority.asks))
+        yield site
+
+
+def test_a_certificate_is_issued_renewed_when_due_and_kept_when_refused(site: Site, authority: Authority) -> None:
+    placeholder = site.served()
+    assert placeholder.issuer == placeholder.subject
+
+    output = site.deploy("counter.example")
+    assert not output.startswith("failed"), output
+    issued = site.served()
+    assert "Pebble" in issued.issuer.rfc4514_string()
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["counter.example"]
+
+    output = site.deploy("counter.example")
+    assert "changed=0" in output, output
+    assert site.served() == issued
+
+    output = site.deploy("counter.example", "blocked.example")
+    assert output.startswith("failed"), output
+    assert "issued no certificate for counter.example, blocked.example" in output
+    assert "The edges go on with the one that they have (the present one is for counter.example)" in output
+    assert site.served() == issued
+
+    # The new one lives for a few seconds, so it is due, and then it ends; it is renewed in both cases.
+    authority.start(valid_seconds=4)
+    output = site.deploy("counter.example", "www.counter.example")
+    assert not output.startswith("failed"), output
+    short = site.served()
+    assert short != issued
+    wait_until("its end", lambda: short.not_valid_after_utc < datetime.now(UTC))
+    output = site.deploy("counter.example", "www.counter.example")
+    assert not output.startswith("failed"), output
+    assert site.served() != short
+
+
+def test_an_authority_that_is_not_trusted_is_named(site: Site, authority: Authority, tmp_path: Path) -> None:
+    authority.trusted = tmp_path / "other.pem"
+    authority.trusted.write_text(
+        ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(certificate(AUTHORITY, names=("a",))))
+    )
+    output = site.deploy("counter.example")
+    assert output.startswith("failed"), output
+    assert "issued no certificate for counter.example" in output
+    assert "CERTIFICATE_VERIFY_FAILED" in output
