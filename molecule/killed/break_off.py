@@ -1,0 +1,48 @@
+"""Run a playbook and break it off in a stage, as `kill -9`, a closed laptop or a power cut would.
+
+break_off.py ROLE HOST COMMAND...   end COMMAND with SIGKILL two seconds after the first task of the role ROLE began
+break_off.py ROLE -HOST COMMAND...  instead, end all SSH sessions of the container HOST, and wait until COMMAND ends
+
+Prints the last lines of the output. Fails if the role had no task, and if COMMAND succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+INTO_THE_STAGE_SECONDS = 2
+LONGEST_SECONDS = 600
+
+
+def main() -> None:
+    """Run the command and break it off."""
+    role, host, *command = sys.argv[1:]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as run:
+        lines = []
+        for line in run.stdout or ():
+            lines.append(line)
+            if line.startswith(f"TASK [{role} :"):
+                break
+        else:
+            sys.exit(f"{role} had no task:\n{''.join(lines[-30:])}")
+        time.sleep(INTO_THE_STAGE_SECONDS)
+        if host.startswith("-"):
+            sessions = ["docker", "exec", host[1:], "pkill", "-9", "-f", "sshd-session: |sshd: [a-z]+@"]
+            subprocess.run(sessions, check=True, timeout=30)
+            lines += run.communicate(timeout=LONGEST_SECONDS)[0].splitlines(keepends=True)
+        else:
+            os.killpg(run.pid, signal.SIGKILL)
+            lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
+    print("".join(lines[-15:]))
+    if run.returncode == 0:
+        sys.exit("the run succeeded before it could be broken off")
+
+
+if __name__ == "__main__":
+    main()
