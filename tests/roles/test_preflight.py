@@ -228,7 +228,9 @@ def test_a_wrong_value_of_every_setting_is_tried() -> None:
 def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_path: Path) -> None:
     """Each refused case is set right as the messages say; then nothing is refused any more."""
     mended = {}
-    for case, (given, _) in CASES.items():
+    for case, (given, wrong) in CASES.items():
+        if not wrong:
+            continue
         mended[case] = dict(given)
         for _, _, works in judged[case].values():
             words = shlex.split(works)

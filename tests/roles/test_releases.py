@@ -303,7 +303,8 @@ def bring(site: Path, *images: str, **others: Any) -> str:
             "releases_chosen": document() | {"number": 3} | others,
         }
         hosts = {"one": {"ansible_connection": "local"} | facts, "down": down | facts}
-        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+        here_too = {"hosts": {"control_machine": {"ansible_connection": "local"}}}
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}, "others": here_too}))
         again = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "again"}}
         play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"]}
         here = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
@@ -327,10 +328,16 @@ def test_an_image_that_was_built_again_is_not_called_the_same(tmp_path: Path) ->
     assert "counter-app:a, counter-edge:e was built again since release 3" in said
 
 
-def test_images_that_were_removed_are_named_with_what_builds_them_again(tmp_path: Path) -> None:
+def test_images_that_cannot_be_built_again_are_named(tmp_path: Path) -> None:
     said = bring(tmp_path, "counter-edge:e", dirty=True)
     assert "No node that answers has the images of release 3 any more (counter-app:a, counter-edge:e)" in said
-    assert "git checkout 0123456789abcdef && ./counter deploy. The checkout then had changes besides" in said
+    assert "had changes that git does not have. This deploys without them: git checkout 0123456789abcdef && " in said
+    assert "goes on" not in said
+
+
+def test_images_of_a_revision_that_the_checkout_lacks_are_refused(tmp_path: Path) -> None:
+    said = bring(tmp_path, "counter-edge:e")
+    assert "this checkout has no revision 0123456789abcdef. This may fetch it: git fetch" in said
     assert "goes on" not in said
 
 

@@ -1,0 +1,68 @@
+"""Types the commands of docs/verbs.md on a host, and compares what they print with the page.
+
+verbs.py CONTAINER           fail if anything but numbers differs
+verbs.py CONTAINER --write   write what was printed into the page
+
+Lines that are too long for the page go on in lines that begin with six blanks. A line `...` stands for any others; an
+output with it is not written.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/verbs.md"
+BLOCK = re.compile(r"```text\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
+LONGEST_SECONDS = 600
+WIDTH = 118
+CONTINUED = " " * 6
+
+
+def typed(container: str, command: str) -> str:
+    """Return what a command prints there, failed or not."""
+    where = ["--user", "admin", "--workdir", "/home/admin/counter-deploy", "--env", "NO_COLOR=1"]
+    words = ["docker", "exec", *where, container, "bash", "-c", f"{command} 2>&1"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+    return done.stdout
+
+
+def folded(output: str) -> str:
+    """Return the output without empty lines at its ends and with long lines folded."""
+    lines = [textwrap.wrap(line, WIDTH, subsequent_indent=CONTINUED) or [""] for line in output.strip().splitlines()]
+    return "\n".join(each for line in lines for each in line) + "\n"
+
+
+def lines_of(text: str) -> set[str]:
+    """Return its lines, with each number (also in hexadecimal digits) as # and each run of blanks as one."""
+    joined = re.sub(rf"\n{CONTINUED} *", " ", text)
+    numbered = re.sub(r"\b[0-9a-f]{7,}\b|\d+", "#", joined)
+    return {" ".join(line.split()) for line in numbered.splitlines() if line.strip()}
+
+
+def main() -> None:
+    """Type all commands, one after the other."""
+    container, write = sys.argv[1], "--write" in sys.argv
+    page, faults = PAGE.read_text(encoding="utf-8"), []
+    for block in BLOCK.finditer(page):
+        command, told = block["command"], block["output"]
+        print(f"$ {command}", flush=True)
+        seen = folded(typed(container, command))
+        expected, found, partial = lines_of(told) - {"..."}, lines_of(seen), "...\n" in told
+        if write and not partial:
+            page = page.replace(block[0], f"```text\n$ {command}\n{seen}```")
+        elif expected - found or (found - expected and not partial):
+            missing = "".join(f"-{line}\n" for line in sorted(expected - found))
+            more = "" if partial else "".join(f"+{line}\n" for line in sorted(found - expected))
+            faults.append(f"$ {command}\n{missing}{more}\n{seen}")
+    if write:
+        PAGE.write_text(page, encoding="utf-8")
+    elif faults:
+        sys.exit("docs/verbs.md shows something else (- there, + printed):\n" + "\n".join(faults))
+
+
+if __name__ == "__main__":
+    main()
