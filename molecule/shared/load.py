@@ -15,9 +15,11 @@ Prints one JSON object:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import itertools
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -106,12 +108,26 @@ class Load:
             else:
                 self._errors[index][f"{response.status}: {body[:200].decode(errors='replace')}"] += 1
 
-    def run(self, seconds: float, until: Path | None) -> dict[str, Any]:
+    def _announce_until_stopped(self, slow: int) -> None:
+        """Hold connections on which a body is announced and never sent; replace them now and then."""
+        request = f"POST {self._path}/increment HTTP/1.1\r\nHost: slow\r\nContent-Length: 9\r\n\r\n".encode()
+        while not self._stop.is_set():
+            with contextlib.ExitStack() as held:
+                for index in range(slow):
+                    node = urlsplit(self._urls[index % len(self._urls)])
+                    with contextlib.suppress(OSError):
+                        address = (str(node.hostname), node.port or 80)
+                        held.enter_context(socket.create_connection(address, 2)).sendall(request)
+                self._stop.wait(3)
+
+    def run(self, seconds: float, until: Path | None, slow: int) -> dict[str, Any]:
         """Run for ``seconds``, or until the file ``until`` exists, and return what the module's docstring lists."""
         before = self._value()
         threads = [
             threading.Thread(target=self._increment_until_stopped, args=(index,)) for index in range(self._connections)
         ]
+        if slow:
+            threads.append(threading.Thread(target=self._announce_until_stopped, args=(slow,)))
         began = time.monotonic()
         for thread in threads:
             thread.start()
@@ -148,9 +164,10 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, required=True, help="end after this time at the latest")
     parser.add_argument("--until", type=Path, help="end as soon as this file exists")
+    parser.add_argument("--slow", type=int, default=0, help="connections that announce a body and never send it")
     arguments = parser.parse_args()
     load = Load(arguments.urls, arguments.counter, arguments.connections, arguments.think)
-    print(json.dumps(load.run(arguments.seconds, arguments.until)))
+    print(json.dumps(load.run(arguments.seconds, arguments.until, arguments.slow)))
 
 
 if __name__ == "__main__":
