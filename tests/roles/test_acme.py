@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from support.processes import Process, running
 from support.waiting import wait_until
 
 VALID_SECONDS = 90 * 86400
+
+pytestmark = pytest.mark.skipif(not shutil.which("pebble"), reason="no Pebble here")
 
 
 class Authority:
