@@ -161,7 +161,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "maintenance": ({"on": True, "allow": "192.0.2.7,2001:db8::/32"}, set()),
     "clients of no maintenance": ({"on": "false", "allow": "192.0.2.7"}, {"allow"}),
     "certificates of an authority": ({"edge_tls": "acme", "edge_domains": "a.example,b.example"}, set()),
-    "an authority without a domain": ({"edge_tls": "acme"}, {"edge_domains"}),
+    "an authority without a domain": ({"edge_tls": "acme", "edge_domains": []}, {"edge_domains"}),
     "an authority and a wildcard": ({"edge_tls": "acme", "edge_domains": "*.example"}, {"edge_domains"}),
     "an authority and another port": (
         {"edge_tls": "acme", "edge_domains": "a.example", "http_port": "8080"},
