@@ -51,6 +51,16 @@ def with_release(history: list[Release], document: Mapping[str, Any], *, anew: b
     return [*history, {"number": number, **document, **_source(history, document), "ids": ids}][-HISTORY:]
 
 
+def with_edge(history: Iterable[Release], version: str) -> list[Release]:
+    """Return the history in which the running release has this version of the edge's configuration.
+
+    The edge loads a new one for a renewed certificate of an authority and for a maintenance too, which are no releases.
+    """
+    releases = list(history)
+    running = running_release(releases)
+    return [{**release, "edge": version} if release is running else release for release in releases]
+
+
 def newest_history(histories: Iterable[list[Release]]) -> list[Release]:
     """Return the history with the newest release; a manager that was away has an older one."""
     return max(histories, key=lambda history: history[-1]["number"] if history else 0, default=[])
@@ -188,6 +198,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
         return {
+            "with_edge": with_edge,
             "with_release": with_release,
             "newest_history": newest_history,
             "running_release": running_release,

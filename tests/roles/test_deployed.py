@@ -101,6 +101,7 @@ def test_a_new_host_has_nothing() -> None:
     assert state == {
         "format": 0,
         "settings": {},
+        "maintenance": {},
         "endpoint": {},
         "images": {},
         "addresses": [],

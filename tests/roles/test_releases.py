@@ -27,6 +27,7 @@ from plugins.filter.releases import (
     release_rows,
     running_release,
     unneeded_images,
+    with_edge,
     with_release,
 )
 
@@ -64,6 +65,14 @@ def history(*documents: Any) -> list[Any]:
 
 
 # -- What makes a release
+
+
+def test_another_configuration_of_the_edge_may_be_no_release() -> None:
+    before = history(document() | {"edge": "a"}, document("b") | {"edge": "b"})
+    renewed = with_edge(before, "c")
+    assert [release["edge"] for release in renewed] == ["a", "c"]
+    assert with_release(renewed, document("b") | {"edge": "c"}) == renewed
+    assert with_edge([], "c") == []
 
 
 def test_what_changes_nothing_is_no_release() -> None:
