@@ -59,7 +59,7 @@ class Answer:
     """An answer of HTTP, read to its end."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: http.client.HTTPMessage
     body: str
 
 
@@ -69,7 +69,7 @@ def ask(port: int, path: str, headers: Mapping[str, str] | None = None, method: 
     with closing(connection):
         connection.request(method, path, headers=dict(headers or {}))
         answer = connection.getresponse()
-        return Answer(answer.status, dict(answer.headers), answer.read().decode())
+        return Answer(answer.status, answer.headers, answer.read().decode())
 
 
 def problem(answer: Answer) -> tuple[int, str]:
@@ -89,7 +89,7 @@ def raw(port: int, request: bytes) -> Answer:
         connection.sendall(request)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
-        return Answer(answer.status, dict(answer.headers), answer.read().decode())
+        return Answer(answer.status, answer.headers, answer.read().decode())
 
 
 def test_errors_of_the_edge_are_problem_documents(edge: int, gunicorn: Gunicorn) -> None:

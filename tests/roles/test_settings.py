@@ -32,7 +32,7 @@ WITHOUT_A_RULE = {"status_file"}
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_setting_is_described_typed_and_checked(name: str) -> None:
-    [sentence] = re.findall(rf"((?:^#.*\n)+){name}:", TEXT, re.MULTILINE)
+    [sentence] = re.findall(rf'((?:^#.*\n)+)"?{name}"?:', TEXT, re.MULTILINE)
     assert re.search(r"[.!?]$", sentence.strip()), sentence
     spec = SPEC[name]
     limited = spec["type"] == "bool" or "choices" in spec
@@ -58,7 +58,7 @@ def test_a_setting_is_set_in_no_other_place() -> None:
         (str(path.relative_to(ROOT)), name)
         for path in of_roles + of_users
         for name in re.findall(
-            r"^(\w+):" if path in of_roles else r"^ *(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE
+            r'^"?(\w+)"?:' if path in of_roles else r"^ *(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE
         )
         if name in DEFAULTS
     }
