@@ -75,6 +75,14 @@ def test_the_state_directory_is_written_in_one_place() -> None:
         assert name.startswith(("roles/deployed/", "plugins/filter/deployed.py")) or "state: absent" in text, name
 
 
+def test_verbs_that_change_something_take_the_options_of_their_runs() -> None:
+    verbs = {verb for words in found_by(re.compile(r"\brun_verb: (\w+)")).values() for verb in words}
+    derived = (ROOT / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8")
+    options = yaml.safe_load(derived)["options_of_verbs"]
+    assert set(options["hook_timeout"]) == verbs
+    assert set(options["lock_wait"]) == verbs - {"unlock"}
+
+
 INTERNAL = re.compile(r"(?<![\w.])__[a-z]\w+")
 GIVEN = re.compile(r"(?:^\s*(?:- )?|register: |loop_var: |index_var: |set )(__[a-z]\w+)(?=:|$| =)", re.MULTILINE)
 
