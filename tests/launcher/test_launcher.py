@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import ROOT, run
+from support.ansible import ROOT, TIMEOUT_SECONDS, run
 
 # A playbook is a verb if it begins with a comment, which describes it; that behind one at the root is the same verb.
 VERBS = sorted(
@@ -58,7 +58,7 @@ def bare(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=TIMEOUT_SECONDS,
         user=user,
     )
 

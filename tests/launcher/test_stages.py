@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from support.ansible import ROOT, project_environment
+from support.ansible import ROOT, TIMEOUT_SECONDS, project_environment
 from support.waiting import wait_until
 
 TWO_HOSTS = "[managers]\na\nb\n"
@@ -72,7 +72,7 @@ class Site:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=120,
+            timeout=TIMEOUT_SECONDS,
         )
 
     def run_on_a_terminal(self, play: str) -> str:
@@ -485,7 +485,7 @@ def test_by_hand_the_output_is_ansible_s_own(site: Site) -> None:
         aggregate: false
 """
     )
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
     assert "TASK [Say what runs] ***" in done.stdout
     assert "PLAY RECAP ***" in done.stdout
     assert done.stdout.splitlines()[-1] == "It runs."

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from docker.errors import APIError, NotFound
 from requests import Response
-from support.ansible import PLAYBOOKS, ROOT, project_environment, run
+from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, project_environment, run
 from support.waiting import wait_until
 
 
@@ -304,7 +304,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     return process.returncode, " ".join(said.split())
 
 
