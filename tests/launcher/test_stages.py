@@ -485,7 +485,9 @@ def test_by_hand_the_output_is_ansible_s_own(site: Site) -> None:
         aggregate: false
 """
     )
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+    )
     assert "TASK [Say what runs] ***" in done.stdout
     assert "PLAY RECAP ***" in done.stdout
     assert done.stdout.splitlines()[-1] == "It runs."
