@@ -15,6 +15,7 @@ from redis_node.logins import directives, use  # noqa: F401  # part of what a ki
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
 PATIENCE_SECONDS = 10.0
@@ -69,7 +70,7 @@ def configuration(settings: Settings, primary: Address) -> str:
 def _configure(settings: Settings, primary: Address) -> Path:
     """Write the configuration for the next start; return its path."""
     path = settings.data / "redis.conf"
-    path.write_text(configuration(settings, primary), encoding="utf-8")
+    write_whole(path, configuration(settings, primary))
     return path
 
 

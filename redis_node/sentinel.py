@@ -11,6 +11,7 @@ from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
 PERIOD_SECONDS = 5.0
@@ -31,7 +32,7 @@ def command(settings: Settings) -> Sequence[str]:
     else:
         primary = _primary(settings)
         learned = [f"sentinel monitor {PRIMARY_NAME} {primary.host} {primary.port} {len(settings.sentinels) // 2 + 1}"]
-    path.write_text(configuration(settings, learned), encoding="utf-8")
+    write_whole(path, configuration(settings, learned))
     return ["redis-server", str(path), "--sentinel"]
 
 

@@ -17,6 +17,7 @@ from redis_node.cluster.members import Member, first_of_its_pair, members, partn
 from redis_node.cluster.volume import holds_data, prepare
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
+from redis_node.whole import write_whole
 
 HAND_OVER_SECONDS = 5.0
 POLL_SECONDS = 0.05
@@ -27,7 +28,7 @@ def command(settings: Settings) -> Sequence[str]:
     _say(settings, prepare(settings.data))
     own = own_address(settings)
     config = settings.data / "redis.conf"
-    config.write_text(configuration(settings, own), encoding="utf-8")
+    write_whole(config, configuration(settings, own))
     _say(settings, f"announces {own}")
     return ["redis-server", str(config)]
 
