@@ -22,7 +22,7 @@ from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 from support.https import SITE, certificate, pem
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
-# A value of each setting that cannot work. A file may have any name, and `confirm` matters with others only.
+# A value of each setting that cannot work. `status_file` may have any name, and `confirm` matters with others only.
 WRONG = {
     "stack_name": "Counter stack",
     "replicas": "many",
