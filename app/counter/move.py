@@ -25,17 +25,12 @@ from redis.exceptions import RedisError
 from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.client import client, connection_options
-from counter.store.durable import Lane, Route
+from counter.store.durable import Route
 from counter.store.keys import PROBE_KEY, PROOF_SUFFIX, value_key
-from counter.store.operation import Command, Failure
+from counter.store.operation import Command
+from counter.store.primaries import BATCH, PATIENCE_SECONDS, POLL_SECONDS, ROUND_SECONDS, Primaries
 from counter.store.types import UnavailableError
 
-BATCH = 500
-"""Keys that are read and written at a time."""
-ROUND_SECONDS = 10.0
-PATIENCE_SECONDS = 60.0
-"""How long either side may take to answer: nodes load their data, Sentinels find their primary."""
-POLL_SECONDS = 0.2
 SHOWN = 5
 _VALUE = value_key("*").partition("*")[2]
 
@@ -70,7 +65,7 @@ class Target:
 
     def __init__(self, route: Route) -> None:
         """Take the way to its primaries."""
-        self._route = route
+        self._primaries = Primaries(route)
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write the entries; returns when they are confirmed."""
@@ -83,24 +78,10 @@ class Target:
         return [frozenset(reply) if isinstance(reply, list) else reply for reply in replies]
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
-        """Run each command at the primary of its key; what fails is repeated until ``PATIENCE_SECONDS`` are over."""
-        replies: dict[int, Any] = {}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                lanes: dict[Lane, list[int]] = {}
-                for number in (number for number in range(len(commands)) if number not in replies):
-                    lanes.setdefault(self._route.lane(str(commands[number][1])), []).append(number)
-                for lane, numbers in lanes.items():
-                    answers = lane.link.run([commands[number] for number in numbers], time.monotonic() + ROUND_SECONDS)
-                    replies.update(zip(numbers, answers, strict=True))
-            except (RedisError, OSError, UnavailableError) as error:
-                self._route.failed(Failure(str(error)))
-                if time.monotonic() > deadline:
-                    raise MoveError(f"the new Redis nodes did not take it: {error}") from error
-                time.sleep(POLL_SECONDS)
-            else:
-                return [replies[number] for number in range(len(commands))]
+        try:
+            return self._primaries.run(commands)
+        except UnavailableError as error:
+            raise MoveError(f"the new Redis nodes did not take it: {error}") from error
 
 
 def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> Moved:

@@ -215,3 +215,30 @@ def test_a_node_that_still_loads_or_starts_is_waited_for(site: Site, pair: tuple
         target.up()
         assert moving.wait(60) == 0
     assert target.client().get("{a}:value") == "1"
+
+
+@pytest.mark.parametrize("after", [sentinel, cluster], ids=lambda kind: kind.__name__)
+def test_an_import_counts_once_also_after_a_move(site: Site, after: Kind) -> None:
+    def add() -> dict[str, int]:
+        done = subprocess.run(
+            [sys.executable, "-m", "counter.data", "import"],
+            input=json.dumps({"text": "name,value\na,5\nb,7\n", "format": "csv", "mode": "add", "lower": 0, "dry": 0}),
+            env=os.environ | site.environ,
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        told: dict[str, int] = json.loads(done.stdout)
+        return told
+
+    (node,) = site.deploy(standalone)
+    assert add()["changed"] == 2
+    source = site.show(node)
+    source.up()
+    site.deploy(after)
+    done = site.move([source], {"a": 5, "b": 7})
+    assert done.returncode == 0, done.stderr
+    again = add()
+    assert (again["changed"], again["before"], again["sum"]) == (0, 2, 12)

@@ -22,7 +22,7 @@ from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 from support.https import SITE, certificate, pem
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
-# A value of each setting that cannot work. A file may have any name, and `confirm` matters with others only.
+# A value of each setting that cannot work. `status_file` may have any name, and `confirm` matters with others only.
 WRONG = {
     "stack_name": "Counter stack",
     "replicas": "many",
@@ -79,10 +79,13 @@ WRONG = {
     "allow": "everybody",
     "text": "",
     "leave_swarm": "later",
+    "file": "counters.txt",
+    "mode": "replace",
 }
 # Those without a playbook at the root.
 OTHER_VERBS = [
-    f"playbooks/{verb}" for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates")
+    f"playbooks/{verb}"
+    for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "export", "import")
 ]
 # Name of the case: what is set, and the variables that are refused.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -170,6 +173,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "removal": ({"purge": "true", "confirm": "counter"}, set()),
     "removal unconfirmed": ({"purge": "true"}, {"confirm"}),
     "removal of another stack": ({"purge": "true", "confirm": "other"}, {"confirm"}),
+    "a file as CSV": ({"file": "counters.csv", "mode": "add"}, set()),
+    "a file as JSON": ({"file": "there/counters.json", "mode": "set"}, set()),
+    "a format without a file": ({"file": "there/.csv"}, {"file"}),
     "environment": ({"app_environment": {"COUNTER_LOG_LEVEL": "info"}}, set()),
     "environment of another form": ({"app_environment": {"log-level": "info"}}, {"app_environment"}),
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
@@ -243,9 +249,9 @@ def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_pa
 # -- The playbook itself. `--tags always` is preflight alone: when it does not refuse, nothing may be deployed here.
 
 
-def deploy(*options: str, **environ: str) -> str:
-    """Run deploy.yml, which must be refused without a change; return what it prints, in one line."""
-    done = run("ansible-playbook", "deploy.yml", "--tags", "always", *options, **environ)
+def deploy(*options: str, playbook: str = "deploy.yml", **environ: str) -> str:
+    """Run a playbook, which must be refused without a change; return what it prints, in one line."""
+    done = run("ansible-playbook", playbook, "--tags", "always", *options, **environ)
     output = re.sub(r"\s+", " ", done.stdout + done.stderr)
     assert done.returncode != 0, output
     recap = re.findall(r"changed=(\d+)", output)
@@ -313,6 +319,27 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "purge: is an option of ./counter destroy" in output
     assert "redis_move" not in output.partition("would ignore this")[2]
     assert "hook_timeout" not in output.partition("would ignore this")[2]
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "said"),
+    [
+        ("import", {}, "file=: must be a name that ends in .csv or .json"),
+        ("import", {"file": "HERE.csv"}, "mode=: must be add (to the present values), max"),
+        ("import", {"file": "HERE.csv", "mode": "add", "confirm": "other"}, "confirm=other: must be the stack's name"),
+        ("import", {"file": "gone.csv", "mode": "add"}, "file=gone.csv: must be a file on this machine"),
+        ("import", {"file": "gone.csv", "mode": "add"}, "This works: ./counter export -e file=gone.csv"),
+        ("export", {"file": "HERE.csv"}, "must be a new file, since an export overwrites nothing"),
+        ("export", {"file": "gone.csv", "mode": "add"}, "mode: is an option of ./counter import"),
+    ],
+)
+def test_files_of_exports_and_imports(tmp_path: Path, verb: str, given: dict[str, str], said: str) -> None:
+    (tmp_path / "here.csv").touch()
+    told = json.dumps(given).replace("HERE", str(tmp_path / "here"))
+    output = deploy("-e", told, playbook=f"playbooks/{verb}.yml")
+    assert said in output
+    works = re.findall(r"This works: -e file=(\S+)", output)
+    assert not any(Path(name).exists() for name in works)
 
 
 def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:

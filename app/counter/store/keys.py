@@ -33,6 +33,11 @@ def log_key(name: str) -> str:
     return f"{{{name}}}:log"
 
 
+def imports_key(name: str) -> str:
+    """Return the key of the set of all imports that have changed a counter (``counter.data``)."""
+    return f"{{{name}}}:imports"
+
+
 def claim_key(operation_id: str) -> str:
     """Return the key in which the previous version stored the counter that an Idempotency-Key belongs to."""
     return f"key:{operation_id}"

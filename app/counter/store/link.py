@@ -15,7 +15,7 @@ from counter import metrics
 from counter.config import Address
 from counter.store.client import memory_of
 from counter.store.keys import proof_key
-from counter.store.operation import Command, Failure, Operation, failure_of, groups_of
+from counter.store.operation import Command, Failure, Operation, failure_of, groups_of, key_of
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
@@ -75,7 +75,7 @@ class Link:
         """
         try:
             self._connect(until)
-            replies, doubt = self._exchange(commands, str(commands[0][1]), until)
+            replies, doubt = self._exchange(commands, key_of(commands[0]), until)
             for reply in replies:
                 if isinstance(reply, RedisError):
                     raise reply

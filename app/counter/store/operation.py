@@ -12,6 +12,11 @@ from redis.exceptions import RedisError
 type Command = tuple[str | int, ...]
 
 
+def key_of(command: Command) -> str:
+    """Return the first key of a command."""
+    return str(command[3 if command[0] == "EVAL" else 1])
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt did not succeed."""

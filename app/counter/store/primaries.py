@@ -1,0 +1,55 @@
+"""Many commands at once, for programs that copy, read or change all counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from counter.store.durable import Lane, Route
+from counter.store.operation import Command, Failure, key_of
+from counter.store.types import UnavailableError
+
+BATCH = 500
+"""How many keys to read or write at a time."""
+ROUND_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"""How long nodes may take to answer: they load their data, Sentinels find their primary."""
+POLL_SECONDS = 0.2
+
+
+class Primaries:
+    """The primaries of a topology."""
+
+    def __init__(self, route: Route) -> None:
+        """Take the way to them."""
+        self._route = route
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Run each command at the primary of its key, confirmed as increments are; return the replies.
+
+        What fails is repeated, so a command may be applied more than once.
+
+        Raises:
+            UnavailableError: not all was confirmed within ``PATIENCE_SECONDS``; a part may have been applied.
+
+        """
+        replies: dict[int, Any] = {}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                lanes: dict[Lane, list[int]] = {}
+                for number in (number for number in range(len(commands)) if number not in replies):
+                    lanes.setdefault(self._route.lane(key_of(commands[number])), []).append(number)
+                for lane, numbers in lanes.items():
+                    answers = lane.link.run([commands[number] for number in numbers], time.monotonic() + ROUND_SECONDS)
+                    replies.update(zip(numbers, answers, strict=True))
+            except (RedisError, OSError, UnavailableError) as error:
+                self._route.failed(Failure(str(error)))
+                if time.monotonic() > deadline:
+                    raise UnavailableError(str(error)) from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return [replies[number] for number in range(len(commands))]

@@ -1,0 +1,343 @@
+"""The program that exports and imports counters, with real Redis processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.processes import RedisServer, running
+from support.waiting import wait_until
+from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
+
+from counter.config import Config
+from counter.data import Import
+from counter.records import GREATEST, Record, RecordError, lines_of, parse
+from counter.store import open_route, open_store
+from counter.store.keys import value_key
+from counter.store.primaries import Primaries
+from counter.store.types import Store
+
+APP = Path(__file__).parents[1]
+HURRIED = """
+import sys
+from counter import data
+from counter.store import primaries
+primaries.PATIENCE_SECONDS = 15
+sys.exit(data.main(sys.argv[1:]))
+"""
+"""The program, which waits less long for Redis."""
+
+
+class Site:
+    """A topology with its app's environment."""
+
+    def __init__(self, directory: Path, kind: str, stack: ExitStack) -> None:
+        self.found: Any
+        if kind == "standalone":
+            self.found = RedisServer(directory, *DURABLE)
+            processes, told = [self.found], {"REDIS_NODES": self.found.address}
+        else:
+            self.found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
+            processes, told = getattr(self.found, "processes", self.found.nodes), self.found.environ()
+        stack.enter_context(running(*processes))
+        self.found.up()
+        password = directory / "password"
+        password.write_text(PASSWORD)
+        told |= {"REDIS_PASSWORD_FILE": str(password)}
+        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+
+    @property
+    def store(self) -> Store:
+        return open_store(Config.from_env(self.environ))
+
+    @property
+    def primaries(self) -> Primaries:
+        return Primaries(open_route(Config.from_env(self.environ)))
+
+    @property
+    def counters(self) -> dict[str, int] | None:
+        return self.store.describe().counters
+
+    def start(self, verb: str, **asked: Any) -> subprocess.Popen[str]:
+        """Start the program."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", HURRIED, verb],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.environ,
+            cwd=APP,
+        )
+        assert process.stdin
+        process.stdin.write(json.dumps({"format": "csv", "lower": False, "dry": False} | asked) + "\n")
+        process.stdin.flush()
+        return process
+
+    def run(self, verb: str, **asked: Any) -> tuple[int, str, str]:
+        """Run the program; return its exit status and what it prints."""
+        with self.start(verb, **asked) as process:
+            printed, said = process.communicate(timeout=240)
+            return process.returncode, printed, said
+
+    def add(self, text: str, mode: str = "add", **asked: Any) -> dict[str, Any]:
+        """Import a text; return what was told."""
+        status, printed, said = self.run("import", text=text, mode=mode, **asked)
+        assert status == 0, said
+        told: dict[str, Any] = json.loads(printed)
+        return told
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, getattr(request, "param", "standalone"), stack)
+
+
+def table(values: dict[str, int]) -> str:
+    return "name,value\n" + "".join(f"{name},{value}\n" for name, value in values.items())
+
+
+everywhere = pytest.mark.parametrize("site", ["standalone", "sentinel", "cluster"], indirect=True)
+
+
+# -- The records
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: '': must be name,value or name,value,time"),
+        ("value,time\n1,\n", "line 1: 'value,time': must be name,value or name,value,time"),
+        ("name,value,more\na,1,x\n", "line 1: 'name,value,more': must be name,value or name,value,time"),
+        ("name,value,name\na,1,b\n", "line 1: 'name,value,name': must be"),
+        ("name,value\n", "it has no counters"),
+        ("name,value\na,1\nb,-1\n", "line 3: value='-1': must be a whole number from 0 to 1000000000000000"),
+        ("name,value\n\na,1.5\n", "line 3: value='1.5': must be a whole number"),
+        ("name,value\na,\u0661\n", "line 2: value='\u0661': must be a whole number"),
+        (f"name,value\na,{GREATEST + 1}\n", f"line 2: value={GREATEST + 1}: must be a whole number"),
+        (f"name,value\na,{'9' * 5000}\n", "must be a whole number"),
+        ("name,value\nA,1\n", "line 2: name='A': must match [a-z0-9]"),
+        ("name,value\n a,1\n", "line 2: name=' a': must match"),
+        ("name,value\na,1\nb,1\na,2\n", "line 4: name='a': is there already"),
+        ("name,value\na,1,2\n", "line 2: 'a,1,2': must have 2 columns"),
+        ("name,value\na\n", "line 2: 'a': must have 2 columns"),
+        ('name,value\n"a,1\n', "line 2: unexpected end of data"),
+        ("name,value,time\na,1,yesterday\n", "line 2: time='yesterday': must be empty or a time with its zone"),
+        ("name,value,time\na,1,2026-11-26T07:20:00\n", "line 2: time='2026-11-26T07:20:00': must be empty or a time"),
+        ("name,value\n" + "A,1\n" * 7, "line 6: name='A': must match [a-z0-9][a-z0-9._-]{0,63}; and 2 more"),
+        ("[", "it is no JSON: "),
+        ("[" * 100_000, "it is no JSON: "),
+        ('{"name": "a", "value": 1}', "it must be a list of objects"),
+        ("[]", "it has no counters"),
+        ("[1]", "object 1: 1: must be an object"),
+        ('[{"name": "a"}]', "object 1: it has no value"),
+        ('[{"value": 1}]', "object 1: it has no name"),
+        ('[{"name": "a", "value": "1"}]', "object 1: value='1': must be a whole number"),
+        ('[{"name": "a", "value": true}]', "object 1: value=True: must be a whole number"),
+        ('[{"name": "a", "value": 1.0}]', "object 1: value=1.0: must be a whole number"),
+        ('[{"name": "a", "value": 1}, {"name": {"name": "b", "value": 1}, "value": 1}]', "object 2: name="),
+        (
+            '[{"name": "a", "value": 1, "node": "b"}]',
+            "object 1: node='b': must not be there; there are only name, value",
+        ),
+        ('[{"name": "a", "value": 1, "time": null}]', "object 1: time=None: must be empty or a time"),
+    ],
+    ids=lambda value: value[:40] if "must" not in value else "",
+)
+def test_a_bad_line_is_named(text: str, said: str) -> None:
+    with pytest.raises(RecordError) as refused:
+        parse(text, "json" if text.startswith(("[", "{")) else "csv")
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_what_is_written_can_be_read(form: str) -> None:
+    records = [Record("a", 0, "2026-11-26T07:20:00Z"), Record("b.c_d-e", GREATEST, "2026-11-26T07:20:00Z")]
+    assert parse("".join(lines_of(records, form)), form) == records
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffname,value\r\na,1\r\n", 'value,name\n"1","a"\n\n', "time,name,value\n,a,1", "name,value\na,001\n"]
+)
+def test_what_other_programs_write_can_be_read(text: str) -> None:
+    assert parse(text, "csv") == [Record("a", 1)]
+
+
+def test_too_many_are_refused() -> None:
+    with pytest.raises(RecordError, match="more than 100000 counters; split it"):
+        parse(table({f"c{number}": 1 for number in range(100_001)}), "csv")
+
+
+# -- Imports
+
+
+@everywhere
+def test_a_file_counts_once(site: Site) -> None:
+    store = site.store
+    for name in ("a", "a", "b"):
+        store.increment(name)
+    wait_until("both to be listed", lambda: site.counters == {"a": 2, "b": 1})
+    file = {"a": 10, "c": 5, **{f"c{number}": number for number in range(40)}}
+    more = 15 + sum(range(40))
+    told = site.add(table(file))
+    assert told == {"counters": 42, "changed": 41, "before": 0, "sum": 2 + more, "lowers": [], "applied": True}
+    expected = {"a": 12, "b": 1, "c": 5} | {name: value for name, value in file.items() if name not in ("a", "c")}
+    assert site.counters == expected
+    assert store.increment("a").value == 13
+    # Again, in another order, and as JSON: it is the same file.
+    records = "".join(lines_of([Record(name, value) for name, value in reversed(file.items())], "json"))
+    for again in (site.add(table(file)), site.add(records, format="json")):
+        assert (again["changed"], again["before"], again["sum"]) == (0, 42, 3 + more)
+    assert site.counters == expected | {"a": 13}
+    # Another file counts, also if only its time differs.
+    assert site.add("name,value,time\na,10,2026-11-26T07:20:00Z\n")["sum"] == 23
+    # What is exported is what the app shows.
+    status, printed, said = site.run("export")
+    assert status == 0, said
+    summary, _, text = printed.partition("\n")
+    assert json.loads(summary) == {"counters": 43, "sum": 24 + 5 + sum(range(40))}
+    exported = parse(text, "csv")
+    assert {record.name: record.value for record in exported} == site.counters
+    assert [record.name for record in exported] == sorted(record.name for record in exported)
+    assert len({record.time for record in exported}) == 1
+
+
+def test_max_keeps_the_larger_value(site: Site) -> None:
+    site.add(table({"a": 5, "b": 5}))
+    told = site.add(table({"a": 4, "b": 6, "c": 0}), "max")
+    assert (told["changed"], told["sum"]) == (1, 11)
+    assert site.counters == {"a": 5, "b": 6, "c": 0}
+
+
+def test_set_lowers_only_if_that_is_allowed(site: Site) -> None:
+    site.add(table({f"c{number}": 10 for number in range(8)}))
+    file = table({f"c{number}": 9 if number < 7 else 11 for number in range(8)} | {"new": 3})
+    told = site.add(file, "set")
+    assert not told["applied"]
+    assert told["lowers"] == [*(f"c{number} from 10 to 9" for number in range(5)), "and 2 more"]
+    assert site.counters == {f"c{number}": 10 for number in range(8)}
+    told = site.add(file, "set", lower=True)
+    assert told == {"counters": 9, "changed": 9, "before": 0, "sum": 77, "lowers": [], "applied": True}
+    site.store.increment("c0")
+    # It is done, and what was counted since then is not undone.
+    again = site.add(file, "set")
+    assert (again["before"], again["lowers"], again["sum"]) == (9, [], 78)
+
+
+def test_set_does_not_undo_what_is_counted_meanwhile(site: Site) -> None:
+    site.add(table({"a": 1, "b": 1}))
+    wanted = [Record("a", 1, "2026-11-26T07:20:00Z"), Record("b", 5, "2026-11-26T07:20:00Z")]
+    request = Import(site.primaries, wanted, "set")
+    assert request.check().lowers == []
+    assert site.store.increment("a").value == 2
+    told = request.apply()
+    assert (told.lowers, told.changed, told.sum) == (["a from 2 to 1"], 1, 7)
+    assert site.counters == {"a": 2, "b": 5}
+    told = Import(site.primaries, wanted, "set", lower=True).apply()
+    assert (told.lowers, told.changed, told.before) == ([], 1, 1)
+    assert site.counters == {"a": 1, "b": 5}
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(site: Site) -> None:
+    site.add(table({"a": 1}))
+    told = site.add(table({"a": 1, "b": 2}), "max", dry=True)
+    assert told == {"counters": 2, "changed": 1, "before": 0, "sum": 3, "lowers": [], "applied": False}
+    assert site.counters == {"a": 1}
+    assert site.add(table({"a": 1, "b": 2}), "max")["before"] == 0
+
+
+def test_nothing_is_imported_of_a_file_with_a_bad_line(site: Site) -> None:
+    status, printed, said = site.run("import", text="name,value\na,1\nb,x\n", mode="add")
+    assert (status, printed) == (1, "")
+    assert said == f"line 3: value='x': must be a whole number from 0 to {GREATEST}\n"
+    assert site.counters == {}
+
+
+def test_a_counter_stays_where_it_counts_exactly(site: Site) -> None:
+    site.add(table({"a": GREATEST}), "set")
+    store = site.store
+    assert [store.increment("a").value for _ in range(3)] == [GREATEST + more for more in (1, 2, 3)]
+    status, _, said = site.run("import", text=table({"b": 1, "a": 1}), mode="add")
+    assert (status, said) == (1, f"a: {GREATEST + 3} and 1 are more than {GREATEST}\n")
+    assert site.counters == {"a": GREATEST + 3}
+
+
+@everywhere
+def test_what_clients_count_meanwhile_counts(site: Site) -> None:
+    names = [f"c{number}" for number in range(1000)]
+    store, end, counted = site.store, threading.Event(), []
+
+    def count() -> None:
+        while not end.is_set():
+            store.increment("c7")
+            counted.append(1)
+
+    client = threading.Thread(target=count)
+    client.start()
+    try:
+        for seconds in range(3):
+            text = "".join(lines_of([Record(name, 2, f"2026-11-26T07:20:0{seconds}Z") for name in names], "csv"))
+            assert site.add(text)["changed"] == 1000
+    finally:
+        end.set()
+        client.join()
+    assert counted
+    assert site.counters == dict.fromkeys(names, 6) | {"c7": 6 + len(counted)}
+
+
+@pytest.mark.parametrize("site", ["standalone", "cluster"], indirect=True)
+def test_an_import_that_was_broken_off_is_completed(site: Site) -> None:
+    file = {f"c{number}": 1 for number in range(30_000)}
+    with site.start("import", text=table(file), mode="add") as process:
+        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 2000)
+        process.kill()
+    after = sum((site.counters or {}).values())
+    assert 0 < after < len(file)
+    told = site.add(table(file))
+    assert told["sum"] == len(file)
+    assert told["changed"] + told["before"] == len(file)
+    assert told["before"] >= after - 1
+    assert site.counters == file
+
+
+@pytest.mark.parametrize("site", ["sentinel"], indirect=True)
+def test_an_import_outlives_its_primary(site: Site) -> None:
+    file = {f"c{number}": 1 for number in range(20_000)}
+    with site.start("import", text=table(file), mode="add") as process:
+        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 1000)
+        site.found.primary().kill()
+        printed, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert json.loads(printed)["sum"] == len(file)
+    assert site.counters == file
+
+
+def test_an_import_that_cannot_go_on_says_how_far_it_came(site: Site) -> None:
+    with site.start("import", text=table({f"c{number}": 1 for number in range(20_000)}), mode="add") as process:
+        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 1000)
+        site.found.kill()
+        printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (2, "")
+    assert "Connection refused" in said
+    status, _, said = site.run("import", text=table({"a": 1}), mode="add")
+    assert (status, said.count("\n")) == (1, 1)
+
+
+def test_a_hundred_thousand_counters(site: Site) -> None:
+    file = {f"counter-with-a-name-{number:06d}": number for number in range(100_000)}
+    told = site.add(table(file))
+    assert (told["counters"], told["changed"], told["sum"]) == (100_000, 99_999, sum(file.values()))
+    status, printed, said = site.run("export", format="json")
+    assert status == 0, said
+    records = parse(printed.partition("\n")[2], "json")
+    assert {record.name: record.value for record in records} == file
+    assert site.found.client().get(value_key("counter-with-a-name-000009")) == "9"

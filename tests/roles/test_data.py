@@ -1,0 +1,214 @@
+"""What ``./counter export`` and ``import`` say and do. The program runs beside these tests, with a real Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manager import Manager
+from support.ansible import PLAYBOOKS, ROOT, run, stand_in_for_the_engine
+from support.processes import RedisServer, running
+
+# Runs a program here, where the module of community.docker runs it in a container.
+EXEC = f"""
+import os, subprocess
+from ansible.module_utils.basic import AnsibleModule
+if os.environ["BROKEN"] == "docker_container_exec":
+    AnsibleModule({{"container": {{}}, "argv": {{}}, "stdin": {{}}}}).exit_json(rc=137, stdout="", stderr="")
+module = AnsibleModule({{"container": {{}}, "argv": {{"type": "list"}}, "stdin": {{}}}})
+python, *words = module.params["argv"]
+done = subprocess.run(
+    [os.environ["APP_PYTHON"], *words], input=module.params["stdin"], cwd="{ROOT}/app", capture_output=True, text=True
+)
+module.exit_json(changed=True, rc=done.returncode, stdout=done.stdout.rstrip("\\n"), stderr=done.stderr)
+"""
+
+
+class Stack:
+    """A stack whose state is in a directory, with an engine that has one replica of its app, and its Redis."""
+
+    def __init__(self, site: Path, redis: RedisServer, **deployed: Any) -> None:
+        self.site, self.redis = site, redis
+        self.manager = Manager(site)
+        done = self.manager.play("record", deployed)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.find([{"Id": "0123456789ab"}])
+
+    def find(self, containers: list[dict[str, str]]) -> None:
+        """Let the engine have these containers."""
+        site = self.site / f"engine-{len(list(self.site.iterdir()))}"
+        self.engine = stand_in_for_the_engine(site, docker_host_info={"containers": containers})
+        modules = site / "collections/ansible_collections/community/docker/plugins/modules"
+        (modules / "docker_container_exec.py").write_text(EXEC)
+
+    def type(self, verb: str, *words: str, **options: Any) -> tuple[int, str]:
+        """Run a verb; return its exit status and what it prints, in one line."""
+        told = {"verb": verb, "state_dir": str(self.manager.state)} | options
+        command = ["ansible-playbook", "-i", str(self.site / "hosts.yml"), str(PLAYBOOKS / "data.yml")]
+        done = run(
+            *(*command, "-e", json.dumps(told), *words),
+            ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
+            APP_PYTHON=sys.executable,
+            COUNTER_REDIS_NODES=self.redis.address,
+            **self.engine,
+        )
+        return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        client = self.redis.client()
+        names = map(str, client.smembers("counters"))
+        return {name: int(client.get(f"{{{name}}}:value") or 0) for name in names}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running(server := RedisServer(tmp_path)):
+        yield server.up()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, redis: RedisServer) -> Stack:
+    return Stack(tmp_path, redis)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_what_is_exported_can_be_imported_and_counts_once(stack: Stack, tmp_path: Path, form: str) -> None:
+    client = stack.redis.client()
+    client.mset({"{a}:value": 3, "{b}:value": 4})
+    client.sadd("counters", "b", "a")
+    file = tmp_path / f"counters of today.{form}"
+    status, said = stack.type("export", file=str(file))
+    assert status == 0, said
+    assert f"Wrote {file}: 2 counters with the sum 7." in said
+    assert oct(file.stat().st_mode & 0o777) == "0o644"
+    time = re.search(r"20..-..-..T..:..:..Z", file.read_text())
+    assert time
+    texts = {
+        "csv": "name,value,time\na,3,TIME\nb,4,TIME\n",
+        "json": '[\n{"name": "a", "value": 3, "time": "TIME"},\n{"name": "b", "value": 4, "time": "TIME"}\n]\n',
+    }
+    assert file.read_text() == texts[form].replace("TIME", time[0])
+    status, said = stack.type("import", "--check", file=str(file), mode="add")
+    assert status == 0, said
+    assert "of 2 counters, 2 would change, and 0 had been imported before; their sum would be 14." in said
+    assert "changed=1" in said
+    assert stack.counters == {"a": 3, "b": 4}
+    for changed in (2, 0):
+        status, said = stack.type("import", file=str(file), mode="add")
+        assert status == 0, said
+        assert f"mode=add: of 2 counters, {changed} changed, and {2 - changed} had been imported before; their" in said
+        assert f"changed={1 if changed else 0}" in said
+        assert stack.counters == {"a": 6, "b": 8}
+
+
+def test_an_export_makes_a_name_and_overwrites_nothing(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "taken.csv").write_text("mine\n")
+    stack.type("export", file=str(tmp_path / "taken.csv"))
+    assert (tmp_path / "taken.csv").read_text() == "mine\n"
+    status, said = stack.type("export")
+    assert status == 0, said
+    made = re.search(r"Wrote (counter-20\d{6}T\d{6}Z\.csv): 0 counters with the sum 0\.", said)
+    assert made, said
+    assert (ROOT / made[1]).read_text() == "name,value,time\n"
+    (ROOT / made[1]).unlink()
+
+
+def test_a_bad_line_is_named_and_nothing_imported(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text("name,value\na,1\nb,-1\n")
+    status, said = stack.type("import", file=str(file), mode="add")
+    assert status != 0
+    assert f"Nothing was changed. file={file}: line 3: value='-1': must be a whole number from 0 to 10000" in said
+    assert f"./counter import -e file={file} -e mode=add --check" in said
+    assert "changed=0" in said
+    assert stack.counters == {}
+
+
+def test_a_program_that_was_killed_is_no_success(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "counters.csv"
+    file.write_text("name,value\na,1\n")
+    stack.engine["BROKEN"] = "docker_container_exec"
+    status, said = stack.type("import", file=str(file), mode="add")
+    assert status != 0
+    assert "was broken off, and a part of it may be done: the program was ended, perhaps for lack of memory" in said
+    assert f"This completes it, and changes no counter twice: ./counter import -e file={file} -e mode=add" in said
+    assert "changed=1" in said
+    status, said = stack.type("export", file=str(tmp_path / "none.csv"))
+    assert status != 0
+    assert "Nothing was written: the program was ended" in said
+
+
+def test_lowering_needs_a_confirmation(stack: Stack, tmp_path: Path) -> None:
+    stack.redis.client().set("{a}:value", 3)
+    file = tmp_path / "set.csv"
+    file.write_text("name,value\na,1\nb,2\n")
+    for words in ((), ("--check",)):
+        status, said = stack.type("import", *words, file=str(file), mode="set")
+        assert status != 0
+        assert "Nothing was changed, since mode=set would lower counters: a from 3 to 1." in said
+        assert f"./counter import -e file={file} -e mode=set -e confirm=counter" in said
+        assert stack.counters == {}
+    status, said = stack.type("import", file=str(file), mode="set", confirm="counter")
+    assert status == 0, said
+    assert stack.counters == {"a": 1, "b": 2}
+
+
+def test_a_file_that_is_no_text_or_too_large_is_refused(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "binary.csv"
+    file.write_bytes(b"name,value\na\xff,1\n")
+    status, said = stack.type("import", file=str(file), mode="add")
+    assert status != 0, said
+    assert "line 2: name='a" in said
+    assert stack.counters == {}
+    with file.open("r+b") as opened:
+        opened.truncate(16 * 2**20 + 1)
+    status, said = stack.type("import", file=str(file), mode="add")
+    assert status != 0
+    assert "must have at most 16 MB" in said
+
+
+def test_redis_that_does_not_answer_is_reported(stack: Stack, tmp_path: Path) -> None:
+    stack.redis.kill()
+    status, said = stack.type("export", file=str(tmp_path / "none.csv"))
+    assert status != 0
+    assert "Nothing was written: " in said
+    assert "Connection refused" in said
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_without_a_replica_nothing_is_done(stack: Stack, tmp_path: Path) -> None:
+    stack.find([])
+    status, said = stack.type("export", file=str(tmp_path / "none.csv"))
+    assert status != 0
+    assert "no healthy replica of the app of counter runs on a host that answers" in said
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_nodes_that_hold_different_values_are_refused(tmp_path: Path, redis: RedisServer, verb: str) -> None:
+    stack = Stack(tmp_path, redis, redis_topology="independent")
+    file = tmp_path / "counters.csv"
+    file.write_text("name,value\na,1\n")
+    status, said = stack.type(verb, file=str(file), mode="add")
+    assert status != 0
+    assert "with redis_topology=independent, each Redis node of counter holds another value of each counter" in said
+    assert stack.counters == {}
+
+
+def test_a_hundred_thousand_counters_pass(stack: Stack, tmp_path: Path) -> None:
+    """Through Ansible's modules, there and back."""
+    file = tmp_path / "many.csv"
+    file.write_text("name,value\n" + "".join(f"a-counter-with-a-name-{number:06d},1\n" for number in range(100_000)))
+    status, said = stack.type("import", file=str(file), mode="max")
+    assert status == 0, said[-2000:]
+    assert "their sum is 100000." in said
+    status, said = stack.type("export", file=str(tmp_path / "again.json"))
+    assert status == 0, said[-2000:]
+    assert "100000 counters with the sum 100000." in said
+    assert len(json.loads((tmp_path / "again.json").read_text())) == 100_000
+    assert "a-counter-with" not in said
