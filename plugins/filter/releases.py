@@ -102,14 +102,14 @@ def unneeded_images(
     needed = {name.partition("@")[0] for name in used}
     for each in [history, *others]:
         needed |= set(running_release(each).get("images", {}).values())
-        needed |= {name for release in kept_releases(each, restored) for name in _returned(release)}
+        needed |= {release["images"]["app"] for release in kept_releases(each, restored)}
     return sorted({name for release in history for name in release["images"].values()} - needed)
 
 
 def release_rows(history: list[Release], restored: list[str]) -> list[dict[str, str]]:
     """Return the rows of the table of releases, as text by column."""
     running = running_release(history)
-    kept = {name for release in kept_releases(history, restored) for name in _returned(release)}
+    kept = {release["images"]["app"] for release in kept_releases(history, restored)}
     return [
         {
             "release": f"{'*' if release == running else ' '} {release['number']}",
@@ -120,7 +120,7 @@ def release_rows(history: list[Release], restored: list[str]) -> list[dict[str, 
             "revision": release["revision"][:7] + "+" * release["dirty"],
             "image": release["images"]["app"].rpartition(":")[2],
             "replicas": str(release["replicas"]),
-            "kept": "yes" if release["verdict"] == SERVING and kept.issuperset(_returned(release)) else "no",
+            "kept": "yes" if release["verdict"] == SERVING and release["images"]["app"] in kept else "no",
             "verdict": release["verdict"],
         }
         for release in history
@@ -164,12 +164,7 @@ def _content(release: Release) -> dict[str, Any]:
 
 
 def _restorable(release: Release, restored: Iterable[str]) -> list[Any]:
-    return [*_returned(release), *(release["settings"].get(name) for name in restored)]
-
-
-def _returned(release: Release) -> list[str]:
-    """Return the images that a rollback returns to."""
-    return [release["images"]["app"], release["images"]["edge"]]
+    return [release["images"]["app"], *(release["settings"].get(name) for name in restored)]
 
 
 def _verb(release: Release) -> str:
