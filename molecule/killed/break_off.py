@@ -1,7 +1,7 @@
 """Run a playbook and break it off in a stage, as `kill -9`, a closed laptop or a power cut would.
 
 break_off.py ROLE HOST COMMAND...   end COMMAND with SIGKILL two seconds after the first task of the role ROLE began
-break_off.py ROLE -HOST COMMAND...  instead, end all SSH sessions of the container HOST, and wait until COMMAND ends
+break_off.py ROLE -HOST COMMAND...  instead, end all SSH sessions of the container HOST until COMMAND has ended
 
 Prints the last lines of the output. Fails if the role had no task, and if COMMAND succeeded.
 """
@@ -34,8 +34,12 @@ def main() -> None:
         time.sleep(INTO_THE_STAGE_SECONDS)
         if host.startswith("-"):
             sessions = ["docker", "exec", host[1:], "pkill", "-9", "-f", "sshd-session: |sshd: [a-z]+@"]
-            subprocess.run(sessions, check=True, timeout=30)
-            lines += run.communicate(timeout=LONGEST_SECONDS)[0].splitlines(keepends=True)
+            deadline = time.monotonic() + LONGEST_SECONDS
+            # Again and again, since a run connects anew between two tasks.
+            while run.poll() is None and time.monotonic() < deadline:
+                subprocess.run(sessions, check=False, timeout=30)
+                time.sleep(0.1)
+            lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
         else:
             os.killpg(run.pid, signal.SIGKILL)
             lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
