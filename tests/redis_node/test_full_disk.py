@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,7 @@ def test_a_single_redis_loses_nothing_and_counts_again_when_there_is_room(tmp_pa
                 disk.fill()
                 for _ in range(3):  # Swarm starts it again each time
                     assert redis.wait(30) == 1
-                    assert "Can't recover from AOF write error" in redis.log.read_text()
+                    assert re.search("Short write|No space left on device", redis.log.read_text())
                     redis.log.write_text("")
                     redis.start()
                 disk.make_room()
