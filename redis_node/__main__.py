@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 from redis_node import holdings
 from redis_node.ask import NoAnswerError
+from redis_node.room import await_room
 from redis_node.server import serve
 from redis_node.settings import Settings
 
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
         case ["run"]:
             os.umask(0o077)
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it waits; the server has its own way to stop
+            # Before the decision, which would be out of date when there is room.
+            await_room(settings)
             command = kind.command(settings)
             return serve(command, lambda: kind.after_start(settings), lambda: kind.before_stop(settings))
         case ["settled", *seconds]:

@@ -44,8 +44,11 @@ def before_stop(settings: Settings) -> None:
     except NoAnswerError as error:
         _say(settings, f"stops without handing over: {error}")
         return
-    _configure(settings, primary)
     _say(settings, f"handed over to {primary} in {seconds:.2f} s")
+    try:
+        _configure(settings, primary)
+    except OSError as error:
+        _say(settings, f"could not write that it follows {primary}: {error}")
 
 
 def role(settings: Settings) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cluster import LIFETIME_SECONDS, SLOTS, Stack
+from cluster import LIFETIME_SECONDS, SLOTS, Container, Stack
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, record
@@ -27,6 +27,8 @@ from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support import certificates
 from support.ansible import render
+from support.passwords import APP_PASSWORD
+from support.small_disk import small_disk
 from support.waiting import wait_until
 
 from redis_node.ask import Connection
@@ -387,6 +389,37 @@ def test_a_primary_hands_over_before_it_stops(cluster: Stack) -> None:
     primary.start()
     cluster.settled()
     expect_pairs(cluster, 6)
+
+
+@pytest.mark.fault
+def test_a_primary_with_a_full_disk_is_replaced_waits_and_returns(fresh: Stack) -> None:
+    full = fresh.nodes["redis-1"] = Container(fresh, "redis-1")
+    with small_disk(full.volume) as disk:
+        try:
+            fresh.start(6)
+            fresh.shape(6)
+            fresh.settled()
+            fresh.count(NAMES)
+            name = next(name for name in NAMES if fresh.at(f"{{{name}}}:value") is full)
+            client, confirmed = full.client(username="counter", password=APP_PASSWORD), 1
+            disk.fill()
+            with contextlib.suppress(RedisConnectionError):
+                while (value := int(client.incr(f"{{{name}}}:value"))) and client.wait(1, 1000):
+                    confirmed = value
+            assert confirmed > 1
+            assert full.process
+            full.process.wait(30)
+            full.start()  # as Swarm does
+            wait_until("it to say why it waits", lambda: "waits for room" in full.log.read_text())
+            wait_until("its partner to take over", lambda: fresh[4].client().role()[0] == "master")
+            disk.make_room()
+            fresh.settled()
+            assert full.said("becomes the primary of its pair again")
+            # The one without an answer may have been counted too.
+            assert fresh.counted([name])[name] in (confirmed, confirmed + 1)
+            fresh.count(NAMES)
+        finally:
+            fresh.kill()
 
 
 @pytest.mark.fault

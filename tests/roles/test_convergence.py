@@ -79,6 +79,36 @@ def test_a_failure_names_the_task_whose_log_is_shown(state: str) -> None:
     assert judged.error == "task: non-zero exit (1)"
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        "# Error writing to the AOF file: No space left on device",
+        "# Short write while writing to the AOF file: (nwritten=23, expected=30)",
+        "redis-1:6379: waits for room: the disk of its volume has 0 MiB free, and 64 MiB are needed",
+    ],
+)
+def test_a_full_disk_is_the_cause_though_the_health_check_fails_as_well(log: str) -> None:
+    judged = judge(recording("unhealthy"))
+    (host,) = {task["node"] for task in judged.tasks if task["id"] == judged.failed_task}
+    assert host
+    assert judged.host == host
+    judged.cause = convergence.likely_cause(f"{judged.error} {log}")
+    told = convergence.problem(judged)
+    assert told.startswith(f"{judged.name} on {host}: 0 of 1 tasks run (task: non-zero exit (137)")
+    assert "; likely cause: the disk of that host is full" in told
+
+
+def test_a_task_that_starts_is_the_one_whose_log_is_read() -> None:
+    """A Redis node that waits for room has not failed yet."""
+    seen = recording("unhealthy")
+    seen["tasks"] = [task for task in seen["tasks"] if task["Status"]["State"] != "failed"]
+    (task,) = seen["tasks"][:1]
+    task["DesiredState"], task["Status"] = "running", {"State": "starting", "Timestamp": task["CreatedAt"]}
+    judged = judge(seen)
+    assert (judged.failed_task, judged.error) == (task["ID"], "")
+    assert convergence.problem(judged) == f"{judged.name}: 0 of 1 tasks run"
+
+
 def test_tasks_that_ended_before_the_deployment_are_no_failure_of_it() -> None:
     seen = recording("crash_loop")
     assert judge(seen).failure

@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 from support.ansible import PLAYBOOKS, results_by_host
 
+from redis_node.room import DATA_MIB
+
 
 def judged(site: Path, hosts: dict[str, dict[str, Any]], *options: str) -> dict[str, list[str]]:
     """Return what is wrong on each host."""
-    usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}}
+    usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}, "stack_looks": {"results": []}}
     inventory = {"all": {"vars": usual}, "managers": {"hosts": hosts}}
     (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
     found = results_by_host(PLAYBOOKS / "status.yml", site / "hosts.yml", *options)
@@ -60,6 +62,24 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
             "no Redis node is the primary, so counting waits; this shows what each node holds: ./counter promote",
         ],
     }
+
+
+def test_a_full_disk_is_a_problem_of_its_host_also_while_redis_runs(tmp_path: Path) -> None:
+    service = {"name": "counter-redis_redis-1", "problem": ""}
+    waiting = "counter-redis_redis-1 on node-2: 0 of 1 tasks run; likely cause: the disk of that host is full"
+    hosts: dict[str, dict[str, Any]] = {
+        "judge": {
+            "stack_looks": {"results": [{"services": [service | {"problem": waiting}]}]},
+            "status_free_mib": DATA_MIB,
+        },
+        "node-2": {"status_free_mib": 12},
+        "node-3": {},
+    }
+    shown = "docker system df shows what can be removed"
+    assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
+        waiting,
+        f"the disk of node-2 has only 12 MiB free, and a Redis node there needs {DATA_MIB}: make room, {shown}",
+    ]
 
 
 def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_problems(tmp_path: Path) -> None:

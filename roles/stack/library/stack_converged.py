@@ -26,7 +26,9 @@ attributes:
 
 RETURN = r"""
 services:
-  description: For each service, its name, mode, image, wanted, running, update, pending, failure, error and tasks.
+  description:
+    - For each service, its name, mode, image, wanted, running, update, pending, failure, error and tasks.
+    - With the host and the likely cause of a problem, and the problem in one sentence.
   type: list
   returned: always
 nodes:
@@ -48,7 +50,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.convergence import ServiceState, compare, likely_cause, observe, wanted_services
+from ansible.module_utils.convergence import ServiceState, compare, likely_cause, observe, problem, wanted_services
 
 try:
     import docker
@@ -93,24 +95,27 @@ def node_row(node: dict) -> dict:
     }
 
 
-def last_log_lines(module: AnsibleModule, task: str) -> str:
-    """Return the last log lines of a task; the time is bounded, since the engine waits for the logs of a lost node."""
-    command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), task]
+def last_log_lines(module: AnsibleModule, state: ServiceState) -> str:
+    """Return the last log lines of the task that failed or starts; empty if it never was on a host.
+
+    The time is bounded, since the engine waits for the logs of a lost node.
+    """
+    if not state.host:
+        return ""
+    command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), state.failed_task]
     _, out, err = module.run_command(command)
     return (out + err).strip()
 
 
-def describe(module: AnsibleModule, state: ServiceState) -> str:
+def describe(state: ServiceState, log: str) -> str:
     """Describe the problem of one service in full."""
     text = f"{state.name}: {state.failure or state.pending}"
     if state.error:
-        text += f"\n  error of the task: {state.error}"
-    log = last_log_lines(module, state.failed_task) if state.failed_task else ""
+        text += f"\n  error of the task{state.host and f' on {state.host}'}: {state.error}"
     if log:
         text += "\n  last log lines of the task:\n" + "\n".join(f"    {line}" for line in log.splitlines()[-LOG_LINES:])
-    cause = likely_cause(f"{state.error} {state.pending} {log}")
-    if cause:
-        text += f"\n  likely cause: {cause}"
+    if state.cause:
+        text += f"\n  likely cause: {state.cause}"
     return text
 
 
@@ -141,18 +146,21 @@ def main() -> None:
         if failures or not pending or elapsed >= timeout:
             break
         time.sleep(POLL_SECONDS)
+    logs = {state.name: last_log_lines(module, state) for state in failures + pending}
+    for state in failures + pending:
+        state.cause = likely_cause(f"{state.error} {state.pending} {logs[state.name]}")
     result = {
         "changed": False,
         "nodes": [node_row(node) for node in nodes],
-        "services": [asdict(state) for state in states],
+        "services": [asdict(state) | {"problem": problem(state)} for state in states],
         "converged": bool(states) and not failures and not pending,
         "seconds": round(elapsed, 1),
     }
     if timeout and not result["converged"]:
         wrong = failures or pending
         over = "" if failures else f" within {timeout} s"
-        message = f"stack {stack} did not converge{over}:\n" + "\n".join(describe(module, state) for state in wrong)
-        module.fail_json(msg=message, **result)
+        described = "\n".join(describe(state, logs[state.name]) for state in wrong)
+        module.fail_json(msg=f"stack {stack} did not converge{over}:\n{described}", **result)
     module.exit_json(**result)
 
 

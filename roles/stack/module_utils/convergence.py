@@ -15,6 +15,11 @@ CRASH_LOOP = 3
 _ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
 
 _LIKELY_CAUSES = (
+    # First, since a Redis node that waits for room fails its health check. A write that only fits in part is short.
+    (
+        r"short write|waits for room|no space left on device",
+        "the disk of that host is full: make room there, `docker system df` shows what can be removed",
+    ),
     (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
     (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
     (
@@ -60,6 +65,8 @@ class ServiceState:
     failure: str = ""
     error: str = ""
     failed_task: str = ""
+    host: str = ""
+    cause: str = ""
     tasks: list[dict] = field(default_factory=list)
 
 
@@ -152,10 +159,11 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
         if task["Status"]["State"] in ("failed", "rejected") and _moment(task["CreatedAt"]) >= deployed
     ]
     waiting = [task for task in kept if task["Status"].get("Err")]
-    if failed or waiting:
-        told = (failed or waiting)[0]
+    starting = [task for task in kept if task["Status"]["State"] == "starting"]
+    if told := next(iter(failed or waiting or starting), None):
         state.error = told["Status"].get("Err", "")
         state.failed_task = told["ID"]
+        state.host = hosts.get(told.get("NodeID", ""), "")
     slots = Counter((task.get("Slot", 0), task.get("NodeID", "") if not replicated else "") for task in failed)
     if state.update in ("paused", "rollback_paused"):
         state.failure = f"its update stopped half-way ({state.update}: {status.get('Message', '')})"
@@ -171,6 +179,14 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
         elif len(alive) > wanted:
             state.pending = f"{len(alive) - wanted} tasks of the previous version are still stopping"
     return state
+
+
+def problem(state: ServiceState) -> str:
+    """Return what is wrong with a service in one sentence; empty if it has converged."""
+    wrong = state.failure or state.pending
+    if not wrong or not state.cause:
+        return wrong and f"{state.name}: {wrong}"
+    return f"{state.name}{state.host and f' on {state.host}'}: {wrong}; likely cause: {state.cause}"
 
 
 def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:

@@ -1,0 +1,37 @@
+"""Room on the disk. A node starts only when there is some.
+
+Redis exits at the first write that finds the disk full, since it could not confirm it. Started again at once, it loads
+its data, answers, and exits at the next write: it would come and go, and could be the primary each time. A node that
+waits does not answer, so another one takes over.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+from redis_node.settings import Settings
+
+MIB = 2**20
+DATA_MIB = 64
+"""What a data node needs free: so much Redis appends before it first rewrites its file (``auto-aof-rewrite-min-size``).
+
+A start itself writes less: the configuration and, if the node has to copy everything, the data twice.
+"""
+SENTINEL_MIB = 1
+"""What a Sentinel needs free: it writes only its configuration of a few kB, and should not miss a failover."""
+POLL_SECONDS = 1.0
+
+
+def await_room(settings: Settings) -> None:
+    """Wait until the file system of the volume has room; log how much is free whenever that changes."""
+    needed = SENTINEL_MIB if settings.kind == "sentinel" else DATA_MIB
+    said = ""
+    while (free := shutil.disk_usage(settings.data).free // MIB) < needed:
+        text = f"waits for room: the disk of its volume has {free} MiB free, and {needed} MiB are needed"
+        if text != said:
+            sys.stderr.write(f"{settings.address}: {text}\n")
+            sys.stderr.flush()
+        said = text
+        time.sleep(POLL_SECONDS)
