@@ -84,7 +84,7 @@ def role_defaults(root: str) -> list[str]:
 def settings_options(root: str) -> dict[str, dict[str, Any]]:
     """Return the type and choices of each setting, as the role ``settings`` below ``root`` specifies them.
 
-    The filter ``from_yaml`` takes fifty times as long, since Ansible remembers for each string where it came from.
+    The filter ``from_yaml`` takes much longer, since Ansible remembers for each string where it came from.
     """
     text = Path(root, "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8")
     options: dict[str, dict[str, Any]] = yaml.safe_load(text)["argument_specs"]["settings"]["options"]
