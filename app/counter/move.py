@@ -14,41 +14,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import batched
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
+from counter.entries import Entry, EntryError, Value, commands_of, read, some
 from counter.store import open_route
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
-from counter.store.keys import PROBE_KEY, PROOF_SUFFIX, value_key
 from counter.store.operation import Command
-from counter.store.primaries import BATCH, PATIENCE_SECONDS, POLL_SECONDS, ROUND_SECONDS, Primaries
+from counter.store.primaries import PATIENCE_SECONDS, POLL_SECONDS, ROUND_SECONDS, Primaries
 from counter.store.types import UnavailableError
-
-SHOWN = 5
-_VALUE = value_key("*").partition("*")[2]
 
 
 class MoveError(Exception):
     """The copy cannot be made, or is not equal; the text says which key or node."""
-
-
-type Value = str | frozenset[str] | dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One key: its text, members or fields, and the time that it has left in milliseconds (None: it stays)."""
-
-    key: str
-    value: Value
-    left: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +53,7 @@ class Target:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write the entries; returns when they are confirmed."""
-        self._run([command for entry in entries for command in _writes(entry)])
+        self._run([command for entry in entries for command in commands_of(entry)])
 
     def read(self, entries: Sequence[Entry]) -> list[Value | None]:
         """Return what the store has in the place of each entry that stays."""
@@ -89,10 +73,10 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
     keys = 0
     held: dict[str, Value] = {}
     for source in sources:
-        for entries in _read(source):
+        for entries in read(source):
             stay = [entry for entry in entries if entry.left is None]
             if other := [entry.key for entry in stay if held.setdefault(entry.key, entry.value) != entry.value]:
-                raise MoveError(f"two of the old nodes hold different values: {_some(other)}")
+                raise MoveError(f"two of the old nodes hold different values: {some(other)}")
             target.write(entries)
             keys += len(entries)
     counters = _compare(sources, target)
@@ -101,7 +85,7 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
         for name, value in seen.items()
         if counters.get(name, 0) < value
     ]:
-        raise MoveError(f"less than was seen before the move: {_some(short)}")
+        raise MoveError(f"less than was seen before the move: {some(short)}")
     return Moved(keys, len(counters), sum(counters.values()))
 
 
@@ -109,66 +93,15 @@ def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
     """Return the counters of the new store; raises MoveError unless all that stays is equal on both sides."""
     counters: dict[str, int] = {}
     for source in sources:
-        for entries in _read(source):
+        for entries in read(source):
             stay = [entry for entry in entries if entry.left is None]
             found = target.read(stay)
             if wrong := [entry.key for entry, value in zip(stay, found, strict=True) if value != entry.value]:
-                raise MoveError(f"the new Redis nodes hold something else: {_some(wrong)}")
+                raise MoveError(f"the new Redis nodes hold something else: {some(wrong)}")
             for entry, value in zip(stay, found, strict=True):
-                if entry.key.endswith(_VALUE) and isinstance(value, str):
-                    counters[entry.key.removesuffix(_VALUE).removeprefix("{")] = int(value)
+                if entry.counter:
+                    counters[entry.counter] = int(str(value))
     return counters
-
-
-def _read(source: Redis) -> Iterator[list[Entry]]:
-    """Yield everything that a node holds, except probes and keys that expire during the copy."""
-    for keys in batched(source.scan_iter(count=BATCH), BATCH):
-        facts = source.pipeline(transaction=False)
-        for key in keys:
-            facts.type(key)
-            facts.pttl(key)
-        answers = facts.execute()
-        kinds = dict(zip(keys, answers[::2], strict=True))
-        left_of = dict(zip(keys, answers[1::2], strict=True))
-        known = {"string", "set", "none"}
-        if strange := [
-            f"{key} is a {kind}"
-            for key, kind in kinds.items()
-            if kind not in known
-            and not (kind == "hash" and left_of[key] >= 0)  # ids are stored in hashes, which expire
-        ]:
-            raise MoveError(f"no counter has such keys: {_some(strange)}")
-        values = source.pipeline(transaction=False)
-        for key in keys:
-            match kinds[key]:
-                case "set":
-                    values.smembers(key)
-                case "hash":
-                    values.hgetall(key)
-                case _:
-                    values.get(key)
-        yield [
-            Entry(key, frozenset(value) if isinstance(value, set) else value, None if left == -1 else left)
-            for key, left, value in zip(keys, answers[1::2], values.execute(), strict=True)
-            if value and (left == -1 or left > 0) and key != PROBE_KEY and not key.endswith(PROOF_SUFFIX)
-        ]
-
-
-def _writes(entry: Entry) -> Iterator[Command]:
-    if isinstance(entry.value, dict):
-        for fields in batched(entry.value.items(), BATCH):
-            yield ("HSET", entry.key, *(text for field in fields for text in field))
-        if entry.left is not None:
-            yield ("PEXPIRE", entry.key, entry.left)
-    elif isinstance(entry.value, frozenset):
-        for members in batched(sorted(entry.value), BATCH):
-            yield ("SADD", entry.key, *members)
-        if entry.left is not None:
-            yield ("PEXPIRE", entry.key, entry.left)
-    elif entry.left is None:
-        yield ("SET", entry.key, entry.value)
-    else:
-        yield ("SET", entry.key, entry.value, "PX", entry.left)
 
 
 def _await(source: Redis) -> None:
@@ -185,10 +118,6 @@ def _await(source: Redis) -> None:
             return
 
 
-def _some(things: Sequence[str]) -> str:
-    return ", ".join(things[:SHOWN]) + (f", and {len(things) - SHOWN} more" if len(things) > SHOWN else "")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Move; return the exit status."""
     config = Config.from_env()
@@ -199,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
         for source in sources:
             _await(source)
         moved = move(sources, Target(open_route(config)), json.loads(sys.stdin.readline() or "{}"))
-    except (MoveError, RedisError, OSError) as error:
+    except (MoveError, EntryError, RedisError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(json.dumps(asdict(moved)) + "\n")
