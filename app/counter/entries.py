@@ -10,12 +10,13 @@ from itertools import batched
 
 from redis import Redis
 
-from counter.store.keys import PROBE_KEY, PROOF_SUFFIX, value_key
+from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, value_key
 from counter.store.operation import Command
 from counter.store.primaries import BATCH
 
 SHOWN = 5
 _VALUE = value_key("*").partition("*")[2]
+_NOTES = {BACKUP_KEY, PROBE_KEY}
 _KINDS = {"string", "set", "hash", "none"}
 
 
@@ -42,7 +43,7 @@ class Entry:
 
 
 def read(source: Redis) -> Iterator[list[Entry]]:
-    """Yield everything that a node holds, except probes and keys that expire meanwhile; raises EntryError.
+    """Yield what a node holds, except what expires meanwhile, probes and the note of the backup; raises EntryError.
 
     The node must not be written to meanwhile.
     """
@@ -72,7 +73,7 @@ def read(source: Redis) -> Iterator[list[Entry]]:
         yield [
             Entry(key, frozenset(value) if isinstance(value, set) else value, None if left == -1 else left)
             for key, left, value in zip(keys, answers[1::2], values.execute(), strict=True)
-            if value and (left == -1 or left > 0) and key != PROBE_KEY and not key.endswith(PROOF_SUFFIX)
+            if value and (left == -1 or left > 0) and key not in _NOTES and not key.endswith(PROOF_SUFFIX)
         ]
 
 

@@ -11,6 +11,9 @@ PROOF_SUFFIX = ":proof"
 PROBE_KEY = "{.ready}:value"
 """Written to find out whether Redis accepts writes. No counter's name begins with a dot."""
 
+BACKUP_KEY = "{.backup}:value"
+"""What is known of the newest proved backup (``backup.newest``), as JSON."""
+
 
 def proof_key(key: str) -> str:
     """Return a key in the slot of ``key``, for the write that proves the primary."""

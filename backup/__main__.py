@@ -1,0 +1,149 @@
+"""``python -m backup VERB [ID]``.
+
+- ``serve``: make backups by the schedule, until SIGTERM
+- ``run``: make a backup and prove it; prints it
+- ``list``: prints the backups of all stacks in the repository
+- ``verify ID|all``: prove backups again; prints them
+- ``state ID|latest``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
+- ``restore ID|latest``: put its counters in the place of those that the nodes hold; prints what they hold then
+
+Results are JSON on standard output. Exit status 1: standard error says why.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from backup import newest, schedule
+from backup.content import MANIFEST, STATE
+from backup.errors import BackupError, BadBackupError
+from backup.making import Maker
+from backup.plan import Plan
+from backup.repository import Repository
+from backup.restoring import restore
+from counter.config import Config
+from counter.entries import EntryError
+from counter.store import open_route
+from counter.store.primaries import Primaries
+from counter.store.types import UnavailableError
+
+
+@contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Raise BackupError if another process works with the plan's directory."""
+    with (plan.work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BackupError("a backup, a proof or a restore runs already; try again when it has ended") from None
+        yield
+
+
+def run(plan: Plan, _: Sequence[str]) -> Any:
+    """Make a backup."""
+    primaries = Primaries(open_route(Config.from_env()))
+    repository = Repository(plan)
+    with alone(plan):
+        # A directory that is not mounted looks like a new repository.
+        known = newest.read(primaries)
+        repository.open(create=known.get("repository") != newest.digest(plan))
+        saved = Maker(Config.from_env(), plan, repository).make()
+        newest.write(primaries, repository, plan)
+    return asdict(saved)
+
+
+def listed(plan: Plan, _: Sequence[str]) -> Any:
+    """List the backups."""
+    repository = Repository(plan)
+    repository.open(create=False)
+    return [asdict(saved) for saved in repository.backups()]
+
+
+def verify(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Prove one backup or all of the stack."""
+    repository = Repository(plan)
+    failures = []
+    with alone(plan):
+        repository.open(create=False)
+        if arguments[0] == "all":
+            wanted = [saved.id for saved in repository.backups() if saved.stack == plan.stack]
+        else:
+            wanted = [repository.find(arguments[0]).id]
+        maker = Maker(Config.from_env(), plan, repository)
+        for identifier in wanted:
+            try:
+                maker.prove(repository.find(identifier))
+            except BadBackupError as error:
+                failures.append(f"{identifier}: {error}")
+        if arguments[0] == "all":
+            with suppress(BadBackupError):
+                repository.check()
+    if failures:
+        raise BadBackupError("; ".join(failures))
+    return [asdict(repository.find(identifier)) for identifier in wanted]
+
+
+def state(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Print the state directory of a backup."""
+    repository = Repository(plan)
+    repository.open(create=False)
+    saved = repository.find(arguments[0])
+    files = {path.removeprefix(f"/{STATE}/"): path for path in repository.files(saved, f"/{STATE}")}
+    return {
+        "backup": asdict(saved),
+        "manifest": json.loads(repository.file(saved, f"/{MANIFEST}")),
+        "files": {name: repository.file(saved, path) for name, path in files.items()},
+    }
+
+
+def restored(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Restore a backup."""
+    config, repository = Config.from_env(), Repository(plan)
+    with alone(plan):
+        repository.open(create=False)
+        saved = repository.find(arguments[0])
+        done = restore(config, plan, repository, saved)
+        newest.write(Primaries(open_route(config)), repository, plan)
+    return asdict(done) | {"backup": asdict(saved)}
+
+
+VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
+    "run": run,
+    "list": listed,
+    "verify": verify,
+    "state": state,
+    "restore": restored,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb; return the exit status."""
+    plan = Plan.read()
+    plan.work.mkdir(parents=True, exist_ok=True)
+    # If memory runs out on the host, the backup ends and not the counters.
+    with suppress(OSError):
+        os.nice(10)
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if arguments[0] == "serve":
+        return schedule.serve(plan)
+    try:
+        result = VERBS[arguments[0]](plan, arguments[1:])
+    except (BackupError, EntryError, UnavailableError, RedisError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    json.dump(result, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

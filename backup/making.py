@@ -1,0 +1,132 @@
+"""Makes a backup while clients count, and proves it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backup.content import Content, Manifest, empty, room
+from backup.errors import BackupError, BadBackupError
+from backup.plan import Plan
+from backup.repository import BAD, COUNTERS, FORM, FORMAT, ID, PROJECT, PROVED, STACK, SUM, Repository, Saved
+from backup.snapshot import Nodes
+from counter.config import Config
+from counter.data import read_all
+from counter.entries import some
+from counter.store import open_route
+from counter.store.primaries import Primaries
+
+ATTEMPTS = 3
+"""How often the nodes are read again if a failover or a moving slot came between."""
+PAUSE_SECONDS = 2.0
+RESERVE_BYTES = 64 << 20
+COPIES = 4
+"""How often the data is on the disk at the same time: dump, files, what was read back, restic's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes backups of the stack of ``config`` as ``plan`` says."""
+
+    config: Config
+    plan: Plan
+    repository: Repository
+
+    def make(self) -> Saved:
+        """Read the nodes, save, prove, and remove what is not kept any more; return the backup.
+
+        Raises:
+            BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
+            UnavailableError: the nodes do not answer.
+
+        """
+        began = datetime.now(UTC)
+        route = open_route(self.config)
+        primaries, nodes = Primaries(route), Nodes(self.config, self.plan, route)
+        content = Content(empty(self.plan.work / "backup"))
+        manifest, before = self._read(primaries, nodes, content, began)
+        content.add_state(self.plan.state)
+        content.finish(manifest)
+        identifier = f"{began:%Y%m%dT%H%M%SZ}"
+        told = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
+        self.repository.save(content.directory, [PROJECT, *(f"{name}={value}" for name, value in told.items())])
+        empty(content.directory)
+        saved = self.repository.find(identifier)
+        self.prove(saved, (before, {record.name: record.value for record in read_all(primaries)}))
+        self.repository.forget()
+        return self.repository.find(identifier)
+
+    def _read(
+        self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime
+    ) -> tuple[Manifest, dict[str, int]]:
+        """Write the data of all primaries to files; return the manifest, and each counter's value at the beginning."""
+        for attempt in range(1, ATTEMPTS + 1):
+            manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:%Y-%m-%dT%H:%M:%SZ}")
+            before = {record.name: record.value for record in read_all(primaries)}
+            try:
+                found = self._copy(nodes, content, manifest, list(before))
+                if short := [name for name, value in before.items() if found.get(name, 0) < value]:
+                    raise BackupError(f"the copies of these counters hold less than was read before: {some(short)}")
+            except BackupError:
+                if attempt == ATTEMPTS:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+            else:
+                manifest.ended = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                manifest.counters, manifest.sum = len(found), sum(found.values())
+                return manifest, before
+        raise AssertionError
+
+    def _copy(self, nodes: Nodes, content: Content, manifest: Manifest, names: list[str]) -> dict[str, int]:
+        holders = nodes.holders(names)
+        room(self.plan.work, RESERVE_BYTES + COPIES * sum(holder.used for holder in holders))
+        dump = self.plan.work / "dump.rdb"
+        found: dict[str, int] = {}
+        try:
+            for number, holder in enumerate(holders, 1):
+                nodes.dump(holder.node, dump)
+                part = content.add_part(number, dump, manifest)
+                if both := part.keys() & found.keys():
+                    raise BackupError(f"two primaries hold the same counters, since a slot moves: {some(sorted(both))}")
+                found |= part
+        finally:
+            dump.unlink(missing_ok=True)
+        return found
+
+    def prove(self, saved: Saved, between: tuple[Mapping[str, int], Mapping[str, int]] | None = None) -> None:
+        """Restore a backup into a spare Redis and compare it with what was saved, and note the result.
+
+        ``between``: each counter's value before and after it was read, if the backup has just been made.
+
+        Raises:
+            BadBackupError: it differs, or cannot be read back.
+
+        """
+        content = Content(empty(self.plan.work / "proof"))
+        try:
+            self.repository.fetch(saved, content.directory)
+            held = content.prove(content.manifest())
+            _check(held, *between or (held, held))
+        except BadBackupError:
+            self.repository.mark(saved, BAD, _now())
+            raise
+        finally:
+            empty(content.directory)
+        self.repository.mark(saved, PROVED, _now())
+
+
+def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Raise BadBackupError unless each value is between those read before and after."""
+    wrong = [
+        f"{name}: {held.get(name, 0)}, but {before.get(name, 0)} before and {after.get(name, 0)} after"
+        for name in sorted({*held, *before})
+        if not before.get(name, 0) <= held.get(name, 0) <= after.get(name, 0)
+    ]
+    if wrong:
+        raise BadBackupError(f"restored, these counters have impossible values: {some(wrong)}")
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,32 @@
+"""What the stack knows of its newest proved backup: a key in Redis, which the app shows as a metric and in `status`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from backup.plan import Plan
+from backup.repository import Repository
+from counter.store.keys import BACKUP_KEY
+from counter.store.primaries import Primaries
+
+
+def read(primaries: Primaries) -> dict[str, Any]:
+    """Return the newest proved backup's fields and ``repository``, as `write` left them; empty if there was none."""
+    (text,) = primaries.run([("GET", BACKUP_KEY)])
+    return dict(json.loads(text)) if text else {}
+
+
+def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
+    """Note the newest proved backup of the stack."""
+    proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
+    if proved:
+        note = asdict(proved[-1]) | {"repository": digest(plan)}
+        primaries.run([("SET", BACKUP_KEY, json.dumps(note))])
+
+
+def digest(plan: Plan) -> str:
+    """Return what tells one repository from another without showing a password in its address."""
+    return hashlib.sha256(plan.repository.encode()).hexdigest()[:12]

@@ -1,0 +1,48 @@
+"""What a backup needs to know besides ``COUNTER_*``: one document, which the deployment writes (roles/backup)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+DEFAULT_PATH = "/run/secrets/backup.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where backups of which stack go, when, and for how long.
+
+    ``repository``: as restic writes it. ``passwords``: of the repository, the newest first. ``environment``: variables
+    for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``schedule``: a cron
+    expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
+    ``report_url``: receives the result of each run of the schedule. ``redis_user``, ``redis_password``: may copy the
+    data of nodes.
+    """
+
+    stack: str
+    repository: str
+    passwords: tuple[str, ...] = field(repr=False)
+    version: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ssh_key: str = field(default="", repr=False)
+    known_hosts: str = ""
+    schedule: str = ""
+    keep: Mapping[str, int] = field(default_factory=dict)
+    report_url: str = field(default="", repr=False)
+    redis_user: str = "backup"
+    redis_password: str = field(default="", repr=False)
+    work: Path = Path("/work")
+    """A directory of the program's own, on a disk."""
+    state: Path = Path("/state")
+    """The state directory of the stack, which is a part of each backup."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Plan:
+        """Read the document in ``BACKUP_PLAN``, or in the file that ``BACKUP_PLAN_FILE`` names."""
+        text = environ.get("BACKUP_PLAN") or Path(environ.get("BACKUP_PLAN_FILE", DEFAULT_PATH)).read_text("utf-8")
+        told = {key: value for key, value in json.loads(text).items() if key in {each.name for each in fields(cls)}}
+        paths = {key: Path(told[key]) for key in ("work", "state") if key in told}
+        return cls(**told | paths | {"passwords": tuple(told["passwords"])})

@@ -1,0 +1,63 @@
+"""A Redis of this program's own, without a network, which holds a copy of the data for some moments."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
+
+from backup.errors import BackupError
+
+LOAD_SECONDS = 300
+STOP_SECONDS = 10
+POLL_SECONDS = 0.05
+
+
+@contextmanager
+def spare_redis(dump: Path | None = None) -> Iterator[Redis]:
+    """Run a Redis that has loaded a dump, or is empty; raises BackupError if it does not start."""
+    with tempfile.TemporaryDirectory(prefix="spare-") as directory:
+        socket, log = Path(directory, "redis.sock"), Path(directory, "log")
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--logfile",
+            str(log),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        if dump:
+            options += ["--dir", str(dump.parent), "--dbfilename", dump.name]
+        process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield _loaded(process, socket, log)
+        finally:
+            process.kill()
+            process.wait(STOP_SECONDS)
+
+
+def _loaded(process: subprocess.Popen[bytes], socket: Path, log: Path) -> Redis:
+    client = Redis(unix_socket_path=str(socket), decode_responses=True, protocol=2, socket_timeout=LOAD_SECONDS)
+    deadline = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if client.ping():
+                return client
+        except (BusyLoadingError, RedisError, OSError):
+            time.sleep(POLL_SECONDS)
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    ended = process.poll()
+    state = f"did not load the data within {LOAD_SECONDS} s" if ended is None else f"ended with {ended}"
+    memory = " (more memory for it: backup_memory)" if ended == -signal.SIGKILL else ""
+    raise BackupError(f"the Redis for the comparison {state}{memory}: {'; '.join(lines[-3:])}")

@@ -1,0 +1,116 @@
+"""A topology of real processes, its repository, and the program that makes backups of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from support.processes import RedisServer, running
+from support.waiting import wait_until
+from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
+
+from counter.config import Config
+from counter.store import open_store
+from counter.store.types import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("standalone", "sentinel", "cluster")
+
+
+class Site:
+    """A topology, with the app's environment and a plan."""
+
+    def __init__(self, directory: Path, kind: str, stack: ExitStack, **plan: Any) -> None:
+        """Start the topology. ``plan``: what differs from a repository and directories below ``directory``."""
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.found: Any
+        if kind == "standalone":
+            self.found = RedisServer(directory, *DURABLE)
+            self.nodes, told = [self.found], {"REDIS_NODES": self.found.address}
+            processes = self.nodes
+        else:
+            self.found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
+            self.nodes, told = self.found.nodes, self.found.environ()
+            processes = getattr(self.found, "processes", self.nodes)
+        stack.enter_context(running(*processes))
+        self.found.up()
+        password = directory / "password"
+        password.write_text(PASSWORD)
+        told |= {"TOPOLOGY": kind, "REDIS_PASSWORD_FILE": str(password), "HISTORY_LOG": "1"}
+        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+        state = directory / "state"
+        (state / "redis").mkdir(parents=True)
+        (state / "redis" / "passwords").write_text("secret\n")
+        (state / "deployed.json").write_text('{"format": 2}\n')
+        self.plan: dict[str, Any] = {
+            "stack": "counter",
+            "version": "test",
+            "repository": str(directory / "repository"),
+            "passwords": ["one"],
+            "redis_password": PASSWORD,
+            "work": str(directory / "work"),
+            "state": str(state),
+        } | plan
+
+    @property
+    def store(self) -> Store:
+        return open_store(Config.from_env(self.environ))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self.store.describe().counters or {}
+
+    def count(self, names: Mapping[str, int]) -> None:
+        """Count each name so often, and wait until all are listed."""
+        store = self.store
+        for name, times in names.items():
+            for _ in range(times):
+                store.increment(name)
+        wait_until("all to be listed", lambda: self.counters.keys() >= names.keys())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the program."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "backup", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | self.environ
+            | {"PYTHONPATH": f"{ROOT}:{ROOT / 'app'}", "BACKUP_PLAN": json.dumps(self.plan)},
+            cwd=self.directory,
+        )
+
+    def run(self, *arguments: str) -> Any:
+        """Run the program; return what it prints."""
+        with self.start(*arguments) as process:
+            printed, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+        return json.loads(printed)
+
+    def refused(self, *arguments: str) -> str:
+        """Run the program, which has to fail; return the reason."""
+        with self.start(*arguments) as process:
+            printed, said = process.communicate(timeout=240)
+        assert (process.returncode, printed) == (1, ""), said
+        return said
+
+    def restic(self, *arguments: str) -> str:
+        """Run restic on the repository; return what it prints."""
+        secrets = {"RESTIC_REPOSITORY": self.plan["repository"], "RESTIC_PASSWORD": self.plan["passwords"][0]}
+        done = subprocess.run(
+            ["restic", "--no-cache", *arguments],
+            env=os.environ | secrets,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout
