@@ -1,4 +1,4 @@
-# The images of the project, one target each: app, redis, redis-node, edge, registry. All share one Debian base, which a node stores once.
+# The images of the project, one target each: app, redis, redis-node, edge, backup, registry. All share one Debian base, which a node stores once.
 # BASE is a Debian image from a registry, or one that roles/base_image built from Debian's packages.
 # The text of a stage, comments included, is part of the names of its images: a change replaces their tasks.
 # REVISION is image_revision: a new value invalidates the build cache, so the build installs the current packages.
@@ -70,6 +70,26 @@ EXPOSE 8080
 STOPSIGNAL SIGUSR1
 # The master process starts a worker for each configuration, and answers on the port (roles/edge).
 CMD ["haproxy", "-W", "-db", "-S", "127.0.0.1:8405", "-f", "/etc/edge/current"]
+
+FROM app-packages AS backup-packages
+COPY backup/requirements.txt /tmp/backup.txt
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
+       install --no-compile --require-hashes -r /tmp/backup.txt
+COPY backup /opt/counter/lib/backup
+RUN chmod -R a+rX /opt/counter/lib \
+    && python3 -m compileall -q -j 0 /opt/counter/lib
+
+FROM python AS backup
+# A Redis of its own restores each backup, to prove it.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssh-client redis-server restic \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+COPY --from=backup-packages /opt/counter /opt/counter
+ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib:/opt/counter/lib/app PYTHONUNBUFFERED=1
+# As root, since only root can read the state directory of the stack, which is a part of each backup.
+CMD ["python", "-m", "backup", "serve"]
 
 FROM ${BASE} AS registry
 ARG REVISION

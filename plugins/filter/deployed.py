@@ -35,7 +35,8 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
     ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
-    progress of an unfinished move; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
+    progress of an unfinished move; empty without one. ``restore``: ``backup`` and ``before`` (the backup of what was
+    there) of an unfinished restore; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
     before the first one. ``maintenance``: ``since``, ``text``, ``allow`` and ``pass``; empty if it is off.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
@@ -49,9 +50,15 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         **document,
         "redis": redis,
         "move": json.loads(texts.get("redis/move.json", "{}")),
+        "restore": json.loads(texts.get("restore.json", "{}")),
         "maintenance": json.loads(texts.get("maintenance.json", "{}")),
         "releases": history(texts.get("releases.json")),
     }
+
+
+def with_content(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return texts by path as `deployed_state` takes them."""
+    return {path: {"content": text} for path, text in texts.items()}
 
 
 def history(text: str | None) -> list[dict[str, Any]]:
@@ -129,6 +136,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "deployed_state": deployed_state,
+            "with_content": with_content,
             "history": history,
             "differing": differing,
             "missing_directories": missing_directories,

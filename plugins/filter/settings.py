@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_network
@@ -52,6 +53,20 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
     lower = {each.lower(): each for each in known}
     found = get_close_matches(name.lower(), lower, n=1, cutoff=likeness)
     return lower[found[0]] if found else ""
+
+
+def cron_fault(expression: str) -> str:
+    """Return what is wrong with a cron expression; empty if nothing is, or without an expression."""
+    try:
+        from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an Ansible of the user's own may lack it
+    except ImportError:
+        return "to check it, Ansible's Python needs the package cronsim" if expression else ""
+    try:
+        if expression:
+            CronSim(expression, datetime.now(UTC))
+    except CronSimError as error:
+        return str(error)
+    return ""
 
 
 def origins(addresses: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
@@ -128,6 +143,7 @@ class FilterModule:
             "refused": refused,
             "nearest": nearest,
             "not_networks": not_networks,
+            "cron_fault": cron_fault,
             "origins": origins,
             "role_defaults": role_defaults,
             "settings_options": settings_options,
