@@ -8,10 +8,12 @@ import logging.config
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cronsim import CronSim
 
@@ -31,6 +33,8 @@ def serve(plan: Plan) -> int:
     logging.config.dictConfig(LOGGING)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    # For the health check.
+    Path(tempfile.gettempdir(), "serving").touch()
     times = CronSim(plan.schedule, datetime.now(UTC)) if plan.schedule else None
     while times and not ended.is_set():
         due = next(times)

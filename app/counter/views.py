@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -58,7 +59,16 @@ def describe() -> Response:
         version=config.version,
         nodes=[node_document(node) for node in found.nodes],
         counters=found.counters,
+        backup=newest_backup(),
     )
+
+
+def newest_backup() -> dict[str, Any] | None:
+    """Return the newest proved backup; None if there is none, or if Redis does not answer."""
+    try:
+        return counting().store.newest_backup() or None
+    except StoreError:
+        return None
 
 
 @routes.get("/")
@@ -130,6 +140,8 @@ def readyz() -> Response:
 def exposition() -> Response:
     """Return the Prometheus metrics of this replica."""
     metrics.DRAINING.set(lifecycle.draining())
+    if backup := newest_backup():
+        metrics.BACKUP.set(datetime.fromisoformat(backup["time"]).timestamp())
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 

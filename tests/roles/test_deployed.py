@@ -109,6 +109,7 @@ def test_a_new_host_has_nothing() -> None:
         "edge": "",
         "redis": {},
         "move": {},
+        "restore": {},
         "releases": [],
     }
 

@@ -69,6 +69,20 @@ WRONG = {
     "acme_email": "me@example.org",
     "acme_directory": "http://authority.example/directory",
     "redis_down_after_milliseconds": "1",
+    "backup_repository": "backups",
+    "backup_password": "short",
+    "backup_environment": "AWS_ACCESS_KEY_ID",
+    "backup_ssh_key": "/no/such/key",
+    "backup_known_hosts": "/no/such/file",
+    "backup_schedule": "at night",
+    "backup_keep": {"sometimes": 1},
+    "backup_max_age": "a day",
+    "backup_memory": "64M",
+    "backup_report_url": "me@example.org",
+    "backup": "the last one",
+    "list": "perhaps",
+    "verify": "some",
+    "backup_rotate": "now",
     "hook_timeout": "0",
     "lock_wait": "forever",
     "redis_move": "now",
@@ -85,7 +99,10 @@ WRONG = {
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"
-    for verb in ("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "export", "import")
+    for verb in (
+        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates"),
+        *("export", "import", "backup", "restore"),
+    )
 ]
 # Name of the case: what is set, and the variables that are refused.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -143,6 +160,21 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "port no number": ({"http_port": "http"}, {"http_port"}),
     "stack name in capitals": ({"stack_name": "Counter"}, {"stack_name"}),
     "stack name of the other stack": ({"stack_name": "counter-redis"}, {"stack_name"}),
+    "stack name of the third stack": ({"stack_name": "counter-backup"}, {"stack_name"}),
+    "backups": ({"backup_repository": "/srv/backups", "backup_keep": {"last": 3}}, set()),
+    "backups elsewhere": ({"backup_repository": "s3:https://s3.example/bucket", "backup_schedule": ""}, set()),
+    "backups with a user": ({"backup_repository": "rest:https://a:b@backup.example/"}, {"backup_repository"}),
+    "backups over sftp": ({"backup_repository": "sftp:me@backup.example:/srv"}, {"backup_ssh_key"}),
+    "backups of nodes that differ": (
+        {"redis_topology": "independent", "backup_repository": "/srv/backups"},
+        {"backup_repository"},
+    ),
+    "backups with little memory": (
+        {"redis_memory": "1G", "backup_memory": "512M", "backup_repository": "/srv/backups"},
+        {"backup_memory"},
+    ),
+    "backups at no time": ({"backup_schedule": "at night", "backup_repository": "/srv/backups"}, {"backup_schedule"}),
+    "a new password without backups": ({"backup_rotate": True}, {"backup_rotate"}),
     "stack name too long": ({"stack_name": "a" * 32}, {"stack_name"}),
     "stack name with an option": ({"stack_name": "a --prune"}, {"stack_name"}),
     "no CPU": ({"app_cpus": "0"}, {"app_cpus"}),

@@ -54,6 +54,14 @@ COMBINATIONS = (
     }
     | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
     | {"https": HTTPS | {"engine": NEW_ENGINE}}
+    | {
+        "backups": {
+            "redis_topology": "sentinel",
+            "backup_repository": "rest:https://backup.example/counter",
+            "engine": NEW_ENGINE,
+        }
+    }
+    | {"standalone-backups": {"backup_repository": "/srv/backups", "engine": NEW_ENGINE}}
     | {"limits": {"edge_requests_per_second": 5, "maintenance": MAINTENANCE, "engine": NEW_ENGINE}}
 )
 
@@ -92,7 +100,11 @@ def combination(request: pytest.FixtureRequest, rendered: dict[str, Rendered]) -
 def stacks(texts: Rendered) -> dict[str, dict[str, Any]]:
     """Return the stack files that this combination deploys, parsed; with an external Redis there is none for Redis."""
     files = {name: yaml.safe_load(text) for name, text in texts.items() if name.endswith(".stack.yml")}
-    return {name: document for name, document in files.items() if document["services"]}
+    return {
+        name: document
+        for name, document in files.items()
+        if document["services"] and (name != "backup.stack.yml" or "user backup " in texts["users.acl"])
+    }
 
 
 def services(texts: Rendered) -> dict[str, dict[str, Any]]:
@@ -117,7 +129,7 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination
     edge = "mesh" if name.endswith("mesh") else "proxy"
-    if name not in ("old-engine", "encrypted", "https", "limits"):
+    if name not in ("old-engine", "encrypted", "https", "limits", "sentinel-backups", "standalone-backups"):
         assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
 
@@ -268,6 +280,20 @@ def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
             assert "secret" not in service.get("environment", {}).values()
             for use in service.get("secrets", []):
                 assert use["mode"] == 0o400
+
+
+def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict[str, Rendered]) -> None:
+    assert "backup" not in services(rendered["sentinel-proxy"])
+    remote, local = (services(rendered[name]) for name in ("sentinel-backups", "standalone-backups"))
+    for found in (remote, local):
+        assert found["backup"]["networks"] == ["store", "repository"]
+        environment = found["app"]["environment"]
+        assert found["backup"]["environment"] == {key: environment[key] for key in found["backup"]["environment"]}
+        assert "COUNTER_REDIS_NODES" in found["backup"]["environment"]
+        binds = [volume["source"] for volume in found["backup"]["volumes"] if volume["type"] == "bind"]
+        assert binds == ["/etc/counter-deploy/counter"] + (["/srv/backups"] if found is local else [])
+    assert remote["backup"]["deploy"]["placement"]["constraints"] == ["node.role == manager"]
+    assert local["backup"]["deploy"]["placement"]["constraints"] == ["node.id == 0123456789abcdefghijklmno"]
 
 
 def test_overlays_are_encrypted_when_asked(rendered: dict[str, Rendered]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import threading
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
 from counter.store.ids import Memory, new_id
-from counter.store.kinds import Claim, Increment, Listing, Probe, Read
+from counter.store.kinds import BackupNote, Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
 from counter.store.operation import Failure, Operation
 from counter.store.transition import FormerClaim, Transition
@@ -134,6 +135,12 @@ class DurableStore:
     def describe(self) -> Description:
         """See ``Store.describe``."""
         return self._route.describe()
+
+    def newest_backup(self) -> dict[str, Any]:
+        """Return what is noted of it; see ``Store.newest_backup``."""
+        deadline = time.monotonic() + self._deadline
+        note = self._perform(lambda: BackupNote(deadline)).value if self.remembers else ""
+        return dict(json.loads(note)) if note else {}
 
     def ready(self) -> None:
         """Write something that expires; see ``Store.ready``."""

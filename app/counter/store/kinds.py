@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from counter.store.ids import Memory, claim_place, place_of
-from counter.store.keys import COUNTERS, PROBE_KEY, log_key, operation_key, value_key
+from counter.store.keys import BACKUP_KEY, COUNTERS, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
 
 _REMEMBER = """
@@ -152,6 +152,26 @@ class Read(Operation):
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
         """Give all of them the same value."""
         super().settle(group, int(reply or 0))
+
+
+class BackupNote(Operation):
+    """Read what is noted of the newest proved backup, as text; empty if there is none."""
+
+    __slots__ = ()
+
+    def __init__(self, deadline: float) -> None:
+        """Take the time to give up."""
+        super().__init__(BACKUP_KEY, deadline)
+
+    @classmethod
+    def command(cls, group: Sequence[Self]) -> Command:
+        """Return one GET for all."""
+        return ("GET", group[0].key)
+
+    @classmethod
+    def settle(cls, group: Sequence[Self], reply: Any) -> None:
+        """Give all of them the same text."""
+        super().settle(group, reply or "")
 
 
 class Claim(Operation):

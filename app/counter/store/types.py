@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,14 @@ class Store(Protocol):
 
     def describe(self) -> Description:
         """Return what is reachable; never raises for an unreachable node."""
+
+    def newest_backup(self) -> dict[str, Any]:
+        """Return the newest proved backup as the program backup noted it; empty if there is none.
+
+        Raises:
+            UnavailableError: as for ``read``.
+
+        """
 
     def ready(self) -> None:
         """Return if an increment would be accepted now.
