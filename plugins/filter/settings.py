@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -96,6 +97,19 @@ def role_defaults(root: str) -> list[str]:
 
 
 @cache
+def settings_defaults(root: str) -> dict[str, Any]:
+    """Return the default of each setting below ``root``: a value, or a template that reads other settings."""
+    return dict(yaml.safe_load(Path(root, "roles/settings/defaults/main.yml").read_text(encoding="utf-8")))
+
+
+def chosen_by(defaults: Mapping[str, Any], given: Iterable[str]) -> list[str]:
+    """Return the settings that are given, and those whose default is derived from one that is given."""
+    names = list(given)
+    word = re.compile(rf"\b({'|'.join(map(re.escape, names)) or '(?!)'})\b")
+    return names + [name for name, value in defaults.items() if "{{" in str(value) and word.search(str(value))]
+
+
+@cache
 def settings_options(root: str) -> dict[str, dict[str, Any]]:
     """Return the type and choices of each setting, as the role ``settings`` below ``root`` specifies them.
 
@@ -146,5 +160,7 @@ class FilterModule:
             "cron_fault": cron_fault,
             "origins": origins,
             "role_defaults": role_defaults,
+            "settings_defaults": settings_defaults,
+            "chosen_by": chosen_by,
             "settings_options": settings_options,
         }
