@@ -156,10 +156,12 @@ class Repository:
 
     def mark(self, saved: Saved, verdict: str) -> None:
         """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before."""
-        former = [f"{name}={value}" for name, value in ((PROVED, saved.proved), (BAD, saved.bad)) if value]
-        removed = [option for tag in [*former, PROVED, BAD] for option in ("--remove", tag)]
-        time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        self._run(["tag", *removed, "--add", verdict, "--add", f"{verdict}={time}", saved.snapshot], QUICK_SECONDS)
+        added = [verdict, f"{verdict}={datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"]
+        former = [PROVED, BAD, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
+        # Restic removes a tag that is both added and removed.
+        options = [option for tag in added for option in ("--add", tag)]
+        options += [option for tag in former if tag not in added for option in ("--remove", tag)]
+        self._run(["tag", *options, saved.snapshot], QUICK_SECONDS)
 
     def forget(self) -> None:
         """Remove what the plan does not keep. Of backups that are not proved, the newest three stay."""
@@ -270,8 +272,9 @@ class Repository:
                 )
             case 12:
                 return BackupError(f"the password does not open {self._shown}")
-            case -1:
-                return BackupError(f"{self._shown} does not answer in time: {_last(done.said)}")
+            case -1:  # TIMED_OUT
+                tries = [line for line in done.said.splitlines() if "returned error" in line]
+                return BackupError(f"{self._shown} does not answer in time: {tries[-1] if tries else _last(done.said)}")
             case _:
                 return BackupError(f"{self._shown}: {_last(done.said)}")
 

@@ -56,6 +56,8 @@ class Site:
             "passwords": ["one"],
             "redis_password": PASSWORD,
             "work": str(directory / "work"),
+            "answer_seconds": 15,
+            "lock_seconds": 2,
             "state": str(state),
         } | plan
 
@@ -102,12 +104,20 @@ class Site:
         assert (process.returncode, printed) == (1, ""), said
         return said
 
+    @property
+    def keys(self) -> dict[str, object]:
+        """All keys of a standalone Redis with their dumps, without those of probes and notes."""
+        client = self.nodes[0].client()
+        client.connection_pool.connection_kwargs["decode_responses"] = False
+        names = sorted(name for name in client.scan_iter(count=1000) if not name.endswith(b":proof"))
+        return {name.decode(): client.dump(name) for name in names}
+
     def restic(self, *arguments: str) -> str:
         """Run restic on the repository; return what it prints."""
-        secrets = {"RESTIC_REPOSITORY": self.plan["repository"], "RESTIC_PASSWORD": self.plan["passwords"][0]}
+        told = {"RESTIC_REPOSITORY": self.plan["repository"], "RESTIC_PASSWORD": self.plan["passwords"][0]}
         done = subprocess.run(
             ["restic", "--no-cache", *arguments],
-            env=os.environ | secrets,
+            env=os.environ | told | self.plan.get("environment", {}),
             capture_output=True,
             text=True,
             check=True,

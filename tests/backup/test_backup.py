@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,17 +12,6 @@ from sites import KINDS, Site
 from counter.store.types import ReusedKeyError
 
 NAMES = {f"c{number}": number for number in range(1, 13)}
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def site(tmp_path: Path, stack: ExitStack) -> Site:
-    return Site(tmp_path / "site", "standalone", stack)
 
 
 @pytest.mark.parametrize(
