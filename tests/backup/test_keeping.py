@@ -6,7 +6,6 @@ import json
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sites import Site
@@ -55,7 +54,7 @@ def test_retention(site: Site) -> None:
     proved = [
         add(day, hour, "stack=counter", "proved", "proved=2026-01-03T00:00:00Z") for day in (3, 4) for hour in (1, 2)
     ]
-    site.plan["keep"] = {"last": 4, "daily": 3}
+    site.plan["keep"] = {"last": 3, "daily": 3}
     second = site.run("run")["id"]
     assert [saved["id"] for saved in site.run("list")] == [stranger, *unproved[1:], proved[1], proved[3], first, second]
     site.plan["keep"] = {"last": 2}
