@@ -188,7 +188,7 @@ class Repository:
             raise BadBackupError(f"{self._shown} is damaged: {_last(done.said)}")
 
     def repair(self) -> bool:
-        """Remove damaged packs, so that the next backup saves again what they held; return whether there were any.
+        """Remove damaged packs, so that the next backup saves again what they held; return whether there is any damage.
 
         Otherwise it would refer to them, since restic saves nothing that the repository already has.
         """
@@ -197,12 +197,14 @@ class Repository:
             raise self._error(done)
         told = [json.loads(line) for line in done.printed.splitlines() if line.startswith("{")]
         summary: dict[str, Any] = next((one for one in told if one.get("message_type") == "summary"), {})
-        # Restic copies damaged packs to its working directory.
-        if packs := summary.get("broken_packs") or []:
+        if not summary.get("num_errors"):
+            return False
+        if packs := summary.get("broken_packs"):
+            # Restic copies them to its working directory.
             self._run(["repair", "packs", *packs], LONG_SECONDS, cwd=self._plan.files)
-        if index := summary.get("suggest_repair_index"):
-            self._run(["repair", "index"], LONG_SECONDS)
-        return bool(packs or index)
+        # Forgets packs that are missing.
+        self._run(["repair", "index"], LONG_SECONDS)
+        return True
 
     @property
     def _shown(self) -> str:

@@ -57,10 +57,12 @@ class Nodes:
 
         """
         lanes = {key: self._route.lane(key) for key in [*map(value_key, names), *_CLAIMS, COUNTERS]}
-        Primaries(self._route).run([("EXISTS", key) for key in {id(lane): key for key, lane in lanes.items()}.values()])
-        if not all(lane.link.node for lane in lanes.values()):
+        one_of = {lane: key for key, lane in lanes.items()}
+        Primaries(self._route).run([("EXISTS", key) for key in one_of.values()])
+        if not all(lane.link.node for lane in one_of):
             raise BackupError("the primaries changed meanwhile")
-        return {key: Address.parse(lane.link.node, 6379) for key, lane in lanes.items()}
+        addresses = {lane: Address.parse(lane.link.node, 6379) for lane in one_of}
+        return {key: addresses[lane] for key, lane in lanes.items()}
 
     def holders(self, primaries: Iterable[Address]) -> list[Holder]:
         """Return where to copy from. What was acknowledged before this call is there when it returns."""

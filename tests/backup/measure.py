@@ -10,12 +10,13 @@ set with Sentinels, of real processes on this machine. Compare the figures of on
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "app/tests", "tests/backup"))]
 
-from sites import Site  # noqa: E402
+from sites import Site, session_of  # noqa: E402
 
 THREADS = 8
 BEFORE_SECONDS = 10.0
@@ -61,16 +62,13 @@ class Clients:
         return (sum(self._counted) - before) / (time.monotonic() - began)
 
 
-def memory(site: Site) -> float:
+def memory(process: subprocess.Popen[str]) -> float:
     """Return how much memory the program and those that it runs take, in MB."""
-    total = 0
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if f'"work": "{site.plan["work"]}"'.encode() in (path / "environ").read_bytes():
-                total += int((path / "statm").read_text().split()[2]) * os.sysconf("SC_PAGESIZE")
-        except OSError:
-            continue
-    return total / 1e6
+    pages = 0
+    for path in session_of(process):
+        with suppress(OSError):
+            pages += int((path / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def timed(site: Site, *arguments: str) -> tuple[float, float]:
@@ -78,7 +76,7 @@ def timed(site: Site, *arguments: str) -> tuple[float, float]:
     began, most = time.monotonic(), 0.0
     with site.start(*arguments) as process:
         while process.poll() is None:
-            most = max(most, memory(site))
+            most = max(most, memory(process))
             time.sleep(0.05)
         if process.returncode:
             raise SystemExit(process.stderr.read() if process.stderr else "")

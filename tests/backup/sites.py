@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,16 @@ from counter.store.types import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("standalone", "sentinel", "cluster")
+
+
+def session_of(process: subprocess.Popen[str]) -> list[Path]:
+    """Return the directories in /proc of the program and of all that it runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int((path / "stat").read_text().rpartition(")")[2].split()[3]) == process.pid:
+                found.append(path)
+    return found
 
 
 class Site:
@@ -88,6 +98,7 @@ class Site:
             | self.environ
             | {"PYTHONPATH": f"{ROOT}:{ROOT / 'app'}", "BACKUP_PLAN": json.dumps(self.plan)},
             cwd=self.directory,
+            start_new_session=True,
         )
 
     def run(self, *arguments: str) -> Any:

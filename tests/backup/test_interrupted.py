@@ -11,24 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sites import Site
+from sites import Site, session_of
 from support.waiting import wait_until
 
 LOCKED = "a backup, a proof or a restore runs already"
-
-
-def children(site: Site) -> list[str]:
-    """Return the programs that work with files of the site, without its Redis nodes and servers."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (path / "cmdline").read_bytes().decode().split("\0")
-            environ = (path / "environ").read_bytes().decode()
-        except OSError:
-            continue
-        if f'"work": "{site.plan["work"]}"' in environ:
-            found.append(" ".join(command))
-    return found
 
 
 @pytest.fixture
@@ -46,13 +32,18 @@ def filled(site: Site) -> Site:
 TOTAL = 20 * 200 * 7 + 4
 
 
+def runs(process: subprocess.Popen[str], program: str) -> bool:
+    """Tell whether the program runs another one."""
+    return any(program.encode() in (path / "cmdline").read_bytes() for path in session_of(process))
+
+
 def kill(process: subprocess.Popen[str], after: float) -> bool:
     """Kill it after some seconds; tell whether it still ran."""
     try:
         process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        process.wait()
         return True
     return False
 
@@ -62,11 +53,14 @@ def test_after_a_run_was_killed_the_next_one_works(filled: Site) -> None:
     filled.run("run")
     lasted = time.monotonic() - began
     killed = 0
-    for _ in range(4):
-        killed += kill(filled.start("run"), random.uniform(0.2, lasted))
+    for moment in ("redis-server", "restic\0", *[random.uniform(0.2, lasted) for _ in range(2)]):
+        process = filled.start("run")
+        if isinstance(moment, str):
+            wait_until(moment, lambda: runs(process, moment))  # noqa: B023
+        killed += kill(process, 0 if isinstance(moment, str) else moment)
         # Otherwise they could go on beside the next run: a restic that holds a lock, a Redis that takes memory.
-        wait_until("its programs to end", lambda: not children(filled), 20)
-    assert killed
+        wait_until("its programs to end", lambda: not session_of(process), 20)  # noqa: B023
+    assert killed >= 2
     saved = filled.run("run")
     assert (saved["sum"], bool(saved["proved"]), saved["bad"]) == (TOTAL, True, "")
     listed = filled.run("list")
