@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,11 @@ def test_after_a_run_was_killed_the_next_one_works(filled: Site) -> None:
     filled.run("run")
     lasted = time.monotonic() - began
     killed = 0
-    for moment in ("redis-server", "restic\0", *[random.uniform(0.2, lasted) for _ in range(2)]):
+    moments: list[str | float] = ["redis-server", "restic\0", *[random.uniform(0.2, lasted) for _ in range(2)]]
+    for moment in moments:
         process = filled.start("run")
         if isinstance(moment, str):
-            wait_until(moment, lambda: runs(process, moment))  # noqa: B023
+            wait_until(moment, partial(runs, process, moment))
         killed += kill(process, 0 if isinstance(moment, str) else moment)
         # Otherwise they could go on beside the next run: a restic that holds a lock, a Redis that takes memory.
         wait_until("its programs to end", lambda: not session_of(process), 20)  # noqa: B023

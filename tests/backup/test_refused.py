@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -135,6 +136,7 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
         assert newest["id"] in said
         assert first["id"] not in said
         assert "is damaged" in said
+        assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == first["id"]
         assert site.run("restore", "latest")["backup"]["id"] == first["id"]
         site.store.increment("a", "after it")  # what the newest backup holds
         again = site.run("run")
