@@ -1,7 +1,7 @@
 """``python -m backup VERB [ID]``.
 
 - ``serve``: make backups by the schedule, until SIGTERM
-- ``run``: make a backup and prove it; prints it
+- ``run [keep]``: make a backup and prove it; prints it. Then remove what is not kept, unless ``keep`` is given
 - ``list``: prints the backups of all stacks in the repository
 - ``verify ID|all``: prove backups again; prints them
 - ``state ID|latest``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -15,17 +15,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from backup import newest, schedule
-from backup.content import MANIFEST, STATE
+from backup.content import MANIFEST, STATE, empty
 from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
@@ -37,28 +39,46 @@ from counter.store import open_route
 from counter.store.primaries import Primaries
 from counter.store.types import UnavailableError
 
+UNFINISHED = "restore.json"
+"""In the state directory while a restore is unfinished (roles/backup)."""
+
 
 @contextmanager
 def alone(plan: Plan) -> Iterator[None]:
-    """Raise BackupError if another process works with the plan's directory."""
+    """Give the plan's directory for files to this process; raises BackupError if another one has it."""
     with (plan.work / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BackupError("a backup, a proof or a restore runs already; try again when it has ended") from None
-        yield
+        empty(plan.files)
+        try:
+            yield
+        finally:
+            empty(plan.files)
 
 
-def run(plan: Plan, _: Sequence[str]) -> Any:
+def run(plan: Plan, arguments: Sequence[str]) -> Any:
     """Make a backup."""
+    if (plan.state / UNFINISHED).exists():
+        raise BackupError("a restore is unfinished, so the nodes may hold a part of the counters")
     primaries = Primaries(open_route(Config.from_env()))
     repository = Repository(plan)
     with alone(plan):
         # A directory that is not mounted looks like a new repository.
         known = newest.read(primaries)
         repository.open(create=known.get("repository") != newest.digest(plan))
-        saved = Maker(Config.from_env(), plan, repository).make()
+        repository.backups()
+        maker = Maker(Config.from_env(), plan, repository)
+        try:
+            saved = maker.make()
+        except BadBackupError:
+            if not repository.repair():
+                raise
+            saved = maker.make()
         newest.write(primaries, repository, plan)
+        if "keep" not in arguments:
+            repository.forget()
     return asdict(saved)
 
 
@@ -86,8 +106,12 @@ def verify(plan: Plan, arguments: Sequence[str]) -> Any:
             except BadBackupError as error:
                 failures.append(f"{identifier}: {error}")
         if arguments[0] == "all":
-            with suppress(BadBackupError):
+            try:
                 repository.check()
+            except BadBackupError as error:
+                failures.append(str(error))
+        with suppress(UnavailableError):  # a proof needs no Redis nodes
+            newest.write(Primaries(open_route(Config.from_env())), repository, plan)
     if failures:
         raise BadBackupError("; ".join(failures))
     return [asdict(repository.find(identifier)) for identifier in wanted]
@@ -98,12 +122,16 @@ def state(plan: Plan, arguments: Sequence[str]) -> Any:
     repository = Repository(plan)
     repository.open(create=False)
     saved = repository.find(arguments[0])
-    files = {path.removeprefix(f"/{STATE}/"): path for path in repository.files(saved, f"/{STATE}")}
-    return {
-        "backup": asdict(saved),
-        "manifest": json.loads(repository.file(saved, f"/{MANIFEST}")),
-        "files": {name: repository.file(saved, path) for name, path in files.items()},
-    }
+    with TemporaryDirectory(dir=plan.work) as directory:
+        repository.fetch(saved, Path(directory), f"/{MANIFEST}", f"/{STATE}")
+        below = Path(directory, STATE)
+        return {
+            "backup": asdict(saved),
+            "manifest": json.loads(Path(directory, MANIFEST).read_text("utf-8")),
+            "files": {
+                str(path.relative_to(below)): path.read_text("utf-8") for path in below.rglob("*") if path.is_file()
+            },
+        }
 
 
 def restored(plan: Plan, arguments: Sequence[str]) -> Any:
@@ -134,11 +162,13 @@ def main(arguments: Sequence[str]) -> int:
     with suppress(OSError):
         os.nice(10)
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    # Programs that this one runs are ended, too: a restic that is killed leaves a lock in the repository.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if arguments[0] == "serve" else "ended by SIGTERM"))
     if arguments[0] == "serve":
-        return schedule.serve(plan)
+        schedule.serve(plan)
     try:
         result = VERBS[arguments[0]](plan, arguments[1:])
-    except (BackupError, EntryError, UnavailableError, RedisError, OSError) as error:
+    except (BackupError, EntryError, UnavailableError, RedisError, OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     json.dump(result, sys.stdout)

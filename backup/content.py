@@ -6,20 +6,24 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
+from redis.crc import key_slot
 
 from backup.errors import BackupError, BadBackupError
 from backup.spare import spare_redis
-from counter.entries import Entry, commands_of, of_lines, read, some, to_line
+from counter.entries import Entry, commands_of, different, of_lines, question_of, read, some, to_line
+from counter.store.operation import Command
 
 MANIFEST = "manifest.json"
 STATE = "state"
 HOST_ONLY = ("redis-secrets", "step.yml")
 """What belongs to a host or a run."""
+RESERVE_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -40,24 +44,38 @@ class Manifest:
     parts: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Held:
+    """What a Redis was found to hold: its counters, the slots of its keys, and the bytes of memory that all takes."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    slots: set[int] = field(default_factory=set)
+    used: int = 0
+
+    def add(self, entries: list[Entry]) -> None:
+        """Add the counters and the slots of some entries."""
+        self.counters |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
+        self.slots |= {key_slot(entry.key.encode()) for entry in entries}
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A directory that holds a backup or is going to."""
 
     directory: Path
 
-    def add_part(self, number: int, dump: Path, manifest: Manifest) -> dict[str, int]:
-        """Write what a dump of Redis holds as lines of JSON; return its counters."""
+    def add_part(self, number: int, dump: Path, manifest: Manifest) -> Held:
+        """Write what a dump of Redis holds as lines of JSON; return it without ``used``."""
         name = f"data-{number}.jsonl"
-        counters: dict[str, int] = {}
+        held = Held()
         with spare_redis(dump) as redis, (self.directory / name).open("w", encoding="utf-8") as file:
             for entries in read(redis):
                 now = time.time()
                 file.writelines(to_line(entry, now) for entry in entries)
-                counters |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
+                held.add(entries)
                 manifest.keys += len(entries)
         manifest.parts[name] = _digest(self.directory / name)
-        return counters
+        return held
 
     def add_state(self, state: Path) -> None:
         """Copy the state directory of the stack."""
@@ -79,47 +97,41 @@ class Content:
             raise BadBackupError(f"these files are not what was saved: {some(wrong)}")
         return manifest
 
-    def entries(self, manifest: Manifest) -> Iterator[list[Entry]]:
-        """Yield what the nodes held, without what has expired since."""
-        for name in manifest.parts:
-            with (self.directory / name).open(encoding="utf-8") as file:
-                yield from of_lines(file)
-
-    def prove(self, manifest: Manifest) -> dict[str, int]:
-        """Restore everything into a spare Redis, read it there and compare; return the counters.
+    def prove(self, manifest: Manifest) -> Held:
+        """Restore everything into a spare Redis, read it there and compare; return it.
 
         Raises:
             BadBackupError: something differs from the manifest or from the files.
 
         """
-        counters: dict[str, int] = {}
+        held = Held()
         for name in manifest.parts:
             with spare_redis() as redis:
-                with (self.directory / name).open(encoding="utf-8") as file:
-                    for entries in of_lines(file):
-                        _write(redis, entries)
-                held = {entry.key: entry for entries in read(redis) for entry in entries}
-                with (self.directory / name).open(encoding="utf-8") as file:
-                    for entries in of_lines(file):
-                        # What expires may have expired by now.
-                        there = [(one, held.get(one.key)) for one in entries if one.left is None or one.key in held]
-                        if wrong := [one.key for one, other in there if not other or other.value != one.value]:
-                            raise BadBackupError(f"restored, these keys have other values: {some(wrong)}")
-            counters |= {entry.counter: int(str(entry.value)) for entry in held.values() if entry.counter}
-        if (len(counters), sum(counters.values())) != (manifest.counters, manifest.sum):
+                for entries in self.entries(name):
+                    _run(redis, [command for entry in entries for command in commands_of(entry)])
+                for entries in self.entries(name):
+                    if wrong := different(entries, _run(redis, [question_of(entry) for entry in entries])):
+                        raise BadBackupError(f"restored, these keys have other values: {some(wrong)}")
+                    held.add(entries)
+                held.used += int(redis.info("memory")["used_memory"])
+        if (len(held.counters), sum(held.counters.values())) != (manifest.counters, manifest.sum):
             raise BadBackupError(
-                f"restored, it has {len(counters)} counters with the sum {sum(counters.values())}, and not "
+                f"restored, it has {len(held.counters)} counters with the sum {sum(held.counters.values())}, and not "
                 f"{manifest.counters} with the sum {manifest.sum}"
             )
-        return counters
+        return held
+
+    def entries(self, part: str) -> Iterator[list[Entry]]:
+        """Yield what a part holds, without what has expired since."""
+        with (self.directory / part).open(encoding="utf-8") as file:
+            yield from of_lines(file)
 
 
-def _write(redis: Redis, entries: list[Entry]) -> None:
+def _run(redis: Redis, commands: Iterable[Command]) -> list[Any]:
     pipeline = redis.pipeline(transaction=False)
-    for entry in entries:
-        for command in commands_of(entry):
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-    pipeline.execute()
+    for command in commands:
+        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+    return pipeline.execute()
 
 
 def _digest(path: Path) -> str:
@@ -135,9 +147,9 @@ def empty(directory: Path) -> Path:
 
 
 def room(directory: Path, needed: int) -> None:
-    """Raise BackupError if a directory's disk has not so many bytes."""
-    free = shutil.disk_usage(directory).free
-    if free < needed:
+    """Raise BackupError if a directory's disk has not so many bytes, and some to spare."""
+    free, wanted = shutil.disk_usage(directory).free, needed + RESERVE_BYTES
+    if free < wanted:
         raise BackupError(
-            f"the disk of this host has {free >> 20} MB left, and a backup needs {needed >> 20} MB: make room there"
+            f"the disk of this host has {free >> 20} MB left, and a backup needs {wanted >> 20} MB: make room there"
         )

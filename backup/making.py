@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import BAD, COUNTERS, FORM, FORMAT, ID, PROJECT, PROVED, STACK, SUM, Repository, Saved
+from backup.repository import COUNTERS, FORM, FORMAT, ID, PROJECT, PROVED, STACK, SUM, Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -21,9 +21,8 @@ from counter.store.primaries import Primaries
 ATTEMPTS = 3
 """How often the nodes are read again if a failover or a moving slot came between."""
 PAUSE_SECONDS = 2.0
-RESERVE_BYTES = 64 << 20
-COPIES = 4
-"""How often the data is on the disk at the same time: dump, files, what was read back, restic's cache."""
+COPIES = 3
+"""How often the data is on the disk at the same time: as a dump and as lines of JSON, which can take twice the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Maker:
     repository: Repository
 
     def make(self) -> Saved:
-        """Read the nodes, save, prove, and remove what is not kept any more; return the backup.
+        """Read the nodes, save and prove; return the backup.
 
         Raises:
             BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
@@ -45,23 +44,22 @@ class Maker:
         began = datetime.now(UTC)
         route = open_route(self.config)
         primaries, nodes = Primaries(route), Nodes(self.config, self.plan, route)
-        content = Content(empty(self.plan.work / "backup"))
-        manifest, before = self._read(primaries, nodes, content, began)
+        content = Content(empty(self.plan.files / "backup"))
+        manifest, before, found = self._read(primaries, nodes, content, began)
         content.add_state(self.plan.state)
         content.finish(manifest)
         identifier = f"{began:%Y%m%dT%H%M%SZ}"
         told = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
         self.repository.save(content.directory, [PROJECT, *(f"{name}={value}" for name, value in told.items())])
         empty(content.directory)
-        saved = self.repository.find(identifier)
-        self.prove(saved, (before, {record.name: record.value for record in read_all(primaries)}))
-        self.repository.forget()
+        after = {record.name: record.value for record in read_all(primaries, found)}
+        self.prove(self.repository.find(identifier), (before, after))
         return self.repository.find(identifier)
 
     def _read(
         self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime
-    ) -> tuple[Manifest, dict[str, int]]:
-        """Write the data of all primaries to files; return the manifest, and each counter's value at the beginning."""
+    ) -> tuple[Manifest, dict[str, int], dict[str, int]]:
+        """Write the data of all primaries to files; return the manifest, and the counters before and in the files."""
         for attempt in range(1, ATTEMPTS + 1):
             manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:%Y-%m-%dT%H:%M:%SZ}")
             before = {record.name: record.value for record in read_all(primaries)}
@@ -76,23 +74,26 @@ class Maker:
             else:
                 manifest.ended = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
                 manifest.counters, manifest.sum = len(found), sum(found.values())
-                return manifest, before
+                return manifest, before, found
         raise AssertionError
 
     def _copy(self, nodes: Nodes, content: Content, manifest: Manifest, names: list[str]) -> dict[str, int]:
-        holders = nodes.holders(names)
-        room(self.plan.work, RESERVE_BYTES + COPIES * sum(holder.used for holder in holders))
-        dump = self.plan.work / "dump.rdb"
+        homes = nodes.homes(names)
+        holders = nodes.holders(homes.values())
+        room(self.plan.files, COPIES * sum(holder.used for holder in holders))
+        dump = self.plan.files / "dump.rdb"
         found: dict[str, int] = {}
-        try:
-            for number, holder in enumerate(holders, 1):
-                nodes.dump(holder.node, dump)
-                part = content.add_part(number, dump, manifest)
-                if both := part.keys() & found.keys():
-                    raise BackupError(f"two primaries hold the same counters, since a slot moves: {some(sorted(both))}")
-                found |= part
-        finally:
-            dump.unlink(missing_ok=True)
+        slots: set[int] = set()
+        for number, holder in enumerate(holders, 1):
+            nodes.dump(holder.node, dump)
+            part = content.add_part(number, dump, manifest)
+            dump.unlink()
+            if part.slots & slots:
+                raise BackupError("two primaries hold keys of the same slot, since it moves from one to the other")
+            slots |= part.slots
+            found |= part.counters
+        if nodes.homes(names) != homes:
+            raise BackupError("a primary was replaced, or slots moved, while the data was copied")
         return found
 
     def prove(self, saved: Saved, between: tuple[Mapping[str, int], Mapping[str, int]] | None = None) -> None:
@@ -104,17 +105,13 @@ class Maker:
             BadBackupError: it differs, or cannot be read back.
 
         """
-        content = Content(empty(self.plan.work / "proof"))
-        try:
+        content = Content(empty(self.plan.files / "proof"))
+        with self.repository.judging(saved):
             self.repository.fetch(saved, content.directory)
-            held = content.prove(content.manifest())
-            _check(held, *between or (held, held))
-        except BadBackupError:
-            self.repository.mark(saved, BAD, _now())
-            raise
-        finally:
+            held = content.prove(content.manifest()).counters
             empty(content.directory)
-        self.repository.mark(saved, PROVED, _now())
+            _check(held, *between or (held, held))
+        self.repository.mark(saved, PROVED)
 
 
 def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:
@@ -126,7 +123,3 @@ def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[st
     ]
     if wrong:
         raise BadBackupError(f"restored, these counters have impossible values: {some(wrong)}")
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

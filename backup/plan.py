@@ -38,6 +38,15 @@ class Plan:
     """A directory of the program's own, on a disk."""
     state: Path = Path("/state")
     """The state directory of the stack, which is a part of each backup."""
+    answer_seconds: float = 60
+    """How long the repository may take to answer the first question."""
+    lock_seconds: int = 300
+    """How long to wait for locks of other programs. A lock that is not renewed is stale after 30 minutes."""
+
+    @property
+    def files(self) -> Path:
+        """The directory for the files of a run, which is emptied when the next one begins."""
+        return self.work / "files"
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Plan:

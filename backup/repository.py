@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+from backup.content import room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
+from backup.processes import TIMED_OUT, Done, run
 
 PROJECT = "counter-deploy"
 FORMAT = 1
@@ -22,8 +25,8 @@ QUICK_SECONDS = 120
 LONG_SECONDS = 3600
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
 """Exit codes of restic."""
-LOCK_WAIT = "5m"
-"""How long restic waits for somebody else's lock. One that is not renewed counts as left behind after 30 minutes."""
+UNUSABLE = {NO_REPOSITORY, LOCKED, WRONG_PASSWORD, TIMED_OUT}
+"""Failures that say nothing about a backup."""
 SHOWN_LINES = 3
 UNPROVED_KEPT = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
@@ -45,6 +48,11 @@ class Saved:
     bad: str
     snapshot: str
 
+    @property
+    def judged(self) -> str:
+        """When it was last proved or found bad."""
+        return max(self.proved, self.bad)
+
 
 class Repository:
     """The repository of a plan."""
@@ -55,8 +63,8 @@ class Repository:
         self._password = plan.passwords[0]
         self._files = plan.work / "restic"
 
-    def open(self, *, create: bool) -> bool:
-        """Find out whether the repository can be used; return whether it was made now.
+    def open(self, *, create: bool) -> None:
+        """Find out whether the repository can be used, or make it.
 
         A password that was replaced is replaced in the repository, too. Locks of runs that have ended are removed.
 
@@ -64,41 +72,53 @@ class Repository:
             BackupError: it is not there, or cannot be used.
 
         """
-        made = False
-        status, said = self._try(["cat", "config"], QUICK_SECONDS)
-        if status == WRONG_PASSWORD and len(self._plan.passwords) > 1:
-            self._change_password()
-            status, said = self._try(["cat", "config"], QUICK_SECONDS)
-        if status == NO_REPOSITORY and create:
+        for password in self._plan.passwords:
+            self._password = password
+            done = self._look()
+            if done.status != WRONG_PASSWORD:
+                break
+        if done.status == NO_REPOSITORY and create:
             self._run(["init"], QUICK_SECONDS)
-            made = True
-        elif status:
-            raise self._error(status, said)
+            return
+        if done.status:
+            raise self._error(done)
         self._run(["unlock"], QUICK_SECONDS)
-        return made
+        self._change_password()
 
     def save(self, directory: Path, tags: Sequence[str]) -> None:
         """Save a directory; returns when the repository has all of it."""
-        self._run(["backup", "--quiet", "--host", self._plan.stack, *_tags(tags), "."], LONG_SECONDS, cwd=directory)
+        options = [option for tag in tags for option in ("--tag", tag)]
+        self._run(
+            ["backup", "--quiet", "--force", "--host", self._plan.stack, *options, "."], LONG_SECONDS, cwd=directory
+        )
 
     def backups(self) -> list[Saved]:
         """Return the backups of all stacks, the oldest first; raises BackupError if there is something else only."""
-        snapshots: list[dict[str, Any]] = json.loads(self._run(["snapshots", "--json"], QUICK_SECONDS))
+        # A change of tags that was interrupted leaves the former snapshot beside the new one.
+        newest = {(saved.id, saved.stack): saved for saved in sorted(self._all(), key=lambda saved: saved.judged)}
+        return [newest[key] for key in sorted(newest)]
+
+    def _all(self) -> list[Saved]:
+        snapshots: list[dict[str, Any]] = json.loads(self._run(["snapshots", "--json", "--no-lock"], QUICK_SECONDS))
         ours = [_saved(snapshot) for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
         if snapshots and not ours:
             raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
-        return sorted(ours, key=lambda saved: saved.id)
+        return ours
 
     def find(self, wanted: str) -> Saved:
-        """Return the backup with an id, or with ``latest`` the newest one of the stack that is not bad."""
+        """Return the backup with an id, if possible of the stack; with ``latest``, the stack's newest proved one."""
         saved = self.backups()
+        own = [one for one in saved if one.stack == self._plan.stack]
         if wanted == "latest":
-            found = [one for one in saved if one.stack == self._plan.stack and not one.bad]
+            found = [one for one in own if one.proved]
         else:
-            found = [one for one in saved if one.id == wanted]
+            found = [one for one in own if one.id == wanted] or [one for one in saved if one.id == wanted]
         if not found:
-            newest = ", ".join(f"{one.id} of {one.stack}" for one in saved[-3:]) or "none"
-            raise BackupError(f"no backup {wanted} of {self._plan.stack} in {self._shown}; the newest are: {newest}")
+            shown = [f"{one.id} of {one.stack}{'' if one.proved else ' (not proved)'}" for one in saved[-3:]]
+            what = "proved backup" if wanted == "latest" else f"backup {wanted}"
+            raise BackupError(
+                f"no {what} of {self._plan.stack} in {self._shown}; the newest are: {', '.join(shown) or 'none'}"
+            )
         if found[-1].format > FORMAT:
             raise BackupError(
                 f"backup {found[-1].id} has format {found[-1].format}, and this version reads format {FORMAT} at most: "
@@ -106,120 +126,159 @@ class Repository:
             )
         return found[-1]
 
-    def fetch(self, saved: Saved, directory: Path) -> None:
-        """Write the files of a backup below a directory; raises BadBackupError if a part is damaged or missing."""
-        status, said = self._try(["restore", "--quiet", saved.snapshot, "--target", str(directory)], LONG_SECONDS)
-        if status in {NO_REPOSITORY, LOCKED, WRONG_PASSWORD}:
-            raise self._error(status, said)
-        if status:
-            raise BadBackupError(f"backup {saved.id} cannot be read back from {self._shown}: {_last(said)}")
+    def fetch(self, saved: Saved, directory: Path, *only: str) -> None:
+        """Write the files of a backup, or ``only`` these, below a directory.
 
-    def file(self, saved: Saved, path: str) -> str:
-        """Return the text of one file of a backup."""
-        return self._run(["dump", saved.snapshot, path], LONG_SECONDS)
+        Raises:
+            BadBackupError: a part is damaged or missing.
+            BackupError: the repository cannot be used, or the disk of this host is full.
 
-    def files(self, saved: Saved, below: str) -> list[str]:
-        """Return the paths of the files below a directory of a backup."""
-        listed = self._run(["ls", "--json", "--recursive", saved.snapshot, below], QUICK_SECONDS)
-        nodes = [json.loads(line) for line in listed.splitlines()]
-        return [node["path"] for node in nodes if node.get("type") == "file"]
+        """
+        room(directory, saved.size)
+        paths = [option for path in only for option in ("--include", path)]
+        done = self._try(["restore", "--quiet", saved.snapshot, "--target", str(directory), *paths], LONG_SECONDS)
+        if not done.status:
+            return
+        # Neither a full disk nor a server that has gone says anything about the backup.
+        room(directory, 0)
+        if done.status in UNUSABLE or (look := self._look()).status:
+            raise self._error(done if done.status in UNUSABLE else look)
+        raise BadBackupError(f"backup {saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
 
-    def mark(self, saved: Saved, verdict: str, time: str) -> None:
-        """Note that a backup was ``proved`` or is ``bad``, instead of what was noted before."""
-        former = [f"{name}={value}" for name, value in ((PROVED, saved.proved), (BAD, saved.bad)) if value]
-        removed = [option for tag in [*former, PROVED, BAD] for option in ("--remove", tag)]
-        self._run(["tag", *removed, "--add", verdict, "--add", f"{verdict}={time}", saved.snapshot], QUICK_SECONDS)
+    @contextmanager
+    def judging(self, saved: Saved) -> Iterator[None]:
+        """Mark a backup as bad if the block finds it so."""
+        try:
+            yield
+        except BadBackupError:
+            self.mark(saved, BAD)
+            raise
+
+    def mark(self, saved: Saved, verdict: str) -> None:
+        """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before."""
+        added = [verdict, f"{verdict}={datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"]
+        former = [PROVED, BAD, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
+        # Restic removes a tag that is both added and removed.
+        options = [option for tag in added for option in ("--add", tag)]
+        options += [option for tag in former if tag not in added for option in ("--remove", tag)]
+        self._run(["tag", *options, saved.snapshot], QUICK_SECONDS)
 
     def forget(self) -> None:
         """Remove what the plan does not keep. Of backups that are not proved, the newest three stay."""
         if not self._plan.keep:
             return
+        backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
+        unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
+        doubles = [
+            saved.snapshot for saved in self._all() if saved.stack == self._plan.stack and saved.snapshot not in backups
+        ]
+        if rest := unproved + doubles:
+            self._run(["forget", "--quiet", *rest], QUICK_SECONDS)
         policy = [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))]
         tags = f"{PROJECT},{STACK}={self._plan.stack},{PROVED}"
         self._run(["forget", "--quiet", "--group-by", "", "--tag", tags, *policy], QUICK_SECONDS)
-        unproved = [saved for saved in self.backups() if saved.stack == self._plan.stack and not saved.proved]
-        if rest := [saved.snapshot for saved in unproved[:-UNPROVED_KEPT]]:
-            self._run(["forget", "--quiet", *rest], QUICK_SECONDS)
         self._run(["prune", "--quiet"], LONG_SECONDS)
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""
-        status, said = self._try(["check", "--read-data", "--quiet"], LONG_SECONDS)
-        if status in {NO_REPOSITORY, LOCKED, WRONG_PASSWORD}:
-            raise self._error(status, said)
-        if status:
-            raise BadBackupError(f"{self._shown} is damaged: {_last(said)}")
+        done = self._try(["check", "--read-data", "--quiet"], LONG_SECONDS)
+        if done.status in UNUSABLE:
+            raise self._error(done)
+        if done.status:
+            raise BadBackupError(f"{self._shown} is damaged: {_last(done.said)}")
+
+    def repair(self) -> bool:
+        """Remove damaged packs, so that the next backup saves again what they held; return whether there is any damage.
+
+        Otherwise it would refer to them, since restic saves nothing that the repository already has.
+        """
+        done = self._try(["check", "--read-data", "--json"], LONG_SECONDS)
+        if done.status in UNUSABLE:
+            raise self._error(done)
+        told = [json.loads(line) for line in done.printed.splitlines() if line.startswith("{")]
+        summary: dict[str, Any] = next((one for one in told if one.get("message_type") == "summary"), {})
+        if not summary.get("num_errors"):
+            return False
+        if packs := summary.get("broken_packs"):
+            # Restic copies them to its working directory.
+            self._run(["repair", "packs", *packs], LONG_SECONDS, cwd=self._plan.files)
+        # Forgets packs that are missing.
+        self._run(["repair", "index"], LONG_SECONDS)
+        return True
 
     @property
     def _shown(self) -> str:
         """The repository without a password that its address may hold."""
         return f"the repository {re.sub(r'//[^@/]*@', '//***@', self._plan.repository)}"
 
-    def _run(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> str:
-        status, said = self._try(arguments, seconds, cwd)
-        if status:
-            raise self._error(status, said)
-        return said
+    def _look(self) -> Done:
+        """Ask the repository for its configuration, which needs no lock."""
+        return self._try(["cat", "config", "--no-lock"], self._plan.answer_seconds)
 
-    def _try(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> tuple[int, str]:
-        """Return the exit code, and what restic printed: the result, or what was wrong."""
-        options = ["--retry-lock", LOCK_WAIT]
+    def _run(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> str:
+        done = self._try(arguments, seconds + self._plan.lock_seconds, cwd)
+        if done.status:
+            raise self._error(done)
+        return done.printed
+
+    def _try(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> Done:
+        # Without a cache, what is proved was read from the repository.
+        options = ["--no-cache", "--retry-lock", f"{self._plan.lock_seconds}s"]
         if self._plan.repository.startswith("sftp:"):
             options += ["--option", f"sftp.args={self._ssh_arguments()}"]
-        environ = (
-            os.environ
-            | dict(self._plan.environment)
-            | {
-                "RESTIC_REPOSITORY": self._plan.repository,
-                "RESTIC_PASSWORD": self._password,
-                "RESTIC_CACHE_DIR": str(self._plan.work / "cache"),
-            }
-        )
-        try:
-            done = subprocess.run(
-                ["restic", *options, *arguments],
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                env=environ,
-                cwd=cwd,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return 1, f"no answer within {seconds:.0f} s"
-        return done.returncode, done.stderr if done.returncode else done.stdout
+        told = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password}
+        return run(["restic", *options, *arguments], seconds, os.environ | dict(self._plan.environment) | told, cwd)
 
     def _ssh_arguments(self) -> str:
         """Return the options of ssh, after writing the files that they name."""
-        self._files.mkdir(mode=0o700, exist_ok=True)
+        directory = self._plan.work / "ssh"
+        directory.mkdir(mode=0o700, exist_ok=True)
         for name, text in (("key", self._plan.ssh_key), ("known_hosts", self._plan.known_hosts)):
-            path = self._files / name
-            path.touch(mode=0o600)
-            path.write_text(text.rstrip() + "\n", "utf-8")
-        return f"-i {self._files}/key -o UserKnownHostsFile={self._files}/known_hosts -o BatchMode=yes"
+            # Another run may be reading the file.
+            with NamedTemporaryFile("w", dir=directory, encoding="utf-8", delete=False) as file:
+                file.write(text.rstrip() + "\n")
+            Path(file.name).replace(directory / name)
+        return f"-i {directory}/key -o UserKnownHostsFile={directory}/known_hosts -o BatchMode=yes"
 
     def _change_password(self) -> None:
-        """Let the repository take the newest password instead of a former one; raises BackupError."""
-        for former in self._plan.passwords[1:]:
-            self._password = former
-            with tempfile.NamedTemporaryFile("w", dir=self._plan.work, encoding="utf-8") as file:
-                file.write(self._plan.passwords[0])
+        """Let the repository take the newest password and no former one; raises BackupError."""
+        newest, *formers = self._plan.passwords
+        if self._password != newest:
+            with NamedTemporaryFile("w", dir=self._plan.work, encoding="utf-8") as file:
+                file.write(newest)
                 file.flush()
-                status, said = self._try(["key", "passwd", "--new-password-file", file.name], QUICK_SECONDS)
-            self._password = self._plan.passwords[0]
-            if status not in {0, WRONG_PASSWORD}:
-                raise self._error(status, said)
+                self._run(["key", "add", "--new-password-file", file.name], QUICK_SECONDS)
+        for former in formers:
+            while former != newest and (key := self._key(former)):
+                self._run(["key", "remove", key], QUICK_SECONDS)
+        self._password = newest
 
-    def _error(self, status: int, said: str) -> BackupError:
-        match status:
+    def _key(self, password: str) -> str:
+        """Return the id of a key that a password opens; empty if it opens none."""
+        self._password = password
+        done = self._try(["key", "list", "--json", "--no-lock"], QUICK_SECONDS)
+        self._password = self._plan.passwords[0]
+        if done.status not in {0, WRONG_PASSWORD}:
+            raise self._error(done)
+        return "" if done.status else next(key["id"] for key in json.loads(done.printed) if key["current"])
+
+    def _error(self, done: Done) -> BackupError:
+        match done.status:
             case 10:
                 return BackupError(f"{self._shown} does not exist")
             case 11:
-                return BackupError(f"{self._shown} is locked by another program: {_last(said)}")
+                holder = next((line for line in done.said.splitlines() if "already locked" in line), done.said)
+                return BackupError(
+                    f"{self._shown} is in use; try again later, at most 30 minutes after that program has died: "
+                    f"{holder.partition('repository is ')[2] or holder.strip()}"
+                )
             case 12:
                 return BackupError(f"the password does not open {self._shown}")
+            case -1:  # TIMED_OUT
+                tries = [line for line in done.said.splitlines() if "returned error" in line]
+                return BackupError(f"{self._shown} does not answer in time: {tries[-1] if tries else _last(done.said)}")
             case _:
-                return BackupError(f"{self._shown}: {_last(said)}")
+                return BackupError(f"{self._shown}: {_last(done.said)}")
 
 
 def _saved(snapshot: dict[str, Any]) -> Saved:
@@ -236,10 +295,6 @@ def _saved(snapshot: dict[str, Any]) -> Saved:
         bad=tags.get(BAD, ""),
         snapshot=snapshot["id"],
     )
-
-
-def _tags(tags: Iterable[str]) -> list[str]:
-    return [option for tag in tags for option in ("--tag", tag)]
 
 
 def _last(said: str) -> str:

@@ -11,8 +11,9 @@ from backup.repository import Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
-from counter.entries import Entry, commands_of, some
+from counter.entries import commands_of, different, question_of, some
 from counter.store import open_route
+from counter.store.keys import COUNTERS
 from counter.store.primaries import Primaries
 
 
@@ -26,40 +27,45 @@ class Restored:
 
 
 def restore(config: Config, plan: Plan, repository: Repository, saved: Saved) -> Restored:
-    """Empty the nodes, write a backup to them, read it there and compare. It can be repeated.
+    """Prove a backup, empty the nodes, write it to them, read it there and compare. It can be repeated.
 
     Raises:
         BadBackupError: the backup is not what was saved; nothing was changed.
-        BackupError: the nodes hold something else or only a part of the backup.
+        BackupError: the nodes have too little memory, and nothing was changed; or they hold something else.
         UnavailableError: the nodes did not confirm it.
 
     """
-    content = Content(empty(plan.work / "restore"))
-    try:
+    content = Content(empty(plan.files / "restore"))
+    with repository.judging(saved):
         repository.fetch(saved, content.directory)
         manifest = content.manifest()
-        route = open_route(config)
-        primaries = Primaries(route)
-        Nodes(config, plan, route).empty(record.name for record in read_all(primaries))
-        keys = 0
-        for entries in content.entries(manifest):
-            primaries.run([command for entry in entries for command in commands_of(entry)])
-            keys += len(entries)
-        for entries in content.entries(manifest):
-            _compare(primaries, [entry for entry in entries if entry.left is None])
-        held = {record.name: record.value for record in read_all(primaries)}
-    finally:
-        empty(content.directory)
-    if (len(held), sum(held.values())) != (manifest.counters, manifest.sum):
+        proved = content.prove(manifest)
+    route = open_route(config)
+    primaries, nodes = Primaries(route), Nodes(config, plan, route)
+    names = [record.name for record in read_all(primaries)]
+    limit = nodes.limit(nodes.homes(names).values())
+    if limit and proved.used > limit:
         raise BackupError(
-            f"the nodes hold {len(held)} counters with the sum {sum(held.values())}, but the backup "
-            f"{manifest.counters} with the sum {manifest.sum}"
+            f"the backup takes {proved.used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
+            "deploy with more redis_memory, and repeat the restore"
         )
-    return Restored(len(held), sum(held.values()), keys)
-
-
-def _compare(primaries: Primaries, entries: list[Entry]) -> None:
-    replies = primaries.run([("GET" if isinstance(entry.value, str) else "SMEMBERS", entry.key) for entry in entries])
-    found = [frozenset(reply) if isinstance(reply, list) else reply for reply in replies]
-    if wrong := [entry.key for entry, value in zip(entries, found, strict=True) if value != entry.value]:
-        raise BackupError(f"the nodes hold something else than was written: {some(wrong)}")
+    nodes.empty(names)
+    keys = 0
+    for part in manifest.parts:
+        for entries in content.entries(part):
+            listed = [entry.counter for entry in entries if entry.counter]
+            primaries.run(
+                [command for entry in entries for command in commands_of(entry)]
+                + ([("SADD", COUNTERS, *listed)] if listed else [])
+            )
+            keys += len(entries)
+    for part in manifest.parts:
+        for entries in content.entries(part):
+            # Counters are listed a moment after they are first counted, so the backup's own list may lack some.
+            stay = [entry for entry in entries if entry.left is None and entry.key != COUNTERS]
+            if wrong := different(stay, primaries.run([question_of(entry) for entry in stay])):
+                raise BackupError(f"the nodes hold something else than was written: {some(wrong)}")
+    held = {record.name: record.value for record in read_all(primaries)}
+    if wrong := [name for name in sorted({*held, *proved.counters}) if held.get(name) != proved.counters.get(name, 0)]:
+        raise BackupError(f"the nodes hold something else than the backup for these counters: {some(wrong)}")
+    return Restored(len(proved.counters), sum(proved.counters.values()), keys)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError
 
 from backup.errors import BackupError
 from backup.plan import Plan
+from backup.processes import TIMED_OUT, run
 from counter.config import Address, Config
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
@@ -48,17 +48,32 @@ class Nodes:
         self._config, self._plan, self._route = config, plan, route
         self._options = connection_options(config) | {"username": plan.redis_user, "password": plan.redis_password}
 
-    def primaries(self, names: Iterable[str]) -> list[Address]:
-        """Return the primaries of all keys that counters of these names can have, each confirmed by its replicas."""
-        keys = {id(self._route.lane(key)): key for key in [*map(value_key, names), *_CLAIMS, COUNTERS]}
-        Primaries(self._route).run([("EXISTS", key) for key in keys.values()])
-        return sorted({Address.parse(self._route.lane(key).link.node, 6379) for key in keys.values()})
+    def homes(self, names: Iterable[str]) -> dict[str, Address]:
+        """Return the primary of each key that counters of these names can have, confirmed by its replicas.
 
-    def holders(self, names: Iterable[str]) -> list[Holder]:
+        Raises:
+            BackupError: a primary was replaced meanwhile.
+            UnavailableError: the nodes do not answer.
+
+        """
+        lanes = {key: self._route.lane(key) for key in [*map(value_key, names), *_CLAIMS, COUNTERS]}
+        one_of = {lane: key for key, lane in lanes.items()}
+        Primaries(self._route).run([("EXISTS", key) for key in one_of.values()])
+        if not all(lane.link.node for lane in one_of):
+            raise BackupError("the primaries changed meanwhile")
+        addresses = {lane: Address.parse(lane.link.node, 6379) for lane in one_of}
+        return {key: addresses[lane] for key, lane in lanes.items()}
+
+    def holders(self, primaries: Iterable[Address]) -> list[Holder]:
         """Return where to copy from. What was acknowledged before this call is there when it returns."""
-        primaries = self.primaries(names)
-        facts = {node: self._facts(node) for node in {*self._config.redis_nodes, *primaries}}
-        return [self._holder(primary, facts) for primary in primaries]
+        wanted = sorted(set(primaries))
+        facts = {node: self._facts(node) for node in {*self._config.redis_nodes, *wanted}}
+        return [self._holder(primary, facts) for primary in wanted]
+
+    def limit(self, primaries: Iterable[Address]) -> int:
+        """Return how many bytes the data on these primaries may take together; 0: no limit."""
+        limits = [int(self._facts(node).get("maxmemory", 0)) for node in set(primaries)]
+        return sum(limits) if all(limits) else 0
 
     def _holder(self, primary: Address, facts: dict[Address, dict[str, Any]]) -> Holder:
         told = facts[primary]
@@ -91,26 +106,24 @@ class Nodes:
         """Write a node's data to a file, in Redis' own format; raises BackupError."""
         tls = ["--tls", "--cacert", self._config.ca_file] if self._config.ca_file else []
         where = ["-h", node.host, "-p", str(node.port), "--user", self._plan.redis_user, "--no-auth-warning"]
-        try:
-            done = subprocess.run(
-                ["redis-cli", *where, *tls, "--rdb", str(path)],
-                env=os.environ | {"REDISCLI_AUTH": self._plan.redis_password},
-                capture_output=True,
-                text=True,
-                timeout=DUMP_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise BackupError(f"copying the data of {node} took more than {DUMP_SECONDS} s") from None
-        if done.returncode:
-            said = (done.stderr + done.stdout).strip().splitlines()
-            raise BackupError(f"the data of {node} could not be copied: {'; '.join(said[-3:])}")
+        done = run(
+            ["redis-cli", *where, *tls, "--rdb", str(path)],
+            DUMP_SECONDS,
+            environ=os.environ | {"REDISCLI_AUTH": self._plan.redis_password},
+        )
+        if done.status:
+            lines = (done.said + done.printed).strip().splitlines()
+            late = f" within {DUMP_SECONDS} s" if done.status == TIMED_OUT else ""
+            raise BackupError(f"the data of {node} could not be copied{late}: {'; '.join(lines[-3:])}")
 
-    def empty(self, names: Iterable[str]) -> None:
-        """Remove all keys from all primaries; raises BackupError."""
-        for primary in self.primaries(names):
+    def empty(self, names: Sequence[str]) -> None:
+        """Remove all keys from all primaries, confirmed by their replicas; raises BackupError."""
+        homes = self.homes(names)
+        for primary in set(homes.values()):
             try:
                 with client(primary, self._options | {"socket_timeout": DUMP_SECONDS}) as connection:
                     connection.flushall()
             except (RedisError, OSError) as error:
                 raise BackupError(f"{primary} could not be emptied: {error}") from error
+        if self.homes(names) != homes:
+            raise BackupError("a primary was replaced while it was emptied: repeat the restore")

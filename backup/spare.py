@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from backup.errors import BackupError
+from backup.processes import bound
 
 LOAD_SECONDS = 300
 STOP_SECONDS = 10
@@ -25,21 +26,12 @@ def spare_redis(dump: Path | None = None) -> Iterator[Redis]:
     """Run a Redis that has loaded a dump, or is empty; raises BackupError if it does not start."""
     with tempfile.TemporaryDirectory(prefix="spare-") as directory:
         socket, log = Path(directory, "redis.sock"), Path(directory, "log")
-        options = [
-            "--port",
-            "0",
-            "--unixsocket",
-            str(socket),
-            "--logfile",
-            str(log),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]
+        options = ["--port", "0", "--unixsocket", str(socket), "--logfile", str(log), "--save", ""]
         if dump:
             options += ["--dir", str(dump.parent), "--dbfilename", dump.name]
-        process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            bound(["redis-server", *options]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             yield _loaded(process, socket, log)
         finally:

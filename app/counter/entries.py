@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import batched
+from typing import Any
 
 from redis import Redis
 
@@ -15,6 +16,10 @@ from counter.store.operation import Command
 from counter.store.primaries import BATCH
 
 SHOWN = 5
+READ = 50
+"""How many values to read at a time."""
+WEIGHT = 20_000
+"""How many texts, members and fields to hold at a time, if no single key has more. A hash of ids can have thousands."""
 _VALUE = value_key("*").partition("*")[2]
 _NOTES = {BACKUP_KEY, PROBE_KEY}
 _KINDS = {"string", "set", "hash", "none"}
@@ -41,6 +46,11 @@ class Entry:
         is_value = self.key.endswith(_VALUE) and isinstance(self.value, str)
         return self.key.removesuffix(_VALUE).removeprefix("{") if is_value else ""
 
+    @property
+    def weight(self) -> int:
+        """How many texts, members or fields it has."""
+        return 1 if isinstance(self.value, str) else len(self.value)
+
 
 def read(source: Redis) -> Iterator[list[Entry]]:
     """Yield what a node holds, except what expires meanwhile, probes and the note of the backup; raises EntryError.
@@ -61,20 +71,31 @@ def read(source: Redis) -> Iterator[list[Entry]]:
             if kind not in _KINDS or (kind == "hash" and left_of[key] == -1)  # ids are stored in hashes, which expire
         ]:
             raise EntryError(f"no counter has such keys: {some(strange)}")
-        values = source.pipeline(transaction=False)
-        for key in keys:
-            match kinds[key]:
-                case "set":
-                    values.smembers(key)
-                case "hash":
-                    values.hgetall(key)
-                case _:
-                    values.get(key)
-        yield [
-            Entry(key, frozenset(value) if isinstance(value, set) else value, None if left == -1 else left)
-            for key, left, value in zip(keys, answers[1::2], values.execute(), strict=True)
-            if value and (left == -1 or left > 0) and key not in _NOTES and not key.endswith(PROOF_SUFFIX)
-        ]
+        wanted = [key for key in keys if key not in _NOTES and not key.endswith(PROOF_SUFFIX)]
+        found: list[Entry] = []
+        for some_keys in batched(wanted, READ):
+            values = source.pipeline(transaction=False)
+            for key in some_keys:
+                match kinds[key]:
+                    case "set":
+                        values.smembers(key)
+                    case "hash":
+                        values.hgetall(key)
+                    case _:
+                        values.get(key)
+            found += [
+                Entry(
+                    key,
+                    frozenset(value) if isinstance(value, set) else value,
+                    None if left_of[key] == -1 else left_of[key],
+                )
+                for key, value in zip(some_keys, values.execute(), strict=True)
+                if value and (left_of[key] == -1 or left_of[key] > 0)
+            ]
+            if sum(entry.weight for entry in found) > WEIGHT:
+                yield found
+                found = []
+        yield found
 
 
 def commands_of(entry: Entry) -> Iterator[Command]:
@@ -101,16 +122,36 @@ def to_line(entry: Entry, now: float) -> str:
 
 def of_lines(lines: Iterable[str]) -> Iterator[list[Entry]]:
     """Yield the entries of such lines, without those that have expired."""
-    for batch in batched(lines, BATCH):
-        now = int(time.time() * 1000)
-        found = (json.loads(line) for line in batch)
-        yield [
-            Entry(
-                key, frozenset(value) if isinstance(value, list) else value, None if expires is None else expires - now
-            )
-            for key, value, expires in found
-            if expires is None or expires > now
-        ]
+    found: list[Entry] = []
+    weight = 0
+    for line in lines:
+        key, value, expires = json.loads(line)
+        left = None if expires is None else expires - int(time.time() * 1000)
+        if left is not None and left <= 0:
+            continue
+        found.append(Entry(key, frozenset(value) if isinstance(value, list) else value, left))
+        weight += found[-1].weight
+        if len(found) == BATCH or weight > WEIGHT:
+            yield found
+            found, weight = [], 0
+    yield found
+
+
+def question_of(entry: Entry) -> Command:
+    """Return the command that reads the value of an entry."""
+    if isinstance(entry.value, str):
+        return ("GET", entry.key)
+    return ("HGETALL" if isinstance(entry.value, dict) else "SMEMBERS", entry.key)
+
+
+def different(entries: Sequence[Entry], replies: Sequence[Any]) -> list[str]:
+    """Return the keys of the entries that are not what their questions were answered with. What expires may be gone."""
+    found = [frozenset(reply) if isinstance(reply, (list, set)) else reply for reply in replies]
+    return [
+        entry.key
+        for entry, value in zip(entries, found, strict=True)
+        if value != entry.value and (value or entry.left is None)
+    ]
 
 
 def some(things: Sequence[str]) -> str:

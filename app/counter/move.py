@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.entries import Entry, EntryError, Value, commands_of, read, some
+from counter.entries import Entry, EntryError, Value, commands_of, different, question_of, read, some
 from counter.store import open_route
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
@@ -55,11 +55,9 @@ class Target:
         """Write the entries; returns when they are confirmed."""
         self._run([command for entry in entries for command in commands_of(entry)])
 
-    def read(self, entries: Sequence[Entry]) -> list[Value | None]:
-        """Return what the store has in the place of each entry that stays."""
-        names = ["GET" if isinstance(entry.value, str) else "SMEMBERS" for entry in entries]
-        replies = self._run([(name, entry.key) for name, entry in zip(names, entries, strict=True)])
-        return [frozenset(reply) if isinstance(reply, list) else reply for reply in replies]
+    def read(self, entries: Sequence[Entry]) -> list[Any]:
+        """Return the store's answer to the question of each entry that stays."""
+        return self._run([question_of(entry) for entry in entries])
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -96,7 +94,7 @@ def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
         for entries in read(source):
             stay = [entry for entry in entries if entry.left is None]
             found = target.read(stay)
-            if wrong := [entry.key for entry, value in zip(stay, found, strict=True) if value != entry.value]:
+            if wrong := different(stay, found):
                 raise MoveError(f"the new Redis nodes hold something else: {some(wrong)}")
             for entry, value in zip(stay, found, strict=True):
                 if entry.counter:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,16 @@ from counter.store.types import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("standalone", "sentinel", "cluster")
+
+
+def session_of(process: subprocess.Popen[str]) -> list[Path]:
+    """Return the directories in /proc of the program and of all that it runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int((path / "stat").read_text().rpartition(")")[2].split()[3]) == process.pid:
+                found.append(path)
+    return found
 
 
 class Site:
@@ -56,6 +66,8 @@ class Site:
             "passwords": ["one"],
             "redis_password": PASSWORD,
             "work": str(directory / "work"),
+            "answer_seconds": 15,
+            "lock_seconds": 2,
             "state": str(state),
         } | plan
 
@@ -86,6 +98,7 @@ class Site:
             | self.environ
             | {"PYTHONPATH": f"{ROOT}:{ROOT / 'app'}", "BACKUP_PLAN": json.dumps(self.plan)},
             cwd=self.directory,
+            start_new_session=True,
         )
 
     def run(self, *arguments: str) -> Any:
@@ -102,12 +115,20 @@ class Site:
         assert (process.returncode, printed) == (1, ""), said
         return said
 
+    @property
+    def keys(self) -> dict[str, object]:
+        """All keys of a standalone Redis with their dumps, without those of probes and notes."""
+        client = self.nodes[0].client()
+        client.connection_pool.connection_kwargs["decode_responses"] = False
+        names = sorted(name for name in client.scan_iter(count=1000) if not name.endswith(b":proof"))
+        return {name.decode(): client.dump(name) for name in names}
+
     def restic(self, *arguments: str) -> str:
         """Run restic on the repository; return what it prints."""
-        secrets = {"RESTIC_REPOSITORY": self.plan["repository"], "RESTIC_PASSWORD": self.plan["passwords"][0]}
+        told = {"RESTIC_REPOSITORY": self.plan["repository"], "RESTIC_PASSWORD": self.plan["passwords"][0]}
         done = subprocess.run(
             ["restic", "--no-cache", *arguments],
-            env=os.environ | secrets,
+            env=os.environ | told | self.plan.get("environment", {}),
             capture_output=True,
             text=True,
             check=True,

@@ -1,0 +1,52 @@
+"""Programs that this one runs: each bounded in time, and ended when this one ends, even by SIGKILL."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STOP_SECONDS = 20.0
+"""How long a program may take to end after SIGTERM: restic removes its lock, a run ends its own programs."""
+TIMED_OUT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended: its exit status or ``TIMED_OUT``, and what it wrote to its two outputs."""
+
+    status: int
+    printed: str
+    said: str
+
+
+def bound(command: Sequence[str]) -> list[str]:
+    """Return a command that gets SIGTERM when this process ends."""
+    return ["setpriv", "--pdeathsig", "TERM", *command]
+
+
+def run(
+    command: Sequence[str], seconds: float, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Done:
+    """Run a program to its end, or end it after so many seconds."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(bound(command), stdout=pipe, stderr=pipe, text=True, env=environ, cwd=cwd) as process:
+        try:
+            printed, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                printed, said = process.communicate(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                printed, said = process.communicate()
+            return Done(TIMED_OUT, printed, said)
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return Done(process.returncode, printed, said)

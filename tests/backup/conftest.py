@@ -1,0 +1,44 @@
+"""Fixtures of the tests of backups, which need restic and redis-server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sites import Site
+
+
+def _missing() -> str:
+    for program in ("restic", "redis-server", "setpriv"):
+        if not shutil.which(program):
+            return f"no {program} here"
+    said = subprocess.run(["restic", "version"], capture_output=True, text=True, check=True).stdout
+    found = re.match(r"restic (\d+)\.(\d+)", said)
+    # Before 0.17, exit codes do not tell what is wrong.
+    return "" if found and (int(found[1]), int(found[2])) >= (0, 17) else f"too old: {said.strip()}"
+
+
+MISSING = _missing()
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    if MISSING:
+        pytest.skip(MISSING)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def site(tmp_path: Path, stack: ExitStack) -> Site:
+    """Return a standalone Redis without counters."""
+    return Site(tmp_path / "site", "standalone", stack)

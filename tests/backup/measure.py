@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""How long a backup and a restore take, how much memory they need, and how much slower clients count meanwhile.
+
+``tests/backup/measure.py [COUNTERS...]``, by default for 100 and 100,000 counters, each in a standalone Redis and in a
+set with Sentinels, of real processes on this machine. Compare the figures of one run only. Each counter has a value and
+16 ids of increments. ``memory``: the most that the program and the programs it runs took together, in MB.
+``during / before``: increments per second through the store, by 8 threads.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "app/tests", "tests/backup"))]
+
+from sites import Site, session_of  # noqa: E402
+
+THREADS = 8
+BEFORE_SECONDS = 10.0
+IDS = 16
+
+
+class Clients:
+    """Threads that count, and how often they have done so."""
+
+    def __init__(self, site: Site) -> None:
+        """Take what they count on."""
+        self._store, self._ended, self._counted = site.store, threading.Event(), [0] * THREADS
+        self._threads = [threading.Thread(target=self._count, args=(number,)) for number in range(THREADS)]
+
+    def _count(self, number: int) -> None:
+        while not self._ended.is_set():
+            self._store.increment(f"measured-{number}")
+            self._counted[number] += 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            for thread in self._threads:
+                thread.join()
+
+    def rate(self, during: Callable[[], Any]) -> float:
+        """Return the increments per second while a function runs."""
+        began, before = time.monotonic(), sum(self._counted)
+        during()
+        return (sum(self._counted) - before) / (time.monotonic() - began)
+
+
+def memory(process: subprocess.Popen[str]) -> float:
+    """Return how much memory the program and those that it runs take, in MB."""
+    pages = 0
+    for path in session_of(process):
+        with suppress(OSError):
+            pages += int((path / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def timed(site: Site, *arguments: str) -> tuple[float, float]:
+    """Run the program; return its seconds and the most memory."""
+    began, most = time.monotonic(), 0.0
+    with site.start(*arguments) as process:
+        while process.poll() is None:
+            most = max(most, memory(process))
+            time.sleep(0.05)
+        if process.returncode:
+            raise SystemExit(process.stderr.read() if process.stderr else "")
+        return time.monotonic() - began, most
+
+
+def fill(site: Site, counters: int) -> None:
+    """Give a node that many counters."""
+    node = site.nodes[0].client()
+    for names in batched([f"c{number}" for number in range(counters)], 500):
+        pipeline = node.pipeline(transaction=False)
+        pipeline.sadd("counters", *names)
+        for name in names:
+            key = f"{{{name}}}:ids:0123456789abcdef:0"
+            pipeline.set(f"{{{name}}}:value", IDS)
+            pipeline.hset(key, mapping={str(number): number + 1 for number in range(IDS)})
+            pipeline.pexpire(key, 86_400_000)
+        pipeline.execute()
+
+
+def measure(kind: str, counters: int, directory: Path) -> None:
+    """Print one line."""
+    with ExitStack() as stack:
+        site = Site(directory / f"{kind}-{counters}", kind, stack)
+        fill(site, counters)
+        clients, found = Clients(site), []
+        with clients.running():
+            before = clients.rate(lambda: time.sleep(BEFORE_SECONDS))
+            during = clients.rate(lambda: found.append(timed(site, "run")))
+        (run,), restore = found, timed(site, "restore", "latest")
+        print(
+            f"{kind:11}{counters:9,}{run[0]:8.1f} s{run[1]:7.0f}{restore[0]:10.1f} s{restore[1]:7.0f}"
+            f"{before:9.0f}/s{during:8.0f}/s{during / before:18.2f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure all."""
+    print("topology   counters       run memory     restore memory   before   during   during / before")
+    with tempfile.TemporaryDirectory() as directory:
+        for counters in [int(argument) for argument in sys.argv[1:]] or [100, 100_000]:
+            for kind in ("standalone", "sentinel"):
+                measure(kind, counters, Path(directory))
+
+
+if __name__ == "__main__":
+    main()

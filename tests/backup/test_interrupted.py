@@ -1,0 +1,135 @@
+"""Runs that are killed, that lose a primary, or that another run is in the way of."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sites import Site, session_of
+from support.waiting import wait_until
+
+LOCKED = "a backup, a proof or a restore runs already"
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:
+    """Return a site with so many keys that runs take a while."""
+    site.count({"a": 3, "b": 1})
+    node = site.nodes[0].client()
+    for number in range(20):
+        names = [f"n{number}-{each}" for each in range(200)]
+        node.mset({f"{{{name}}}:value": 7 for name in names})
+        node.sadd("counters", *names)
+    return site
+
+
+TOTAL = 20 * 200 * 7 + 4
+
+
+def runs(process: subprocess.Popen[str], program: str) -> bool:
+    """Tell whether the program runs another one."""
+    return any(program.encode() in (path / "cmdline").read_bytes() for path in session_of(process))
+
+
+def kill(process: subprocess.Popen[str], after: float) -> bool:
+    """Kill it after some seconds; tell whether it still ran."""
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def test_after_a_run_was_killed_the_next_one_works(filled: Site) -> None:
+    began = time.monotonic()
+    filled.run("run")
+    lasted = time.monotonic() - began
+    killed = 0
+    moments: list[str | float] = ["redis-server", "restic\0", *[random.uniform(0.2, lasted) for _ in range(2)]]
+    for moment in moments:
+        process = filled.start("run")
+        if isinstance(moment, str):
+            wait_until(moment, partial(runs, process, moment))
+        killed += kill(process, 0 if isinstance(moment, str) else moment)
+        # Otherwise they could go on beside the next run: a restic that holds a lock, a Redis that takes memory.
+        wait_until("its programs to end", lambda: not session_of(process), 20)  # noqa: B023
+    assert killed >= 2
+    saved = filled.run("run")
+    assert (saved["sum"], bool(saved["proved"]), saved["bad"]) == (TOTAL, True, "")
+    listed = filled.run("list")
+    assert listed[-1]["id"] == saved["id"]
+    assert len({one["id"] for one in listed}) == len(listed)
+    assert all(one["sum"] == TOTAL and not one["bad"] for one in listed)
+    assert not list(Path(filled.plan["work"], "files").iterdir())
+    assert filled.run("restore", "latest")["sum"] == TOTAL
+
+
+def test_a_restore_that_was_killed_is_completed_by_the_next_one(filled: Site) -> None:
+    filled.run("run")
+    node = filled.nodes[0].client()
+    node.set("{later}:value", 1)
+    node.sadd("counters", "later")
+    restoring = filled.start("restore", "latest")
+    # It has emptied the node, and writes.
+    wait_until("the restore to write", lambda: restoring.poll() is not None or not node.exists("{later}:value"))
+    restoring.send_signal(signal.SIGKILL)
+    restoring.communicate()
+    assert filled.run("restore", "latest")["sum"] == TOTAL
+    assert filled.counters.keys() >= {"a", "b", "n0-0"}
+    assert "later" not in filled.counters
+    assert filled.run("run")["sum"] == TOTAL
+
+
+def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
+    with filled.start("run") as first:
+        wait_until("its files", Path(filled.plan["work"], "files").exists)
+        for verb in ("run", "verify latest", "restore latest"):
+            assert LOCKED in filled.refused(*verb.split())
+        printed, said = first.communicate()
+    assert first.returncode == 0, said
+    assert json.loads(printed)["proved"]
+
+
+def test_a_tag_that_was_half_changed_makes_no_second_backup(site: Site) -> None:
+    """Restic saves the snapshot with the new tags before it removes the one with the old tags."""
+    site.count({"a": 1})
+    saved = site.run("run")
+    snapshots = Path(site.plan["repository"], "snapshots")
+    (former,) = snapshots.iterdir()
+    content = former.read_bytes()
+    verified = site.run("verify", saved["id"])
+    (snapshots / former.name).write_bytes(content)
+    assert len(json.loads(site.restic("snapshots", "--json"))) == 2
+    assert site.run("list") == verified
+    site.plan["keep"] = {"last": 5}
+    assert len(site.run("run")["id"]) == len(saved["id"])
+    assert len(json.loads(site.restic("snapshots", "--json"))) == 2
+    assert len(site.run("list")) == 2
+
+
+@pytest.mark.fault
+def test_a_failover_during_a_run(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path / "site", "sentinel", stack)
+    site.count({f"c{number}": 3 for number in range(20)})
+    acknowledged = dict(site.counters)
+    with site.start("run") as running:
+        wait_until("it to begin", Path(site.plan["work"], "files").exists)
+        site.found.primary().kill()
+        printed, said = running.communicate(timeout=240)
+    if running.returncode:
+        assert "Traceback" not in said
+        saved = site.run("run")
+    else:
+        saved = json.loads(printed)
+    assert saved["proved"]
+    assert saved["sum"] == sum(acknowledged.values())
+    wait_until("the survivors", lambda: site.counters == acknowledged)

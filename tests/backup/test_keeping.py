@@ -1,0 +1,99 @@
+"""What stays in the repository, who can open it, and what a full disk does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sites import Site
+from support.small_disk import small_disk
+
+
+def opens(site: Site, password: str) -> bool:
+    command = ["restic", "--no-cache", "cat", "config", "--no-lock"]
+    environ = {"RESTIC_REPOSITORY": site.plan["repository"], "RESTIC_PASSWORD": password}
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"} | environ, capture_output=True, check=False)
+    assert done.returncode in {0, 12}
+    return done.returncode == 0
+
+
+def test_a_changed_password(site: Site, tmp_path: Path) -> None:
+    site.count({"a": 1})
+    site.run("run")
+    site.plan["passwords"] = ["two", "zero", "one"]
+    site.run("run")
+    assert (opens(site, "two"), opens(site, "one")) == (True, False)
+    # As if it had been interrupted between the two steps.
+    former = tmp_path / "former"
+    former.write_text("one")
+    site.restic("key", "add", "--new-password-file", str(former))
+    assert opens(site, "one")
+    site.run("run")
+    assert (opens(site, "two"), opens(site, "one")) == (True, False)
+    assert len(json.loads(site.restic("key", "list", "--json"))) == 1
+    assert len(site.run("list")) == 3
+
+
+def test_retention(site: Site) -> None:
+    site.count({"a": 1})
+    first = site.run("run")["id"]
+
+    def add(day: int, hour: int, *tags: str) -> str:
+        """Add a backup of a day in the past."""
+        identifier = f"202601{day:02}T{hour:02}0000Z"
+        told = ["counter-deploy", f"id={identifier}", "format=1", *tags]
+        options = [option for tag in told for option in ("--tag", tag)]
+        site.restic("backup", "--quiet", "--time", f"2026-01-{day:02} {hour:02}:00:00", *options, site.plan["state"])
+        return identifier
+
+    stranger = add(1, 1, "stack=other", "proved", "proved=2026-01-01T01:00:00Z")
+    unproved = [add(2, hour, "stack=counter") for hour in range(4)]
+    proved = [
+        add(day, hour, "stack=counter", "proved", "proved=2026-01-03T00:00:00Z") for day in (3, 4) for hour in (1, 2)
+    ]
+    site.plan["keep"] = {"last": 3, "daily": 3}
+    second = site.run("run")["id"]
+    assert [saved["id"] for saved in site.run("list")] == [stranger, *unproved[1:], proved[1], proved[3], first, second]
+    site.plan["keep"] = {"last": 2}
+    third = site.run("run")["id"]
+    assert [saved["id"] for saved in site.run("list")] == [stranger, *unproved[1:], second, third]
+
+
+def test_state(site: Site) -> None:
+    site.count({"a": 1})
+    state = Path(site.plan["state"])
+    (state / "redis-secrets").mkdir()
+    (state / "redis-secrets" / "key").write_text("of this host")
+    (state / "redis" / "redis-secrets").write_text("of this host")
+    saved = site.run("run")
+    found = site.run("state", "latest")
+    assert found["files"] == {"deployed.json": '{"format": 2}\n', "redis/passwords": "secret\n"}
+    assert found["backup"] == saved
+    assert (found["manifest"]["stack"], found["manifest"]["counters"]) == ("counter", 1)
+    assert "of this host" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("full", ["work", "repository"])
+def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) -> None:
+    site.count({"a": 1})
+    path = tmp_path / "disk"
+    path.mkdir()
+    disk = stack.enter_context(small_disk(path, 160))
+    site.plan[full] = str(path / full)
+    first = site.run("run")
+    site.store.increment("a")
+    before = site.keys
+    disk.fill()
+    for verb in ("run", *(["restore latest", "verify latest"] if full == "work" else [])):
+        said = site.refused(*verb.split()).lower()
+        assert "make room" in said or "no space left" in said
+        assert "traceback" not in said
+    assert site.keys == before
+    disk.make_room()
+    assert [(saved["id"], saved["bad"]) for saved in site.run("list") if saved["proved"]] == [(first["id"], "")]
+    saved = site.run("run")
+    assert (saved["sum"], saved["bad"]) == (2, "")
+    assert site.run("restore", "latest")["sum"] == 2

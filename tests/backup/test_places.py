@@ -1,0 +1,117 @@
+"""Repositories on real servers: restic's REST server, S3, SFTP."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sites import Site
+from support.ports import free_port, listens
+from support.processes import Process, running
+from support.waiting import wait_until
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def started(stack: ExitStack, command: list[str], log: Path, port: int) -> Process:
+    """Start a server, and wait until it listens."""
+    server = Process(command, log)
+    stack.enter_context(running(server))
+    server.start()
+    wait_until(f"{command[0]} (log {log})", lambda: listens(port))
+    return server
+
+
+def there_and_back(site: Site) -> None:
+    site.count({"a": 2, "b": 1})
+    saved = site.run("run")
+    site.store.increment("a")
+    assert site.run("restore", "latest")["sum"] == saved["sum"] == 3
+    assert site.counters == {"a": 2, "b": 1}
+    assert site.run("state", saved["id"])["files"]["deployed.json"] == '{"format": 2}\n'
+
+
+def rest_server(site: Site, stack: ExitStack, *options: str) -> tuple[Process, int]:
+    if not shutil.which("restic-rest-server"):
+        pytest.skip("no restic-rest-server here")
+    port, path = free_port(), site.directory / "served"
+    command = ["restic-rest-server", "--path", str(path), "--listen", f"127.0.0.1:{port}", *options]
+    return started(stack, command, site.directory / "rest.log", port), port
+
+
+def test_rest(site: Site, stack: ExitStack) -> None:
+    server, port = rest_server(site, stack, "--no-auth")
+    site.plan["repository"] = f"rest:http://somebody:secret@127.0.0.1:{port}/"
+    there_and_back(site)
+    server.kill()
+    before = site.keys
+    site.plan["answer_seconds"] = 2
+    for verb in ("run", "list", "restore latest"):
+        said = site.refused(*verb.split())
+        assert "does not answer in time" in said
+        assert "connection refused" in said
+        assert "secret" not in said
+    assert site.keys == before
+
+
+def test_rest_with_a_user_and_a_password(site: Site, stack: ExitStack) -> None:
+    digest = base64.b64encode(hashlib.sha1(b"secret", usedforsecurity=False).digest()).decode()
+    allowed = site.directory / "htpasswd"
+    allowed.write_text(f"somebody:{{SHA}}{digest}\n")
+    _, port = rest_server(site, stack, "--htpasswd-file", str(allowed))
+    site.plan["repository"] = f"rest:http://127.0.0.1:{port}/"
+    site.plan["environment"] = {"RESTIC_REST_USERNAME": "somebody", "RESTIC_REST_PASSWORD": "wrong"}
+    assert "401 Unauthorized" in site.refused("run")
+    site.plan["environment"] = {"RESTIC_REST_USERNAME": "somebody", "RESTIC_REST_PASSWORD": "secret"}
+    there_and_back(site)
+
+
+def test_s3(site: Site, stack: ExitStack) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    started(stack, command, site.directory / "s3.log", port)
+    site.plan["repository"] = f"s3:http://127.0.0.1:{port}/bucket/path"
+    site.plan["environment"] = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    site.plan["answer_seconds"] = 3
+    assert "bucket does not exist" in site.refused("run")
+    site.plan["answer_seconds"] = 15
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
+    with urllib.request.urlopen(request, timeout=10):
+        pass
+    there_and_back(site)
+
+
+@pytest.mark.skipif(not SSHD, reason="no sshd here")
+def test_sftp(site: Site, stack: ExitStack) -> None:
+    directory, port = site.directory, free_port()
+    for name in ("host", "client"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": directory / "host",
+        "AuthorizedKeysFile": directory / "client.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": directory / "sshd.pid",
+        "Subsystem": "sftp internal-sftp",
+    }
+    config = directory / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    started(stack, [str(SSHD), "-D", "-e", "-f", str(config)], directory / "sshd.log", port)
+    site.plan["repository"] = f"sftp://{getpass.getuser()}@127.0.0.1:{port}/{directory}/repository"
+    site.plan["ssh_key"] = (directory / "client").read_text().strip()
+    assert "unable to start the sftp session" in site.refused("run")
+    site.plan["known_hosts"] = f"[127.0.0.1]:{port} {(directory / 'host.pub').read_text()}"
+    there_and_back(site)

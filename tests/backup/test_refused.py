@@ -1,0 +1,199 @@
+"""What the program refuses, with the reason, before anything changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sites import Site
+from support.waiting import wait_until
+
+from counter.store.keys import BACKUP_KEY
+
+
+def wrong_password(site: Site) -> None:
+    site.plan["passwords"] = ["two"]
+
+
+def gone(site: Site) -> None:
+    """Leave an empty directory, as a disk that is not mounted does."""
+    repository = Path(site.plan["repository"])
+    repository.rename(repository.with_name("elsewhere"))
+    repository.mkdir()
+
+
+def something_else(site: Site) -> None:
+    site.plan["repository"] += "-of-somebody"
+    site.restic("init")
+    site.restic("backup", "--quiet", site.plan["state"])
+
+
+def newer_format(site: Site) -> None:
+    site.restic("tag", "--remove", "format=1", "--add", "format=2")
+
+
+def not_proved(site: Site) -> None:
+    (saved,) = site.run("list")
+    site.restic("tag", "--remove", "proved", "--remove", f"proved={saved['proved']}")
+
+
+def nothing(_: Site) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a stack with one backup and an increment after it."""
+    with ExitStack() as stack:
+        site = Site(tmp_path_factory.mktemp("shared") / "site", "standalone", stack)
+        site.count({"a": 2, "b": 1})
+        site.run("run")
+        site.store.increment("a", "after it")
+        yield site
+
+
+@contextmanager
+def copied(site: Site, directory: Path) -> Iterator[Site]:
+    """Let the site use a copy of its repository."""
+    plan = dict(site.plan)
+    subprocess.run(["cp", "-a", plan["repository"], directory / "repository"], check=True)
+    site.plan |= {"repository": str(directory / "repository"), "work": str(directory / "work")}
+    try:
+        yield site
+    finally:
+        site.plan = plan
+
+
+@pytest.mark.parametrize(
+    ("spoil", "verbs", "reasons"),
+    [
+        (wrong_password, ["run", "list", "restore latest", "verify all"], ["the password does not open"]),
+        (gone, ["run", "restore latest"], ["does not exist"]),
+        (something_else, ["run", "list", "restore latest"], ["holds 1 snapshots of something else, and no backup"]),
+        (nothing, ["restore 20200101T000000Z", "state x"], ["no backup ", "the newest are: ", "Z of counter"]),
+        (newer_format, ["restore latest", "verify all"], ["has format 2, and this version reads format 1 at most"]),
+        (not_proved, ["restore latest", "state latest"], ["no proved backup of counter", "of counter (not proved)"]),
+    ],
+)
+def test_refused(
+    shared: Site, tmp_path: Path, spoil: Callable[[Site], None], verbs: list[str], reasons: list[str]
+) -> None:
+    with copied(shared, tmp_path) as site:
+        # A run knows from the nodes that the repository is not new.
+        note, client = shared.nodes[0].client().get(BACKUP_KEY), shared.nodes[0].client()
+        if spoil is gone:
+            client.delete(BACKUP_KEY)
+            site.run("run")
+        spoil(site)
+        before = site.keys
+        files = sorted(Path(site.plan["repository"]).rglob("*"))
+        for verb in verbs:
+            said = site.refused(*verb.split())
+            for reason in reasons:
+                assert reason in said
+        assert site.keys == before
+        assert sorted(Path(site.plan["repository"]).rglob("*")) == files
+        client.set(BACKUP_KEY, str(note))
+
+
+def flip(pack: Path) -> None:
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 3] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(content)
+
+
+def truncate(pack: Path) -> None:
+    pack.chmod(0o600)
+    pack.write_bytes(pack.read_bytes()[: pack.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+def test_damage_is_found_and_the_next_run_saves_everything_again(
+    shared: Site, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with copied(shared, tmp_path) as site:
+        (first,) = site.run("list")
+        before_packs = set(Path(site.plan["repository"], "data").rglob("*"))
+        Path(site.plan["state"], damage.__name__).write_text(damage.__name__)  # the next one refers to the same data
+        newest = site.run("run")
+        # All packs that the newest added, of data and of trees.
+        for pack in set(Path(site.plan["repository"], "data").rglob("*")) - before_packs:
+            if pack.is_file():
+                damage(pack)
+        before = site.keys
+        assert f"backup {newest['id']} cannot be read back" in site.refused("restore", newest["id"])
+        assert site.keys == before
+        marked = {saved["id"]: bool(saved["bad"]) for saved in site.run("list")}
+        assert marked == {first["id"]: False, newest["id"]: True}
+        if damage is flip:
+            assert f"{newest['id']}: " in site.refused("verify", newest["id"])
+        said = site.refused("verify", "all")
+        assert newest["id"] in said
+        assert first["id"] not in said
+        assert "is damaged" in said
+        assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == first["id"]
+        assert site.run("restore", "latest")["backup"]["id"] == first["id"]
+        site.store.increment("a", "after it")  # what the newest backup holds
+        again = site.run("run")
+        assert again["proved"]
+        assert site.run("restore", "latest")["backup"]["id"] == again["id"]
+
+
+def test_a_lock(site: Site) -> None:
+    site.count({"a": 1})
+    saved = site.run("run")
+    reading = ["restic", "--no-cache", "backup", "--quiet", "--stdin-from-command", "--", "sleep", "600"]
+    environ = {"RESTIC_REPOSITORY": site.plan["repository"], "RESTIC_PASSWORD": "one"}
+    locks = Path(site.plan["repository"], "locks")
+    with subprocess.Popen(reading, env={"PATH": "/usr/bin:/bin"} | environ) as other:
+        try:
+            wait_until("a lock", lambda: list(locks.iterdir()))
+            said = site.refused("verify", saved["id"])
+            assert "is in use; try again later" in said
+            assert f"locked by PID {other.pid} on " in said
+            assert [one["id"] for one in site.run("list")] == [saved["id"]]
+        finally:
+            other.kill()
+    # A lock of a program that has died.
+    assert list(locks.iterdir())
+    assert site.run("run")["proved"]
+    assert not list(locks.iterdir())
+
+
+def test_too_little_memory_is_found_before_anything_changes(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+    site.count({"a": 1})
+    site.run("run")
+    small = Site(tmp_path / "small", "standalone", stack, repository=site.plan["repository"])
+    small.count({"kept": 1})
+    small.nodes[0].client().config_set("maxmemory", 500_000)
+    before = small.keys
+    assert "deploy with more redis_memory" in small.refused("restore", "latest")
+    assert small.keys == before
+
+
+def test_a_counter_that_is_not_listed_is_saved_and_listed(site: Site) -> None:
+    """A replica of the app lists a counter a moment after it was first counted."""
+    site.count({"a": 1, "b": 2})
+    node = site.nodes[0].client()
+    node.srem("counters", "b")
+    node.sadd("counters", "only listed")
+    saved = site.run("run")
+    assert (saved["counters"], saved["sum"]) == (2, 3)
+    site.run("restore", "latest")
+    assert site.counters == {"a": 1, "b": 2, "only listed": 0}
+
+
+def test_of_two_stacks_backups_with_the_same_id_the_own_one_is_used(site: Site) -> None:
+    site.count({"a": 1})
+    saved = site.run("run")
+    site.restic("tag", "--remove", "stack=counter", "--add", "stack=other")
+    site.store.increment("a")
+    second = site.run("run")
+    site.restic("tag", "--remove", f"id={saved['id']}", "--add", f"id={second['id']}", "--tag", "stack=other")
+    assert site.run("verify", second["id"])[0]["sum"] == 2
+    assert [(one["stack"], one["sum"]) for one in site.run("list")] == [("counter", 2), ("other", 1)]

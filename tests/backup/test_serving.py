@@ -1,0 +1,86 @@
+"""The service: it makes backups by its schedule, logs and reports them, and ends at once."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sites import Site
+from support.waiting import wait_until
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
+    """Run an HTTP server; yield its address, and what is sent to it."""
+    received: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", received
+    finally:
+        server.shutdown()
+
+
+def test_it_makes_logs_and_reports_backups(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+    """Two services wait for the same minute: one of them cannot use its repository."""
+    site.count({"a": 2})
+    url, received = stack.enter_context(receiver())
+    site.plan |= {"schedule": "* * * * *", "report_url": url}
+    good = site.start("serve")
+    site.plan |= {"stack": "other", "repository": str(tmp_path / "file" / "below"), "work": str(tmp_path / "other")}
+    (tmp_path / "file").write_text("no directory")
+    bad = site.start("serve")
+    reports = {report["stack"]: report for report in (received.get(timeout=120), received.get(timeout=60))}
+    assert (reports["counter"]["backup"]["sum"], reports["counter"]["error"]) == (2, "")
+    assert reports["other"]["backup"] is None
+    assert "not a directory" in reports["other"]["error"]
+    logs = {}
+    for name, process in (("counter", good), ("other", bad)):
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 0
+        logs[name] = [json.loads(line) for line in said.splitlines()]
+    (made,) = [line for line in logs["counter"] if line["event"] == "backup proved"]
+    assert made["backup"] == reports["counter"]["backup"]
+    (failed,) = [line for line in logs["other"] if line["event"] == "backup failed"]
+    assert (failed["level"], failed["error"]) == ("error", reports["other"]["error"])
+
+
+@pytest.mark.parametrize("schedule", ["", "0 0 1 1 *"])
+def test_it_ends_while_it_waits(site: Site, schedule: str) -> None:
+    site.plan["schedule"] = schedule
+    with site.start("serve") as process:
+        time.sleep(1.5)  # until it has set its handler
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_a_run_that_is_ended_leaves_no_lock(site: Site) -> None:
+    site.count({"a": 1})
+    site.run("run")
+    locks = Path(site.plan["repository"], "locks")
+    with site.start("run") as process:
+        wait_until("restic to lock the repository", lambda: list(locks.iterdir()))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (1, "ended by SIGTERM\n")
+    assert not list(locks.iterdir())
