@@ -1,0 +1,74 @@
+#!/usr/bin/python
+"""Ansible module: read the state of a host at once, since a module run costs more than what it reads."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_state
+short_description: Read packages, files, kernel settings and a service of a host at once
+options:
+  packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
+  files: {type: list, elements: path, required: true, description: Paths of small text files.}
+  sysctls: {type: list, elements: str, required: true, description: Names of kernel settings.}
+  service: {type: str, required: true, description: Name of a service.}
+attributes:
+  check_mode: {support: full}
+"""
+
+RETURN = r"""
+packages:
+  description: Those of the packages that are installed.
+  type: list
+  returned: always
+files:
+  description: Content and mtime (seconds since the epoch) of each file that exists, by its path.
+  type: dict
+  returned: always
+sysctls:
+  description: The kernel settings that exist, as NAME=VALUE.
+  type: list
+  returned: always
+enabled:
+  description: Whether systemd starts the service at boot; false with another init system.
+  type: bool
+  returned: always
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def installed(module: AnsibleModule) -> list[str]:
+    """Return the installed packages. dpkg-query is much faster than apt, and fails if it does not know one of them."""
+    words = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *module.params["packages"]]
+    _, out, _ = module.run_command(words)
+    return [line.partition(" ")[2] for line in out.splitlines() if line.startswith("installed ")]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "required": True},
+            "sysctls": {"type": "list", "elements": "str", "required": True},
+            "service": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    files = {
+        str(path): {"content": path.read_text(encoding="utf-8"), "mtime": path.stat().st_mtime}
+        for path in map(Path, module.params["files"])
+        if path.is_file()
+    }
+    settings = {name: Path("/proc/sys", *name.split(".")) for name in module.params["sysctls"]}
+    sysctls = [f"{name}={' '.join(path.read_text().split())}" for name, path in settings.items() if path.is_file()]
+    systemctl = module.get_bin_path("systemctl")
+    asked = [systemctl, "is-enabled", "--quiet", module.params["service"]]
+    enabled = systemctl is not None and module.run_command(asked)[0] == 0
+    module.exit_json(changed=False, packages=installed(module), files=files, sysctls=sysctls, enabled=enabled)
+
+
+if __name__ == "__main__":
+    main()
