@@ -154,7 +154,7 @@ def main() -> None:
             "deploy": {"type": "bool", "default": False},
             "prune": {"type": "bool", "default": True},
         },
-        required_by={"deploy": "file"},
+        required_if=[("deploy", True, ["file"])],
         supports_check_mode=True,
     )
     if MISSING:
