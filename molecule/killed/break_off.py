@@ -25,9 +25,12 @@ def main() -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
         lines = []
+        locked = False
         for line in run.stdout or ():
             lines.append(line)
-            if line.startswith(f"TASK [{role} :"):
+            # Preflight, which is before the lock, has a task of docker_host too.
+            locked |= line.startswith("TASK [run :")
+            if locked and line.startswith(f"TASK [{role} :"):
                 break
         else:
             sys.exit(f"{role} had no task:\n{''.join(lines[-30:])}")

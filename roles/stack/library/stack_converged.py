@@ -1,12 +1,14 @@
 #!/usr/bin/python
-"""Ansible module: wait until a stack has converged to its file, or report why it has not."""
+"""Ansible module: deploy a stack and wait until it has converged to its file, or report why it has not."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stack_converged
-short_description: Wait until a stack has converged to its file
+short_description: Deploy a stack, and wait until it has converged to its file
 description:
+  - With O(deploy), first lets the engine deploy the file. C(community.docker.docker_stack) does this too, but asks for
+    each service with a process of its own, before and after.
   - Ends once each service of the stack file runs with the image, configs, secrets and number of tasks in the file.
   - Fails if an update was rolled back or paused, if a task fails repeatedly, or if the time is over. The message
     contains the error of the failing task, its last log lines and one likely cause.
@@ -20,8 +22,13 @@ options:
     type: int
     default: 0
     description: How long to wait in seconds; with 0, the module returns the current state and does not fail.
+  deploy:
+    type: bool
+    default: false
+    description: Deploy the file first. C(changed) tells whether the specification of a service then differs.
+  prune: {type: bool, default: true, description: "With O(deploy): remove services that the file does not name."}
 attributes:
-  check_mode: {support: full}
+  check_mode: {support: full, description: With O(deploy), only compares.}
 """
 
 RETURN = r"""
@@ -84,6 +91,24 @@ def look(client: docker.APIClient, stack: str, document: dict | None, nodes: lis
     return [states[name] for name in sorted(states)]
 
 
+def deploy(module: AnsibleModule, client: docker.APIClient) -> bool:
+    """Let the engine deploy the file; return whether a service changed. Ends the module if the engine refuses it."""
+    stack, path, prune = (module.params[name] for name in ("name", "file", "prune"))
+    before = specifications(client, stack)
+    # Every node has the images, with tags derived from their content, so no registry lookup is needed.
+    options = ["--resolve-image", "never", "--compose-file", path] + (["--prune"] if prune else [])
+    status, out, err = module.run_command(["docker", "stack", "deploy", *options, stack])
+    if status:
+        module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
+    return specifications(client, stack) != before
+
+
+def specifications(client: docker.APIClient, stack: str) -> dict[str, dict]:
+    """Return the specification of each service of the stack, by its id."""
+    services = client.services(filters={"label": f"com.docker.stack.namespace={stack}"})
+    return {service["ID"]: service["Spec"] for service in services}
+
+
 def node_row(node: dict) -> dict:
     """Return the fields of a node that the status shows."""
     return {
@@ -126,7 +151,10 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "file": {"type": "path"},
             "timeout": {"type": "int", "default": 0},
+            "deploy": {"type": "bool", "default": False},
+            "prune": {"type": "bool", "default": True},
         },
+        required_if=[("deploy", True, ["file"])],
         supports_check_mode=True,
     )
     if MISSING:
@@ -135,7 +163,8 @@ def main() -> None:
     document = None
     if path:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    client = docker.APIClient(version="auto")
+    client = docker.from_env(version="auto").api
+    changed = module.params["deploy"] and not module.check_mode and deploy(module, client)
     started = time.monotonic()
     while True:
         nodes = client.nodes()
@@ -150,7 +179,7 @@ def main() -> None:
     for state in failures + pending:
         state.cause = likely_cause(f"{state.error} {state.pending} {logs[state.name]}")
     result = {
-        "changed": False,
+        "changed": changed,
         "nodes": [node_row(node) for node in nodes],
         "services": [asdict(state) | {"problem": problem(state)} for state in states],
         "converged": bool(states) and not failures and not pending,

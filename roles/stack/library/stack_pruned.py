@@ -37,7 +37,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"name": {"type": "str", "required": True}}, supports_check_mode=True)
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
-    client = docker.APIClient(version="auto")
+    client = docker.from_env(version="auto").api
     label = {"label": f"com.docker.stack.namespace={module.params['name']}"}
     # A rollback would need the previous specification, so it counts as used.
     used: set[str] = set()

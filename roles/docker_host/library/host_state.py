@@ -1,0 +1,103 @@
+#!/usr/bin/python
+"""Ansible module: read the state of a host at once, since a module run costs more than what it reads."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_state
+short_description: Read memory, disk, packages, files, kernel settings and a service of a host at once
+options:
+  packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
+  files: {type: list, elements: path, required: true, description: Paths of small text files.}
+  sysctls: {type: list, elements: str, required: true, description: Names of kernel settings.}
+  service: {type: str, required: true, description: Name of a service.}
+  directory: {type: path, required: true, description: "A directory, which need not exist yet."}
+attributes:
+  check_mode: {support: full}
+"""
+
+RETURN = r"""
+memory_mb:
+  description: Memory of the host, in MB.
+  type: int
+  returned: always
+disk_gb:
+  description: Space for the directory that is free on its file system, in GB.
+  type: float
+  returned: always
+packages:
+  description: Those of the packages that are installed.
+  type: list
+  returned: always
+files:
+  description: Content and mtime (seconds since the epoch) of each file that exists, by its path.
+  type: dict
+  returned: always
+sysctls:
+  description: The kernel settings that exist, as NAME=VALUE.
+  type: list
+  returned: always
+enabled:
+  description: Whether systemd starts the service at boot; false with another init system.
+  type: bool
+  returned: always
+"""
+
+import os
+import re
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def installed(module: AnsibleModule) -> list[str]:
+    """Return the installed packages. dpkg-query is much faster than apt, and fails if it does not know one of them.
+
+    A distribution that preflight refuses may not have it.
+    """
+    dpkg_query = module.get_bin_path("dpkg-query")
+    if dpkg_query is None:
+        return []
+    words = [dpkg_query, "--show", "--showformat=${db:Status-Status} ${Package}\n", *module.params["packages"]]
+    _, out, _ = module.run_command(words)
+    return [line.partition(" ")[2] for line in out.splitlines() if line.startswith("installed ")]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "required": True},
+            "sysctls": {"type": "list", "elements": "str", "required": True},
+            "service": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    files = {
+        str(path): {"content": path.read_text(encoding="utf-8"), "mtime": path.stat().st_mtime}
+        for path in map(Path, module.params["files"])
+        if path.is_file()
+    }
+    settings = {name: Path("/proc/sys", *name.split(".")) for name in module.params["sysctls"]}
+    sysctls = [f"{name}={' '.join(path.read_text().split())}" for name, path in settings.items() if path.is_file()]
+    systemctl = module.get_bin_path("systemctl")
+    asked = [systemctl, "is-enabled", "--quiet", module.params["service"]]
+    enabled = systemctl is not None and module.run_command(asked)[0] == 0
+    memory = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    directory = Path(module.params["directory"])
+    disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
+    module.exit_json(
+        changed=False,
+        memory_mb=int(memory[0]) // 1024,
+        disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),
+        packages=installed(module),
+        files=files,
+        sysctls=sysctls,
+        enabled=enabled,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A stack is deployed by the engine's own command, and is a change only if a service then differs."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from engines import engine, serve
+from support.ansible import PLAYBOOKS, project_environment, run
+
+with lzma.open(Path(__file__).with_name("engine") / "states.json.xz") as recorded:
+    CONVERGED: dict[str, Any] = json.load(recorded)["converged"]
+
+# In the place of docker: tells the engine its arguments, and ends as the environment says.
+DOCKER = f"""#!{sys.executable}
+import docker, os, sys
+client = docker.from_env(version="1.41").api
+client._post_json(client._url("/deploy"), data=sys.argv[1:])
+sys.exit(os.environ["REFUSAL"] or None)
+"""
+
+
+def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "") -> tuple[str, list[list[str]]]:
+    """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked."""
+    service = CONVERGED["service"]
+    spec = service["Spec"] | {"Name": "counter_app", "Labels": {}}
+    state = site / "state/counter"
+    state.mkdir(parents=True)
+    wanted = {"image": spec["TaskTemplate"]["ContainerSpec"]["Image"], "deploy": {"replicas": 2}}
+    (state / "stack.yml").write_text(yaml.safe_dump({"services": {"app": wanted}}))
+    (site / "docker").write_text(DOCKER)
+    (site / "docker").chmod(0o755)
+    answers = engine("one", manager=True) | {"/nodes": CONVERGED["nodes"], "/tasks": CONVERGED["tasks"], "/deploy": {}}
+    answers |= {"/services": [service | {"Spec": spec | {"Labels": labels}}], "/configs": [], "/secrets": []}
+    asked = []
+    with serve(site, "one", answers) as server:
+
+        def change(_path: str, arguments: list[str]) -> None:
+            asked.append(arguments)
+            server.answers["/services"] = [service | {"Spec": spec}]
+
+        server.change = change
+        host = {"ansible_connection": "local", "ansible_python_interpreter": str(site / "one.python")}
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+        done = run(
+            *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "stack.yml"),
+            *("-e", f"state_dir={site / 'state'}", *options),
+            PATH=f"{site}:{project_environment()['PATH']}",
+            REFUSAL=refusal,
+        )
+    assert (done.returncode != 0) == bool(refusal), done.stdout + done.stderr
+    return done.stdout, asked
+
+
+@pytest.mark.parametrize(("labels", "changed"), [({}, 0), ({"former": "1"}, 1)], ids=["as before", "changed"])
+def test_a_stack_is_deployed_and_changes_what_differs(tmp_path: Path, labels: dict[str, str], changed: int) -> None:
+    said, asked = deploy(tmp_path, labels=labels)
+    file = str(tmp_path / "state/counter/stack.yml")
+    assert asked == [["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "--prune", "counter"]]
+    assert re.search(rf"changed={changed} ", said), said
+
+
+def test_what_the_engine_refuses_is_told(tmp_path: Path) -> None:
+    said, _ = deploy(tmp_path, labels={}, refusal="services.app.image must be a string")
+    assert "the engine refuses the stack counter: services.app.image must be a string" in said
+
+
+def test_a_check_deploys_nothing(tmp_path: Path) -> None:
+    said, asked = deploy(tmp_path, "--check", labels={"former": "1"})
+    assert (asked, "changed=0 " in said) == ([], True)
