@@ -39,7 +39,7 @@ class Site:
     def __init__(self, directory: Path, kind: str, stack: ExitStack, **plan: Any) -> None:
         """Start the topology. ``plan``: what differs from a repository and directories below ``directory``."""
         directory.mkdir(exist_ok=True)
-        self.directory = directory
+        self.directory, self._stack = directory, stack
         self.found: Any
         if kind == "standalone":
             self.found = RedisServer(directory, *DURABLE)
@@ -89,7 +89,7 @@ class Site:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the program."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "backup", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,6 +100,8 @@ class Site:
             cwd=self.directory,
             start_new_session=True,
         )
+        self._stack.callback(process.kill)
+        return process
 
     def run(self, *arguments: str) -> Any:
         """Run the program; return what it prints."""

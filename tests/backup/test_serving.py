@@ -6,7 +6,6 @@ import json
 import queue
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,11 +64,17 @@ def test_it_makes_logs_and_reports_backups(site: Site, tmp_path: Path, stack: Ex
     assert (failed["level"], failed["error"]) == ("error", reports["other"]["error"])
 
 
+def handles_sigterm(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.parametrize("schedule", ["", "0 0 1 1 *"])
 def test_it_ends_while_it_waits(site: Site, schedule: str) -> None:
     site.plan["schedule"] = schedule
     with site.start("serve") as process:
-        time.sleep(1.5)  # until it has set its handler
+        wait_until("its handler of SIGTERM", lambda: handles_sigterm(process.pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
