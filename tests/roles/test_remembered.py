@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
 def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
     """Typed values come as text."""
     assert manager.scale(edge="proxy", app_threads="7", app_cpus="0.5", overlay_encrypted="yes", replicas=4)
+
+
+def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) -> None:
+    """Until a restore has ended, Redis may hold a part of the backup."""
+    state = tmp_path / "state"
+    shutil.copytree(manager.state, state)
+    (state / "restore.json").write_text('{"backup": "20261126T030000Z", "before": "20261126T040000Z"}')
+    done = manager.play("recall", {"replicas": 2}, state)
+    assert done.returncode != 0
+    assert "A restore of backup 20261126T030000Z into counter is unfinished" in done.stdout
+    assert "./counter restore -e backup=20261126T040000Z" in done.stdout
+    assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
 
 
 def test_nothing_is_recalled_where_nothing_is_deployed(manager: Manager, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support.ansible import ROOT, run
 
-from plugins.filter.settings import mistyped, nearest, typed
+from plugins.filter.settings import chosen_by, mistyped, nearest, settings_defaults, typed
 
 ROLE = ROOT / "roles/settings"
 TEXT = (ROLE / "defaults/main.yml").read_text(encoding="utf-8")
@@ -48,6 +48,14 @@ def test_no_specification_is_left_over() -> None:
 def test_defaults_are_of_their_type() -> None:
     fixed = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
     assert mistyped(fixed, SPEC) == []
+
+
+def test_a_restore_leaves_alone_what_the_command_line_decides() -> None:
+    """With another topology, its number of nodes is not that of the backup either."""
+    assert chosen_by(settings_defaults(str(ROOT)), ["http_port"]) == ["http_port"]
+    assert chosen_by(settings_defaults(str(ROOT)), []) == []
+    chosen = chosen_by(settings_defaults(str(ROOT)), ["redis_topology"])
+    assert chosen == ["redis_topology", "redis_replicas", "write_concern"]
 
 
 def test_a_setting_is_set_in_no_other_place() -> None:
