@@ -96,6 +96,7 @@ WRONG = {
     "file": "counters.txt",
     "mode": "replace",
 }
+SECRETS = {"redis_password", "edge_certificates", "backup_password", "backup_environment", "backup_report_url"}
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"
@@ -255,7 +256,7 @@ def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], case: str)
     assert set(judged[case]) == wrong
     for name, (value, _, _) in judged[case].items():
         wrong_value = given.get(name)
-        is_secret = name in ("redis_password", "edge_certificates") and wrong_value is not None
+        is_secret = name in SECRETS and wrong_value is not None
         assert value == ("***" if is_secret else "" if wrong_value is None else str(wrong_value))
 
 
