@@ -68,7 +68,6 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         # A directory that is not mounted looks like a new repository.
         known = newest.read(primaries)
         repository.open(create=known.get("repository") != newest.digest(plan))
-        repository.backups()
         maker = Maker(Config.from_env(), plan, repository)
         try:
             saved = maker.make()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import COUNTERS, FORM, FORMAT, ID, PROJECT, PROVED, STACK, SUM, Repository, Saved
+from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROJECT, PROVED, STACK, SUM, Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -50,18 +50,18 @@ class Maker:
         content.finish(manifest)
         identifier = f"{began:%Y%m%dT%H%M%SZ}"
         told = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
-        self.repository.save(content.directory, [PROJECT, *(f"{name}={value}" for name, value in told.items())])
+        tags = [PROJECT, *(f"{name}={value}" for name, value in told.items())]
+        saved = self.repository.save(content.directory, began, tags)
         empty(content.directory)
         after = {record.name: record.value for record in read_all(primaries, found)}
-        self.prove(self.repository.find(identifier), (before, after))
-        return self.repository.find(identifier)
+        return self.prove(saved, (before, after))
 
     def _read(
         self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime
     ) -> tuple[Manifest, dict[str, int], dict[str, int]]:
         """Write the data of all primaries to files; return the manifest, and the counters before and in the files."""
         for attempt in range(1, ATTEMPTS + 1):
-            manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:%Y-%m-%dT%H:%M:%SZ}")
+            manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:{MOMENT}}")
             before = {record.name: record.value for record in read_all(primaries)}
             try:
                 found = self._copy(nodes, content, manifest, list(before))
@@ -72,7 +72,7 @@ class Maker:
                     raise
                 time.sleep(PAUSE_SECONDS)
             else:
-                manifest.ended = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                manifest.ended = f"{datetime.now(UTC):{MOMENT}}"
                 manifest.counters, manifest.sum = len(found), sum(found.values())
                 return manifest, before, found
         raise AssertionError
@@ -96,8 +96,8 @@ class Maker:
             raise BackupError("a primary was replaced, or slots moved, while the data was copied")
         return found
 
-    def prove(self, saved: Saved, between: tuple[Mapping[str, int], Mapping[str, int]] | None = None) -> None:
-        """Restore a backup into a spare Redis and compare it with what was saved, and note the result.
+    def prove(self, saved: Saved, between: tuple[Mapping[str, int], Mapping[str, int]] | None = None) -> Saved:
+        """Restore a backup into a spare Redis and compare it with what was saved, note the result and return it.
 
         ``between``: each counter's value before and after it was read, if the backup has just been made.
 
@@ -111,7 +111,7 @@ class Maker:
             held = content.prove(content.manifest()).counters
             empty(content.directory)
             _check(held, *between or (held, held))
-        self.repository.mark(saved, PROVED)
+        return self.repository.mark(saved, PROVED)
 
 
 def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:

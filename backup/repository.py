@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,6 +21,7 @@ from backup.processes import TIMED_OUT, Done, run
 PROJECT = "counter-deploy"
 FORMAT = 1
 """The format of what is saved. A program refuses newer ones."""
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 QUICK_SECONDS = 120
 LONG_SECONDS = 3600
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
@@ -55,21 +56,21 @@ class Saved:
 
 
 class Repository:
-    """The repository of a plan."""
+    """The repository of a plan: listed when it is opened, since each question to restic takes up to a second."""
 
     def __init__(self, plan: Plan) -> None:
         """Take where it is; nothing is asked yet."""
         self._plan = plan
         self._password = plan.passwords[0]
-        self._files = plan.work / "restic"
+        self._all: list[Saved] = []
 
     def open(self, *, create: bool) -> None:
-        """Find out whether the repository can be used, or make it.
+        """Find out what the repository holds, or make it.
 
-        A password that was replaced is replaced in the repository, too. Locks of runs that have ended are removed.
+        A password that was replaced is replaced in the repository, too.
 
         Raises:
-            BackupError: it is not there, or cannot be used.
+            BackupError: it is not there, cannot be used, or holds something else only.
 
         """
         for password in self._plan.passwords:
@@ -82,28 +83,27 @@ class Repository:
             return
         if done.status:
             raise self._error(done)
-        self._run(["unlock"], QUICK_SECONDS)
+        snapshots: list[dict[str, Any]] = json.loads(done.printed)
+        self._all = [_saved(snapshot) for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
+        if snapshots and not self._all:
+            raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
         self._change_password()
 
-    def save(self, directory: Path, tags: Sequence[str]) -> None:
+    def save(self, directory: Path, began: datetime, tags: Sequence[str]) -> Saved:
         """Save a directory; returns when the repository has all of it."""
-        options = [option for tag in tags for option in ("--tag", tag)]
-        self._run(
-            ["backup", "--quiet", "--force", "--host", self._plan.stack, *options, "."], LONG_SECONDS, cwd=directory
-        )
+        options = ["--host", self._plan.stack, "--time", f"{began:%Y-%m-%d %H:%M:%S}"]
+        options += [option for tag in tags for option in ("--tag", tag)]
+        printed = self._run(["backup", "--json", "--quiet", "--force", *options, "."], LONG_SECONDS, cwd=directory)
+        (summary,) = _messages(printed, "summary")
+        saved = _saved({"id": summary["snapshot_id"], "time": f"{began:{MOMENT}}", "tags": tags, "summary": summary})
+        self._all.append(saved)
+        return saved
 
     def backups(self) -> list[Saved]:
-        """Return the backups of all stacks, the oldest first; raises BackupError if there is something else only."""
+        """Return the backups of all stacks, the oldest first."""
         # A change of tags that was interrupted leaves the former snapshot beside the new one.
-        newest = {(saved.id, saved.stack): saved for saved in sorted(self._all(), key=lambda saved: saved.judged)}
+        newest = {(saved.id, saved.stack): saved for saved in sorted(self._all, key=lambda saved: saved.judged)}
         return [newest[key] for key in sorted(newest)]
-
-    def _all(self) -> list[Saved]:
-        snapshots: list[dict[str, Any]] = json.loads(self._run(["snapshots", "--json", "--no-lock"], QUICK_SECONDS))
-        ours = [_saved(snapshot) for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
-        if snapshots and not ours:
-            raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
-        return ours
 
     def find(self, wanted: str) -> Saved:
         """Return the backup with an id, if possible of the stack; with ``latest``, the stack's newest proved one."""
@@ -154,14 +154,21 @@ class Repository:
             self.mark(saved, BAD)
             raise
 
-    def mark(self, saved: Saved, verdict: str) -> None:
-        """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before."""
-        added = [verdict, f"{verdict}={datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"]
+    def mark(self, saved: Saved, verdict: str) -> Saved:
+        """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before; return it so."""
+        now = f"{datetime.now(UTC):{MOMENT}}"
+        added = [verdict, f"{verdict}={now}"]
         former = [PROVED, BAD, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
         # Restic removes a tag that is both added and removed.
         options = [option for tag in added for option in ("--add", tag)]
         options += [option for tag in former if tag not in added for option in ("--remove", tag)]
-        self._run(["tag", *options, saved.snapshot], QUICK_SECONDS)
+        printed = self._run(["tag", "--json", *options, saved.snapshot], QUICK_SECONDS)
+        if not (changes := _messages(printed, "changed")):
+            raise BackupError(f"backup {saved.id} was removed from {self._shown} meanwhile")
+        proved, bad = (now if verdict == each else "" for each in (PROVED, BAD))
+        marked = replace(saved, proved=proved, bad=bad, snapshot=changes[0]["new_snapshot_id"])
+        self._all[self._all.index(saved)] = marked
+        return marked
 
     def forget(self) -> None:
         """Remove what the plan does not keep. Of backups that are not proved, the newest three stay."""
@@ -170,14 +177,15 @@ class Repository:
         backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
         unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
         doubles = [
-            saved.snapshot for saved in self._all() if saved.stack == self._plan.stack and saved.snapshot not in backups
+            saved.snapshot for saved in self._all if saved.stack == self._plan.stack and saved.snapshot not in backups
         ]
+        # Restic prunes only if it forgets something.
+        forget = ["forget", "--prune", "--quiet"]
         if rest := unproved + doubles:
-            self._run(["forget", "--quiet", *rest], QUICK_SECONDS)
+            self._run([*forget, *rest], LONG_SECONDS)
         policy = [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))]
         tags = f"{PROJECT},{STACK}={self._plan.stack},{PROVED}"
-        self._run(["forget", "--quiet", "--group-by", "", "--tag", tags, *policy], QUICK_SECONDS)
-        self._run(["prune", "--quiet"], LONG_SECONDS)
+        self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""
@@ -195,8 +203,7 @@ class Repository:
         done = self._try(["check", "--read-data", "--json"], LONG_SECONDS)
         if done.status in UNUSABLE:
             raise self._error(done)
-        told = [json.loads(line) for line in done.printed.splitlines() if line.startswith("{")]
-        summary: dict[str, Any] = next((one for one in told if one.get("message_type") == "summary"), {})
+        summary = next(iter(_messages(done.printed, "summary")), {})
         if not summary.get("num_errors"):
             return False
         if packs := summary.get("broken_packs"):
@@ -212,8 +219,8 @@ class Repository:
         return f"the repository {re.sub(r'//[^@/]*@', '//***@', self._plan.repository)}"
 
     def _look(self) -> Done:
-        """Ask the repository for its configuration, which needs no lock."""
-        return self._try(["cat", "config", "--no-lock"], self._plan.answer_seconds)
+        """Ask the repository for its snapshots, which needs no lock."""
+        return self._try(["snapshots", "--json", "--no-lock"], self._plan.answer_seconds)
 
     def _run(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> str:
         done = self._try(arguments, seconds + self._plan.lock_seconds, cwd)
@@ -222,11 +229,19 @@ class Repository:
         return done.printed
 
     def _try(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> Done:
+        done = self._restic(arguments, seconds, cwd)
+        if done.status == LOCKED:
+            # Perhaps by a program that has died; this removes no other lock.
+            self._restic(["unlock"], QUICK_SECONDS)
+            done = self._restic(["--retry-lock", f"{self._plan.lock_seconds}s", *arguments], seconds, cwd)
+        return done
+
+    def _restic(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> Done:
         # Without a cache, what is proved was read from the repository.
-        options = ["--no-cache", "--retry-lock", f"{self._plan.lock_seconds}s"]
+        options = ["--no-cache"]
         if self._plan.repository.startswith("sftp:"):
             options += ["--option", f"sftp.args={self._ssh_arguments()}"]
-        told = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password}
+        told = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password, "TZ": "UTC"}
         return run(["restic", *options, *arguments], seconds, os.environ | dict(self._plan.environment) | told, cwd)
 
     def _ssh_arguments(self) -> str:
@@ -295,6 +310,12 @@ def _saved(snapshot: dict[str, Any]) -> Saved:
         bad=tags.get(BAD, ""),
         snapshot=snapshot["id"],
     )
+
+
+def _messages(printed: str, kind: str) -> list[dict[str, Any]]:
+    """Return the messages of a kind among the lines that restic prints with ``--json``."""
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("message_type") == kind]
 
 
 def _last(said: str) -> str:
