@@ -1,7 +1,8 @@
 """``python -m backup VERB [ID]``.
 
 - ``serve``: make backups by the schedule, until SIGTERM
-- ``run [keep]``: make a backup and prove it; prints it. Then remove what is not kept, unless ``keep`` is given
+- ``run [keep]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
+  (``less_than``). Then remove what is not kept, unless ``keep`` is given or the sum is less
 - ``list``: prints the backups of all stacks in the repository
 - ``verify ID|all``: prove backups again; prints them
 - ``state ID|latest``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -68,6 +69,7 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         # A directory that is not mounted looks like a new repository.
         known = newest.read(primaries)
         repository.open(create=known.get("repository") != newest.digest(plan))
+        former = [one for one in repository.backups() if one.stack == plan.stack and one.proved][-1:]
         maker = Maker(Config.from_env(), plan, repository)
         try:
             saved = maker.make()
@@ -76,9 +78,11 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
                 raise
             saved = maker.make()
         newest.write(primaries, repository, plan)
-        if "keep" not in arguments:
+        # Counters only grow, so nodes that hold less may have lost their data: then the old backups are needed.
+        larger = [one.id for one in former if one.sum > saved.sum]
+        if "keep" not in arguments and not larger:
             repository.forget()
-    return asdict(saved)
+    return asdict(saved) | {"less_than": "".join(larger)}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:

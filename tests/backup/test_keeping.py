@@ -97,3 +97,18 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
     saved = site.run("run")
     assert (saved["sum"], saved["bad"]) == (2, "")
     assert site.run("restore", "latest")["sum"] == 2
+
+
+def test_nothing_is_removed_after_a_loss(site: Site) -> None:
+    """A store that lost its data is saved too; the backups from before are all that is left of it."""
+    site.plan["keep"] = {"last": 1}
+    site.count({"a": 3})
+    first = site.run("run")
+    assert first["less_than"] == ""
+    site.nodes[0].client().set("{a}:value", 1)
+    second = site.run("run")
+    assert second["less_than"] == first["id"]
+    assert [saved["id"] for saved in site.run("list")] == [first["id"], second["id"]]
+    site.count({"a": 5})
+    assert site.run("run")["less_than"] == ""
+    assert len(site.run("list")) == 1
