@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from textwrap import dedent
 
+import psutil
 import pytest
 from support.ansible import ROOT, TIMEOUT_SECONDS, project_environment
 from support.waiting import wait_until
@@ -465,8 +466,17 @@ def test_an_interrupted_run_shows_the_failures_until_then_and_names_its_log(site
         command, cwd=ROOT, env=site.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         wait_until("the failure of one host", lambda: site.log_path.exists() and "fatal: [a]" in site.log)
+        # A worker that is ended just after it told the failure keeps a lock, and Ansible waits for ever.
+        children = psutil.Process(process.pid).children
+        wait_until(
+            "the end of its worker",
+            lambda: [child.status() for child in children()].count(psutil.STATUS_ZOMBIE) == len(children()) - 1,
+        )
         process.send_signal(signal.SIGINT)
-        shown, _ = process.communicate(timeout=30)
+        try:
+            shown, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert "FAILED on a: Fail on one host" in shown
     assert shown.splitlines()[-1] == f"The whole log: {site.log_path}"
