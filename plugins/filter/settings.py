@@ -56,12 +56,12 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
     return lower[found[0]] if found else ""
 
 
-def cron_fault(expression: str) -> str:
-    """Return what is wrong with a cron expression; empty if nothing is, or without an expression."""
+def cron_fault(expression: str, *, needed: bool) -> str:
+    """Return what is wrong with a cron expression; empty if nothing is, or if it is not needed and cannot be checked."""
     try:
         from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an Ansible of the user's own may lack it
     except ImportError:
-        return "to check it, Ansible's Python needs the package cronsim" if expression else ""
+        return "to check it, Ansible's Python needs the package cronsim" if expression and needed else ""
     try:
         if expression:
             CronSim(expression, datetime.now(UTC))
