@@ -57,7 +57,7 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
 
 
 def cron_fault(expression: str, *, needed: bool) -> str:
-    """Return what is wrong with a cron expression; empty if nothing is, or if it is not needed and cannot be checked."""
+    """Return what is wrong with a cron expression; empty if nothing is, or if an unneeded one cannot be checked."""
     try:
         from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an Ansible of the user's own may lack it
     except ImportError:
