@@ -19,6 +19,7 @@ from support.edge import on_loopback
 from support.ports import free_port, listens
 from support.processes import Gunicorn, Process, running
 from support.waiting import wait_until
+from support.workers import made_once
 
 ENGINE = {"docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}}}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -31,7 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the texts of the templates for each of the settings."""
-    return render(tmp_path_factory.mktemp("site"), {name: settings | ENGINE for name, settings in SETTINGS.items()})
+    combinations = {name: settings | ENGINE for name, settings in SETTINGS.items()}
+    return made_once(tmp_path_factory, "edge", lambda site: render(site, combinations))
 
 
 @pytest.fixture

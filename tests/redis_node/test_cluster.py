@@ -30,6 +30,7 @@ from support.ansible import render
 from support.passwords import APP_PASSWORD
 from support.small_disk import small_disk
 from support.waiting import wait_until
+from support.workers import made_once
 
 from redis_node.ask import Connection
 from redis_node.cluster import behind
@@ -54,7 +55,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     # On a busy machine a node that waits for its turn is not down.
     knobs["redis_down_after_milliseconds"] = 3000
     variants: dict[str, dict[str, object]] = {"six": {}, "three": {"redis_replicas": 3}, "tls": {"redis_tls": True}}
-    return render(tmp_path_factory.mktemp("site"), {name: knobs | more for name, more in variants.items()})
+    combinations = {name: knobs | more for name, more in variants.items()}
+    return made_once(tmp_path_factory, "cluster", lambda site: render(site, combinations))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from support.passwords import APP_PASSWORD
 from support.processes import Gunicorn, RedisServer, running
 from support.small_disk import MIB, small_disk
 from support.waiting import wait_until
+from support.workers import made_once
 
 pytestmark = pytest.mark.fault
 
@@ -30,7 +31,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the rendered templates of three nodes with Sentinels."""
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    return render(tmp_path_factory.mktemp("site"), {"plain": knobs})["plain"]
+    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, {"plain": knobs}))["plain"]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from replicated import Member, Set
 from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
+from support.workers import made_once
 
 LATE_SECONDS = 8.0
 """Longer than the Sentinels take to replace a primary."""
@@ -26,7 +27,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     """Return the rendered templates of the topology, without and with TLS."""
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    return render(tmp_path_factory.mktemp("site"), {"plain": knobs, "tls": knobs | {"redis_tls": True}})
+    combinations = {"plain": knobs, "tls": knobs | {"redis_tls": True}}
+    return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations))
 
 
 @pytest.fixture

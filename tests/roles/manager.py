@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 import yaml
 from support.ansible import PLAYBOOKS, ROOT, run
+from support.workers import made_once
 
 
 class Manager:
     """The first manager, in a directory."""
 
-    def __init__(self, site: Path) -> None:
+    def __init__(self, site: Path, state: Path | None = None) -> None:
+        """Take an empty directory, and a state directory to copy."""
         self.site, self.state = site, site / "state"
         for stub in ("docker_host/tasks/look.yml", "stack/tasks/deploy.yml", "stack/tasks/gone.yml"):
             path = site / "roles" / stub
@@ -24,7 +28,10 @@ class Manager:
         smoke = site / "roles/smoke/tasks/main.yml"
         smoke.parent.mkdir(parents=True)
         smoke.write_text("[{ansible.builtin.set_fact: {smoke_passed: true}}]\n")
-        self.state.mkdir()
+        if state:
+            shutil.copytree(state, self.state)
+        else:
+            self.state.mkdir()
         host = {
             "ansible_connection": "local",
             # Without a newer engine's own check of stack files.
@@ -55,3 +62,16 @@ class Manager:
     def files(self) -> dict[str, str]:
         """Return what is stored, by path."""
         return {str(path.relative_to(self.state)): path.read_text() for path in self.state.rglob("*") if path.is_file()}
+
+
+def recorded(factory: pytest.TempPathFactory, name: str, *deployed: dict[str, Any]) -> Path:
+    """Return the state directory after deployments with these settings, made once for this name."""
+
+    def make(site: Path) -> str:
+        manager = Manager(site)
+        for options in deployed:
+            done = manager.play("record", options)
+            assert done.returncode == 0, done.stdout + done.stderr
+        return str(manager.state)
+
+    return Path(made_once(factory, f"recorded-{name}", make))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import certificates
 from support.certificates import Certificates
+from support.workers import made_once
 
 DAY = 86400
 
@@ -15,7 +16,7 @@ DAY = 86400
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Return new certificates."""
-    return certificates.make(tmp_path_factory.mktemp("new"))
+    return made_once(tmp_path_factory, "certificates", certificates.make)
 
 
 def openssl(directory: Path, *words: str) -> str:

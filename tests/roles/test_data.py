@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from manager import Manager
+from manager import Manager, recorded
 from support.ansible import PLAYBOOKS, ROOT, run, stand_in_for_the_engine
 from support.processes import RedisServer, running
 
@@ -32,11 +32,9 @@ module.exit_json(changed=True, rc=done.returncode, stdout=done.stdout.rstrip("\\
 class Stack:
     """A stack whose state is in a directory, with an engine that has one replica of its app, and its Redis."""
 
-    def __init__(self, site: Path, redis: RedisServer, **deployed: Any) -> None:
+    def __init__(self, site: Path, redis: RedisServer, state: Path) -> None:
         self.site, self.redis = site, redis
-        self.manager = Manager(site)
-        done = self.manager.play("record", deployed)
-        assert done.returncode == 0, done.stdout + done.stderr
+        self.manager = Manager(site, state)
         self.find([{"Id": "0123456789ab"}])
 
     def find(self, containers: list[dict[str, str]]) -> None:
@@ -73,8 +71,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, redis: RedisServer) -> Stack:
-    return Stack(tmp_path, redis)
+def stack(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Stack:
+    return Stack(tmp_path, redis, recorded(tmp_path_factory, "standalone", {}))
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
@@ -190,8 +188,11 @@ def test_without_a_replica_nothing_is_done(stack: Stack, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("verb", ["export", "import"])
-def test_nodes_that_hold_different_values_are_refused(tmp_path: Path, redis: RedisServer, verb: str) -> None:
-    stack = Stack(tmp_path, redis, redis_topology="independent")
+def test_nodes_that_hold_different_values_are_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, redis: RedisServer, verb: str
+) -> None:
+    state = recorded(tmp_path_factory, "independent", {"redis_topology": "independent"})
+    stack = Stack(tmp_path, redis, state)
     file = tmp_path / "counters.csv"
     file.write_text("name,value\na,1\n")
     status, said = stack.type(verb, file=str(file), mode="add")

@@ -21,6 +21,7 @@ from support.ansible import PLAYBOOKS, ROOT, render, results_by_host, run, stand
 from support.passwords import APP_PASSWORD
 from support.ports import free_port
 from support.waiting import wait_until
+from support.workers import made_once
 
 MOVABLE = ("standalone", "sentinel", "cluster")
 ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}
@@ -76,10 +77,13 @@ REASONS = {
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Return what is said against each case."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": ALLOWED | REFUSED}}))
-    found = results_by_host(PLAYBOOKS / "moves.yml", site / "hosts.yml")
-    return {host: result["msg"] for host, result in found.items()}
+
+    def judge(site: Path) -> dict[str, list[str]]:
+        (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": ALLOWED | REFUSED}}))
+        found = results_by_host(PLAYBOOKS / "moves.yml", site / "hosts.yml")
+        return {host: result["msg"] for host, result in found.items()}
+
+    return made_once(tmp_path_factory, "judged-moves", judge)
 
 
 def test_the_table_of_moves(judged: dict[str, list[str]]) -> None:
@@ -212,7 +216,8 @@ SUFFIXES = {"standalone": "", "sentinel": "-sentinel", "cluster": "-cluster"}
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the texts during each move and after it."""
     given = {"docker_host_engine": ENGINE, "http_port": 8080}
-    return render(tmp_path_factory.mktemp("site"), {name: knobs | given for name, knobs in (MOVES | AFTER).items()})
+    combinations = {name: knobs | given for name, knobs in (MOVES | AFTER).items()}
+    return made_once(tmp_path_factory, "moves", lambda site: render(site, combinations))
 
 
 def stack(texts: dict[str, str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import yaml
 from engines import engine, interpreter, serve
 from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 from support.https import SITE, certificate, pem
+from support.workers import made_once
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 # A value of each setting that cannot work. `status_file` may have any name, and `confirm` matters with others only.
@@ -247,7 +248,8 @@ def refusals(message: str) -> Refused:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
     """Return what is refused of each case."""
-    return judge(tmp_path_factory.mktemp("cases"), {name: given for name, (given, _) in CASES.items()})
+    cases = {name: given for name, (given, _) in CASES.items()}
+    return made_once(tmp_path_factory, "judged", lambda site: judge(site, cases))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -293,15 +295,31 @@ def deploy(*options: str, playbook: str = "deploy.yml", **environ: str) -> str:
     return output
 
 
-@pytest.mark.parametrize("playbook", ["deploy", "scale", "status", "destroy", "bench", *OTHER_VERBS])
-def test_preflight_comes_first(playbook: str) -> None:
-    done = run("ansible-playbook", f"{playbook}.yml", "--list-tasks")
-    first = done.stdout.partition("play #1")[2].partition("play #2")[0]
+VERBS = ["deploy", "scale", "status", "destroy", "bench", *OTHER_VERBS]
+
+
+def listed(*options: str) -> dict[str, str]:
+    """Return the tasks of each verb's playbook, as Ansible lists them."""
+    done = run("ansible-playbook", "--list-tasks", *options, *(f"{verb}.yml" for verb in VERBS))
+    assert done.returncode == 0, done.stderr
+    parts = re.split(r"^playbook: (.*)\.yml$", done.stdout, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """Return all tasks of each playbook, and those of ``--tags always``."""
+    return made_once(tmp_path_factory, "lists", lambda _: [listed(), listed("--tags", "always")])
+
+
+@pytest.mark.parametrize("playbook", VERBS)
+def test_preflight_comes_first(lists: list[dict[str, str]], playbook: str) -> None:
+    everything, always = (found[playbook] for found in lists)
+    first = everything.partition("play #1")[2].partition("play #2")[0]
     assert "preflight : " in first
     assert set(re.findall(r"^ +(\w+) : ", first, re.MULTILINE)) == {"preflight"}
     # What `deploy` below leaves to run: beside preflight only Ansible's own validation of arguments.
-    only = run("ansible-playbook", f"{playbook}.yml", "--list-tasks", "--tags", "always")
-    tasks = re.findall(r"^ +(\w+) : (.*)", only.stdout, re.MULTILINE)
+    tasks = re.findall(r"^ +(\w+) : (.*)", always, re.MULTILINE)
     assert {role for role, task in tasks if not task.startswith("Validating arguments against arg spec")} == {
         "preflight"
     }

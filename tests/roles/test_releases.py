@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
-from manager import Manager
+from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
 from plugins.filter.releases import (
@@ -240,11 +240,8 @@ def test_settings_of_the_inventory_that_do_not_run_are_named() -> None:
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
     """Return a manager that deployed twice the same, and then with other settings."""
-    found = Manager(tmp_path_factory.mktemp("site"))
-    for options in ({}, {}, {"app_threads": 16, "http_port": 8080}):
-        done = found.play("record", options)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return found
+    deployed = recorded(tmp_path_factory, "releases", {}, {}, {"app_threads": 16, "http_port": 8080})
+    return Manager(tmp_path_factory.mktemp("site"), deployed)
 
 
 def releases(state: Path) -> list[Any]:

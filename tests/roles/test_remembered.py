@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from jinja2 import Environment, nodes
-from manager import Manager
+from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
 JINJA = Environment(autoescape=True)
@@ -41,10 +41,7 @@ DEPLOYED = {
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
-    found = Manager(tmp_path_factory.mktemp("site"))
-    done = found.play("record", DEPLOYED)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return found
+    return Manager(tmp_path_factory.mktemp("site"), recorded(tmp_path_factory, "remembered", DEPLOYED))
 
 
 def test_every_setting_that_is_rendered_is_recorded(manager: Manager) -> None:

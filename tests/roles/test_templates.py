@@ -25,6 +25,7 @@ from support.edge import FILES, HAPROXY, on_loopback
 from support.https import SITE, certificate, pem
 from support.ports import free_port
 from support.waiting import wait_until
+from support.workers import made_once
 
 # What a move adds is in the stack files of test_moves.py.
 TEMPLATES = sorted({path.stem for path in (ROOT / "templates").glob("*.j2")} - {"redis-move.stack.yml"})
@@ -79,7 +80,8 @@ Rendered = dict[str, str]
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     """Return, for each combination, the text of each template."""
-    return render(tmp_path_factory.mktemp("site"), {name: facts(knobs) for name, knobs in COMBINATIONS.items()})
+    combinations = {name: facts(knobs) for name, knobs in COMBINATIONS.items()}
+    return made_once(tmp_path_factory, "templates", lambda site: render(site, combinations))
 
 
 def facts(knobs: dict[str, Any]) -> dict[str, Any]:
