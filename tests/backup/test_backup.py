@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sites import KINDS, Site
+from support.waiting import wait_until
 
 from counter.store.types import ReusedKeyError
 
@@ -55,6 +56,7 @@ def test_a_backup_has_what_was_acknowledged_before_it_began(tmp_path: Path, stac
     for thread in threads:
         thread.start()
     try:
+        wait_until("each to count", lambda: all(acknowledged[name] > times for name, times in NAMES.items()))
         least = dict(acknowledged)
         saved = site.run("run")
         most = dict(acknowledged)
