@@ -56,7 +56,7 @@ COMBINATIONS = (
     | {"old-engine": {"engine": OLD_ENGINE}, "encrypted": {"overlay_encrypted": "true", "engine": NEW_ENGINE}}
     | {"https": HTTPS | {"engine": NEW_ENGINE}}
     | {
-        "backups": {
+        "sentinel-backups": {
             "redis_topology": "sentinel",
             "backup_repository": "rest:https://backup.example/counter",
             "engine": NEW_ENGINE,
