@@ -11,6 +11,8 @@ import pytest
 from sites import Site
 from support.small_disk import small_disk
 
+from counter.store.keys import BACKUP_KEY
+
 
 def opens(site: Site, password: str) -> bool:
     command = ["restic", "--no-cache", "cat", "config", "--no-lock"]
@@ -69,6 +71,7 @@ def test_state(site: Site) -> None:
     (state / "redis-secrets" / "key").write_text("of this host")
     (state / "redis" / "redis-secrets").write_text("of this host")
     saved = site.run("run")
+    assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY))).items() >= saved.items()
     found = site.run("state", "latest")
     assert found["files"] == {"deployed.json": '{"format": 2}\n', "redis/passwords": "secret\n"}
     assert found["backup"] == saved
