@@ -1,0 +1,66 @@
+"""What a restore takes from a backup, and what it leaves to the command line and to the deployment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support.ansible import PLAYBOOKS, run
+
+SETTINGS = {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "of old"}
+DEPLOYED = {"format": 2, "settings": SETTINGS}
+RELEASES = {"format": 1, "releases": [{"number": 3, "verdict": "serving", "replicas": 6}]}
+FILES = {
+    "deployed.json": json.dumps(DEPLOYED),
+    "releases.json": json.dumps(RELEASES),
+    "redis/passwords": "secret\n",
+    "redis/internal": "internal\n",
+    "redis/certificates.json": "{}",
+    "redis/move.json": "{}",
+    "redis/stack.yml": "services: {}\n",
+    "counter/redis_password": "secret\n",
+    "acme/account.pem": "key\n",
+    "backup/passwords": "password\n",
+    "backup/backup.json": "{}",
+}
+GIVEN = {"backup_password": "a secret"}
+COMES_BACK = {
+    *("redis/passwords", "redis/internal", "redis/certificates.json"),
+    *("acme/account.pem", "backup/passwords", "releases.json"),
+}
+
+
+def told(site: Path, **given: Any) -> dict[str, Any]:
+    """Return what is said with these extra variables."""
+    source = site / "source.json"
+    source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": FILES}))
+    inventory = site / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}}))
+    done = run(
+        *("ansible-playbook", "-i", inventory, PLAYBOOKS / "restore.yml", "-e", json.dumps(given)),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+        BACKUP_SOURCE=str(source),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    found: dict[str, Any] = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    return found
+
+
+def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
+    found = told(tmp_path, backup="latest", http_port=8081, **GIVEN)
+    known = {name: value for name, value in SETTINGS.items() if name not in ("gone", "http_port")}
+    assert found["settings"] == known | {"replicas": 6}
+    assert set(found["files"]) == COMES_BACK
+    assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e 'backup_password=***'"
+
+
+def test_another_stack_in_another_topology(tmp_path: Path) -> None:
+    found = told(
+        tmp_path, backup="latest", stack_name="beside", redis_topology="standalone", replicas=2, confirm="beside"
+    )
+    assert found["settings"] == {"http_port": 8080, "app_threads": 7}
+    assert set(found["files"]) == COMES_BACK - {"releases.json"}
+    assert found["command"].endswith(" -e stack_name=beside -e redis_topology=standalone -e replicas=2")
