@@ -83,7 +83,7 @@ def test_what_nobody_misses_is_removed(tmp_path: Path, options: dict[str, object
     assert done.returncode == 0, done.stdout
     removed = [call for call in (tmp_path / "calls").read_text().splitlines() if call.startswith("stack rm")]
     # Each until nothing is found of it.
-    assert removed == ["stack rm counter"] * 2 + ["stack rm counter-redis"] * 2
+    assert removed == [f"stack rm counter{part}" for part in ("-backup", "", "-redis") for _ in range(2)]
     assert "changed=1" in done.stdout
 
 

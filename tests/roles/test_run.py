@@ -487,7 +487,7 @@ def test_a_file_that_would_never_run_is_refused(site: Site) -> None:
     site.hook("after-deploy.example", "true")
     code, said = site.run()
     assert code == 2
-    assert re.search(r"hooks/after-sale: its name must be after-failure, before-bench, .* or after-unlock", said)
+    assert re.search(r"hooks/after-sale: its name must be after-failure, before-backup, .* or after-unlock", said)
     assert "hooks/before-scale: it must be executable: chmod +x" in said
     assert ".example" not in said
 
