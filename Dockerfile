@@ -12,7 +12,8 @@ RUN apt-get update \
 
 FROM python AS app-packages
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-venv
+    && apt-get install -y --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/*
 COPY app/requirements.txt /tmp/requirements.txt
 # ca: the CA certificates of a site that inspects TLS, used only during the build.
 RUN --mount=type=secret,id=ca \
