@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
@@ -49,6 +51,21 @@ def test_a_read_does_not_count(client: FlaskClient) -> None:
     client.post("/api/counters/a/increment")
     assert [client.get("/api/counters/a").json["value"] for _ in range(3)] == [1, 1, 1]
     assert client.get("/api/counters/never").json["value"] == 0
+
+
+def test_the_newest_backup_is_told(client: FlaskClient, redis_server: RedisServer) -> None:
+    def timestamp() -> float:
+        text = client.get("/metrics").text
+        return float(text.partition("\ncounter_backup_timestamp_seconds ")[2].partition("\n")[0])
+
+    assert client.get("/api/store").get_json()["backup"] is None
+    assert timestamp() == 0
+    note = {"id": "20261126T030000Z", "time": "2026-11-26T03:00:00Z", "counters": 2, "sum": 9}
+    redis_server.client().set("{.backup}:value", json.dumps(note))
+    assert client.get("/api/store").get_json()["backup"] == note
+    assert timestamp() == datetime(2026, 11, 26, 3, tzinfo=UTC).timestamp()
+    redis_server.kill()
+    assert client.get("/metrics").status_code == 200
 
 
 def test_pages_that_follow_a_counter_share_a_confirmed_read(client: FlaskClient, redis_server: RedisServer) -> None:

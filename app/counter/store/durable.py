@@ -138,7 +138,8 @@ class DurableStore:
 
     def newest_backup(self) -> dict[str, Any]:
         """Return what is noted of it; see ``Store.newest_backup``."""
-        deadline = time.monotonic() + self._deadline
+        # A scrape of the metrics must not wait for Redis as long as an increment does.
+        deadline = time.monotonic() + min(PROBE_SECONDS, self._deadline)
         note = self._perform(lambda: BackupNote(deadline)).value if self.remembers else ""
         return dict(json.loads(note)) if note else {}
 
