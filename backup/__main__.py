@@ -1,12 +1,15 @@
 """``python -m backup VERB [ID]``.
 
-- ``serve``: make backups by the schedule, until SIGTERM
+- ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [keep]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
   (``less_than``). Then remove what is not kept, unless ``keep`` is given or the sum is less
-- ``list``: prints the backups of all stacks in the repository
+- ``list``: prints the ``backups`` of all stacks in the repository, and the ``logs`` of this one
 - ``verify ID|all``: prove backups again; prints them
-- ``state ID|latest``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
-- ``restore ID|latest``: put its counters in the place of those that the nodes hold; prints what they hold then
+- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
+- ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
+- ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
+
+WHAT is the id of a backup, ``latest``, or a moment of the log with its zone, such as 2026-11-25T10:00:05Z.
 
 Results are JSON on standard output. Exit status 1: standard error says why.
 """
@@ -21,27 +24,25 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from backup import newest, schedule
-from backup.content import MANIFEST, STATE, empty
+from backup import log, newest, schedule
+from backup.content import MANIFEST, STATE, UNFINISHED, empty
 from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
-from backup.repository import Repository
-from backup.restoring import restore
+from backup.repository import Log, Repository, Saved
+from backup.restoring import prepare, restore
 from counter.config import Config
 from counter.entries import EntryError
 from counter.store import open_route
 from counter.store.primaries import Primaries
 from counter.store.types import UnavailableError
-
-UNFINISHED = "restore.json"
-"""In the state directory while a restore is unfinished (roles/backup)."""
 
 
 @contextmanager
@@ -64,11 +65,8 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
     if (plan.state / UNFINISHED).exists():
         raise BackupError("a restore is unfinished, so the nodes may hold a part of the counters")
     primaries = Primaries(open_route(Config.from_env()))
-    repository = Repository(plan)
     with alone(plan):
-        # A directory that is not mounted looks like a new repository.
-        known = newest.read(primaries)
-        repository.open(create=known.get("repository") != newest.digest(plan))
+        repository = newest.opened(primaries, plan)
         former = [one for one in repository.backups() if one.stack == plan.stack and one.proved][-1:]
         maker = Maker(Config.from_env(), plan, repository)
         try:
@@ -86,10 +84,13 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:
-    """List the backups."""
+    """List what can be restored."""
     repository = Repository(plan)
     repository.open(create=False)
-    return [asdict(saved) for saved in repository.backups()]
+    return {
+        "backups": [asdict(saved) for saved in repository.backups()],
+        "logs": [asdict(found) for found in repository.logs()],
+    }
 
 
 def verify(plan: Plan, arguments: Sequence[str]) -> Any:
@@ -121,31 +122,51 @@ def verify(plan: Plan, arguments: Sequence[str]) -> Any:
 
 
 def state(plan: Plan, arguments: Sequence[str]) -> Any:
-    """Print the state directory of a backup."""
+    """Print the state directory of a backup or a log."""
     repository = Repository(plan)
     repository.open(create=False)
-    saved = repository.find(arguments[0])
+    found = _find(repository, arguments[0])
+    manifest = log.ABOUT if isinstance(found, Log) else MANIFEST
     with TemporaryDirectory(dir=plan.work) as directory:
-        repository.fetch(saved, Path(directory), f"/{MANIFEST}", f"/{STATE}")
+        repository.fetch(found, Path(directory), f"/{manifest}", f"/{STATE}")
         below = Path(directory, STATE)
         return {
-            "backup": asdict(saved),
-            "manifest": json.loads(Path(directory, MANIFEST).read_text("utf-8")),
+            "backup": asdict(found),
+            "manifest": json.loads(Path(directory, manifest).read_text("utf-8")),
             "files": {
                 str(path.relative_to(below)): path.read_text("utf-8") for path in below.rglob("*") if path.is_file()
             },
         }
 
 
+def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Prepare a restore."""
+    repository = Repository(plan)
+    with alone(plan):
+        repository.open(create=False)
+        found = _find(repository, arguments[0])
+        prepare(Config.from_env(), plan, repository, found)
+    return {"backup": asdict(found)}
+
+
 def restored(plan: Plan, arguments: Sequence[str]) -> Any:
-    """Restore a backup."""
+    """Restore a backup or a moment."""
     config, repository = Config.from_env(), Repository(plan)
     with alone(plan):
         repository.open(create=False)
-        saved = repository.find(arguments[0])
-        done = restore(config, plan, repository, saved)
+        found = _find(repository, arguments[0])
+        done = restore(config, plan, repository, found)
         newest.write(Primaries(open_route(config)), repository, plan)
-    return asdict(done) | {"backup": asdict(saved)}
+    return asdict(done) | {"backup": asdict(found)}
+
+
+def _find(repository: Repository, wanted: str) -> Saved | Log:
+    if ":" not in wanted:
+        return repository.find(wanted)
+    moment = datetime.fromisoformat(wanted)
+    if moment.tzinfo is None:
+        raise BackupError(f"{wanted} has no zone; a moment of UTC is {wanted}Z")
+    return repository.at(moment.astimezone(UTC))
 
 
 VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
@@ -153,6 +174,7 @@ VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
     "list": listed,
     "verify": verify,
     "state": state,
+    "prepare": prepared,
     "restore": restored,
 }
 

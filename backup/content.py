@@ -21,6 +21,8 @@ from counter.store.operation import Command
 
 MANIFEST = "manifest.json"
 STATE = "state"
+UNFINISHED = "restore.json"
+"""In the state directory while a restore is unfinished (roles/backup)."""
 HOST_ONLY = ("redis-secrets", "step.yml")
 """What belongs to a host or a run."""
 RESERVE_BYTES = 64 << 20
@@ -64,11 +66,28 @@ class Content:
 
     directory: Path
 
-    def add_part(self, number: int, dump: Path, manifest: Manifest) -> Held:
-        """Write what a dump of Redis holds as lines of JSON; return it without ``used``."""
+    def add_parts(self, copies: Iterable[Path], manifest: Manifest) -> dict[str, int]:
+        """Write what the copies of all primaries hold; return the counters.
+
+        Raises:
+            BackupError: a slot is in two of them.
+
+        """
+        held = Held()
+        for number, copy in enumerate(copies, 1):
+            part = self._add_part(number, copy, manifest)
+            if part.slots & held.slots:
+                raise BackupError("two primaries hold keys of the same slot, since it moves from one to the other")
+            held.slots |= part.slots
+            held.counters |= part.counters
+        manifest.counters, manifest.sum = len(held.counters), sum(held.counters.values())
+        return held.counters
+
+    def _add_part(self, number: int, copy: Path, manifest: Manifest) -> Held:
+        """Write what a copy of a Redis holds as lines of JSON; return it without ``used``."""
         name = f"data-{number}.jsonl"
         held = Held()
-        with spare_redis(dump) as redis, (self.directory / name).open("w", encoding="utf-8") as file:
+        with spare_redis(copy) as redis, (self.directory / name).open("w", encoding="utf-8") as file:
             for entries in read(redis):
                 now = time.time()
                 file.writelines(to_line(entry, now) for entry in entries)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROJECT, PROVED, STACK, SUM, Repository, Saved
+from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, STACK, SUM, Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -50,8 +51,7 @@ class Maker:
         content.finish(manifest)
         identifier = f"{began:%Y%m%dT%H%M%SZ}"
         told = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
-        tags = [PROJECT, *(f"{name}={value}" for name, value in told.items())]
-        saved = self.repository.save(content.directory, began, tags)
+        saved = self.repository.save(content.directory, began, told)
         empty(content.directory)
         after = {record.name: record.value for record in read_all(primaries, found)}
         return self.prove(saved, (before, after))
@@ -73,7 +73,6 @@ class Maker:
                 time.sleep(PAUSE_SECONDS)
             else:
                 manifest.ended = f"{datetime.now(UTC):{MOMENT}}"
-                manifest.counters, manifest.sum = len(found), sum(found.values())
                 return manifest, before, found
         raise AssertionError
 
@@ -81,17 +80,15 @@ class Maker:
         homes = nodes.homes(names)
         holders = nodes.holders(homes.values())
         room(self.plan.files, COPIES * sum(holder.used for holder in holders))
-        dump = self.plan.files / "dump.rdb"
-        found: dict[str, int] = {}
-        slots: set[int] = set()
-        for number, holder in enumerate(holders, 1):
-            nodes.dump(holder.node, dump)
-            part = content.add_part(number, dump, manifest)
-            dump.unlink()
-            if part.slots & slots:
-                raise BackupError("two primaries hold keys of the same slot, since it moves from one to the other")
-            slots |= part.slots
-            found |= part.counters
+
+        def dumps() -> Iterator[Path]:
+            dump = self.plan.files / "dump.rdb"
+            for holder in holders:
+                nodes.dump(holder.node, dump)
+                yield dump
+                dump.unlink()
+
+        found = content.add_parts(dumps(), manifest)
         if nodes.homes(names) != homes:
             raise BackupError("a primary was replaced, or slots moved, while the data was copied")
         return found

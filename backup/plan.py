@@ -18,6 +18,7 @@ class Plan:
     ``repository``: as restic writes it. ``passwords``: of the repository, the newest first. ``environment``: variables
     for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``schedule``: a cron
     expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
+    ``log_seconds``: how often changes go to the repository; 0: never. ``log_days``: how long they stay there.
     ``report_url``: receives the result of each run of the schedule. ``redis_user``, ``redis_password``: may copy the
     data of nodes.
     """
@@ -31,6 +32,8 @@ class Plan:
     known_hosts: str = ""
     schedule: str = ""
     keep: Mapping[str, int] = field(default_factory=dict)
+    log_seconds: int = 0
+    log_days: int = 7
     report_url: str = field(default="", repr=False)
     redis_user: str = "backup"
     redis_password: str = field(default="", repr=False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -24,35 +25,57 @@ FORMAT = 1
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 QUICK_SECONDS = 120
 LONG_SECONDS = 3600
-NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
-"""Exit codes of restic."""
-UNUSABLE = {NO_REPOSITORY, LOCKED, WRONG_PASSWORD, TIMED_OUT}
-"""Failures that say nothing about a backup."""
 SHOWN_LINES = 3
+SPANS_SHOWN = 3
 UNPROVED_KEPT = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
-"""Names of the tags. ``proved`` and ``bad`` are also tags without a value, for which restic can be asked."""
+LOG, BEGAN, UNTIL = "log", "began", "until"
+"""Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A backup in the repository. ``size`` in bytes; ``proved``, ``bad``: when it was last proved or found bad."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Something in the repository that can be restored. ``size`` in bytes."""
 
     id: str
     stack: str
     format: int
-    time: str
     size: int
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log(Snapshot):
+    """All changes from one moment to another. ``id`` is the moment to restore, by default the last one."""
+
+    log: str
+    began: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved(Snapshot):
+    """A backup. ``proved``, ``bad``: when it was last proved or found bad."""
+
+    time: str
     counters: int
     sum: int
     proved: str
     bad: str
-    snapshot: str
 
     @property
     def judged(self) -> str:
         """When it was last proved or found bad."""
         return max(self.proved, self.bad)
+
+
+class Exit(IntEnum):
+    """Exit codes of restic, each of which says nothing about a backup."""
+
+    TIMED_OUT = TIMED_OUT
+    NO_REPOSITORY = 10
+    LOCKED = 11
+    WRONG_PASSWORD = 12
 
 
 class Repository:
@@ -63,6 +86,7 @@ class Repository:
         self._plan = plan
         self._password = plan.passwords[0]
         self._all: list[Saved] = []
+        self._logs: list[Log] = []
 
     def open(self, *, create: bool) -> None:
         """Find out what the repository holds, or make it.
@@ -76,28 +100,44 @@ class Repository:
         for password in self._plan.passwords:
             self._password = password
             done = self._look()
-            if done.status != WRONG_PASSWORD:
+            if done.status != Exit.WRONG_PASSWORD:
                 break
-        if done.status == NO_REPOSITORY and create:
+        if done.status == Exit.NO_REPOSITORY and create:
             self._run(["init"], QUICK_SECONDS)
             return
         if done.status:
             raise self._error(done)
         snapshots: list[dict[str, Any]] = json.loads(done.printed)
-        self._all = [_saved(snapshot) for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
-        if snapshots and not self._all:
+        own = [snapshot for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
+        if snapshots and not own:
             raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
+        self._all = [_saved(snapshot) for snapshot in own if LOG not in snapshot["tags"]]
+        self._logs = [_log(snapshot) for snapshot in own if LOG in snapshot["tags"]]
         self._change_password()
 
-    def save(self, directory: Path, began: datetime, tags: Sequence[str]) -> Saved:
-        """Save a directory; returns when the repository has all of it."""
-        options = ["--host", self._plan.stack, "--time", f"{began:%Y-%m-%d %H:%M:%S}"]
+    def save(self, directory: Path, began: datetime, told: Mapping[str, object]) -> Saved:
+        """Save a backup from a directory; returns when the repository has all of it."""
+        saved = _saved(self._save(directory, began, [], told))
+        self._all.append(saved)
+        return saved
+
+    def save_log(self, directory: Path, until: datetime, told: Mapping[str, object]) -> None:
+        """Save a log from a directory, instead of what the repository had of it."""
+        saved = _log(self._save(directory, until, [LOG], told))
+        former = [log.snapshot for log in self._logs if log.log == saved.log]
+        self._logs = [log for log in self._logs if log.log != saved.log] + [saved]
+        # Left for the next backup if another program uses the repository.
+        if former:
+            self._restic(["forget", "--quiet", *former], QUICK_SECONDS)
+
+    def _save(self, directory: Path, time: datetime, tags: Sequence[str], told: Mapping[str, object]) -> dict[str, Any]:
+        """Save a directory; return what ``restic snapshots`` tells of it."""
+        tags = [PROJECT, *tags, *(f"{name}={value}" for name, value in told.items())]
+        options = ["--host", self._plan.stack, "--time", f"{time:%Y-%m-%d %H:%M:%S}"]
         options += [option for tag in tags for option in ("--tag", tag)]
         printed = self._run(["backup", "--json", "--quiet", "--force", *options, "."], LONG_SECONDS, cwd=directory)
         (summary,) = _messages(printed, "summary")
-        saved = _saved({"id": summary["snapshot_id"], "time": f"{began:{MOMENT}}", "tags": tags, "summary": summary})
-        self._all.append(saved)
-        return saved
+        return {"id": summary["snapshot_id"], "time": f"{time:{MOMENT}}", "tags": tags, "summary": summary}
 
     def backups(self) -> list[Saved]:
         """Return the backups of all stacks, the oldest first."""
@@ -119,15 +159,28 @@ class Repository:
             raise BackupError(
                 f"no {what} of {self._plan.stack} in {self._shown}; the newest are: {', '.join(shown) or 'none'}"
             )
-        if found[-1].format > FORMAT:
-            raise BackupError(
-                f"backup {found[-1].id} has format {found[-1].format}, and this version reads format {FORMAT} at most: "
-                "use the version of the project that made it, or a later one"
-            )
-        return found[-1]
+        return _readable(found[-1])
 
-    def fetch(self, saved: Saved, directory: Path, *only: str) -> None:
-        """Write the files of a backup, or ``only`` these, below a directory.
+    def logs(self) -> list[Log]:
+        """Return the stack's logs that reach any moment, the oldest first."""
+        # A log that could not be forgotten is there as it is now and as it was.
+        newest = {log.log: log for log in sorted(self._logs, key=lambda log: log.until)}
+        own = [log for log in newest.values() if log.stack == self._plan.stack and log.began <= log.until]
+        return sorted(own, key=lambda log: log.began)
+
+    def at(self, moment: datetime) -> Log:
+        """Return the log that reaches a moment, with the moment as its id."""
+        wanted = f"{moment:{MOMENT}}"
+        found = [log for log in self.logs() if log.began <= wanted <= log.until]
+        if not found:
+            spans = ", ".join(f"{log.began} to {log.until}" for log in self.logs()[-SPANS_SHOWN:])
+            raise BackupError(
+                f"no log of {self._plan.stack} in {self._shown} reaches {wanted}; these are there: {spans or 'none'}"
+            )
+        return replace(_readable(found[-1]), id=wanted)
+
+    def fetch(self, saved: Snapshot, directory: Path, *only: str) -> None:
+        """Write the files of a backup or a log, or ``only`` these, below a directory.
 
         Raises:
             BadBackupError: a part is damaged or missing.
@@ -141,9 +194,9 @@ class Repository:
             return
         # Neither a full disk nor a server that has gone says anything about the backup.
         room(directory, 0)
-        if done.status in UNUSABLE or (look := self._look()).status:
-            raise self._error(done if done.status in UNUSABLE else look)
-        raise BadBackupError(f"backup {saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
+        if done.status in set(Exit) or (look := self._look()).status:
+            raise self._error(done if done.status in set(Exit) else look)
+        raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
 
     @contextmanager
     def judging(self, saved: Saved) -> Iterator[None]:
@@ -176,8 +229,11 @@ class Repository:
             return
         backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
         unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
+        kept = {*backups, *(log.snapshot for log in self.logs())}
         doubles = [
-            saved.snapshot for saved in self._all if saved.stack == self._plan.stack and saved.snapshot not in backups
+            one.snapshot
+            for one in (*self._all, *self._logs)
+            if one.stack == self._plan.stack and one.snapshot not in kept
         ]
         # Restic prunes only if it forgets something.
         forget = ["forget", "--prune", "--quiet"]
@@ -186,11 +242,13 @@ class Repository:
         policy = [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))]
         tags = f"{PROJECT},{STACK}={self._plan.stack},{PROVED}"
         self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
+        tags = f"{PROJECT},{STACK}={self._plan.stack},{LOG}"
+        self._run([*forget, "--group-by", "", "--tag", tags, "--keep-within", f"{self._plan.log_days}d"], LONG_SECONDS)
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""
         done = self._try(["check", "--read-data", "--quiet"], LONG_SECONDS)
-        if done.status in UNUSABLE:
+        if done.status in set(Exit):
             raise self._error(done)
         if done.status:
             raise BadBackupError(f"{self._shown} is damaged: {_last(done.said)}")
@@ -201,7 +259,7 @@ class Repository:
         Otherwise it would refer to them, since restic saves nothing that the repository already has.
         """
         done = self._try(["check", "--read-data", "--json"], LONG_SECONDS)
-        if done.status in UNUSABLE:
+        if done.status in set(Exit):
             raise self._error(done)
         summary = next(iter(_messages(done.printed, "summary")), {})
         if not summary.get("num_errors"):
@@ -230,7 +288,7 @@ class Repository:
 
     def _try(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> Done:
         done = self._restic(arguments, seconds, cwd)
-        if done.status == LOCKED:
+        if done.status == Exit.LOCKED:
             # Perhaps by a program that has died; this removes no other lock.
             self._restic(["unlock"], QUICK_SECONDS)
             done = self._restic(["--retry-lock", f"{self._plan.lock_seconds}s", *arguments], seconds, cwd)
@@ -273,42 +331,68 @@ class Repository:
         self._password = password
         done = self._try(["key", "list", "--json", "--no-lock"], QUICK_SECONDS)
         self._password = self._plan.passwords[0]
-        if done.status not in {0, WRONG_PASSWORD}:
+        if done.status not in {0, Exit.WRONG_PASSWORD}:
             raise self._error(done)
         return "" if done.status else next(key["id"] for key in json.loads(done.printed) if key["current"])
 
     def _error(self, done: Done) -> BackupError:
         match done.status:
-            case 10:
+            case Exit.NO_REPOSITORY:
                 return BackupError(f"{self._shown} does not exist")
-            case 11:
+            case Exit.LOCKED:
                 holder = next((line for line in done.said.splitlines() if "already locked" in line), done.said)
                 return BackupError(
                     f"{self._shown} is in use; try again later, at most 30 minutes after that program has died: "
                     f"{holder.partition('repository is ')[2] or holder.strip()}"
                 )
-            case 12:
+            case Exit.WRONG_PASSWORD:
                 return BackupError(f"the password does not open {self._shown}")
-            case -1:  # TIMED_OUT
+            case Exit.TIMED_OUT:
                 tries = [line for line in done.said.splitlines() if "returned error" in line]
                 return BackupError(f"{self._shown} does not answer in time: {tries[-1] if tries else _last(done.said)}")
             case _:
                 return BackupError(f"{self._shown}: {_last(done.said)}")
 
 
+def _readable[S: Snapshot](found: S) -> S:
+    if found.format > FORMAT:
+        raise BackupError(
+            f"{found.id} has format {found.format}, and this version reads format {FORMAT} at most: "
+            "use the version of the project that made it, or a later one"
+        )
+    return found
+
+
+def _tags(snapshot: dict[str, Any]) -> dict[str, str]:
+    return dict(tag.partition("=")[::2] for tag in snapshot["tags"] if "=" in tag)
+
+
+def _common(snapshot: dict[str, Any]) -> dict[str, Any]:
+    tags = _tags(snapshot)
+    return {
+        "stack": tags.get(STACK, ""),
+        "format": int(tags.get(FORM, "0")),
+        "size": int(snapshot.get("summary", {}).get("total_bytes_processed", 0)),
+        "snapshot": snapshot["id"],
+    }
+
+
+def _log(snapshot: dict[str, Any]) -> Log:
+    tags = _tags(snapshot)
+    until = tags.get(UNTIL, "")
+    return Log(**_common(snapshot), id=until, log=tags.get(ID, ""), began=tags.get(BEGAN, ""), until=until)
+
+
 def _saved(snapshot: dict[str, Any]) -> Saved:
-    tags = dict(tag.partition("=")[::2] for tag in snapshot["tags"] if "=" in tag)
+    tags = _tags(snapshot)
     return Saved(
+        **_common(snapshot),
         id=tags.get(ID, ""),
-        stack=tags.get(STACK, ""),
-        format=int(tags.get(FORM, "0")),
         time=snapshot["time"],
-        size=int(snapshot.get("summary", {}).get("total_bytes_processed", 0)),
         counters=int(tags.get(COUNTERS, "0")),
         sum=int(tags.get(SUM, "0")),
         proved=tags.get(PROVED, ""),
         bad=tags.get(BAD, ""),
-        snapshot=snapshot["id"],
     )
 
 

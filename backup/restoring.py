@@ -1,13 +1,15 @@
-"""Puts the counters of a backup in the place of what the stack's Redis nodes hold. Nothing may count meanwhile."""
+"""Puts the counters of a backup, or of a moment of the log, in the place of what the stack's Redis nodes hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from backup.content import Content, empty
 from backup.errors import BackupError
+from backup.log import rebuild
 from backup.plan import Plan
-from backup.repository import Repository, Saved
+from backup.repository import Log, Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -15,6 +17,9 @@ from counter.entries import commands_of, different, question_of, some
 from counter.store import open_route
 from counter.store.keys import COUNTERS
 from counter.store.primaries import Primaries
+
+PREPARED = "prepared"
+"""The directory below ``work``. It stays if a restore fails, and is the same for the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +31,50 @@ class Restored:
     keys: int
 
 
-def restore(config: Config, plan: Plan, repository: Repository, saved: Saved) -> Restored:
-    """Prove a backup, empty the nodes, write it to them, read it there and compare. It can be repeated.
+def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | Log) -> None:
+    """Fetch and prove what will be restored, while clients count.
 
     Raises:
-        BadBackupError: the backup is not what was saved; nothing was changed.
-        BackupError: the nodes have too little memory, and nothing was changed; or they hold something else.
-        UnavailableError: the nodes did not confirm it.
+        BadBackupError: it is not what was saved; BackupError: it needs more memory than the nodes have.
 
     """
-    content = Content(empty(plan.files / "restore"))
-    with repository.judging(saved):
-        repository.fetch(saved, content.directory)
-        manifest = content.manifest()
-        proved = content.prove(manifest)
-    route = open_route(config)
-    primaries, nodes = Primaries(route), Nodes(config, plan, route)
-    names = [record.name for record in read_all(primaries)]
-    limit = nodes.limit(nodes.homes(names).values())
+    content = Content(empty(plan.work / PREPARED))
+    if isinstance(wanted, Log):
+        rebuild(plan, repository, wanted, content)
+        proved = content.prove(content.manifest())
+    else:
+        with repository.judging(wanted):
+            repository.fetch(wanted, content.directory)
+            proved = content.prove(content.manifest())
+    nodes = Nodes(config, plan, open_route(config))
+    limit = nodes.limit(nodes.homes([]).values())
     if limit and proved.used > limit:
         raise BackupError(
             f"the backup takes {proved.used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
             "deploy with more redis_memory, and repeat the restore"
         )
-    nodes.empty(names)
+    _mark(content).write_text(wanted.id, "utf-8")
+
+
+def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | Log) -> Restored:
+    """Empty the nodes, write to them what was prepared, read it there and compare. Nothing may count meanwhile.
+
+    It can be repeated. What is not prepared is prepared first.
+
+    Raises:
+        BadBackupError: it is not what was saved; nothing was changed.
+        BackupError: the nodes have too little memory, and nothing was changed; or they hold something else.
+        UnavailableError: the nodes did not confirm it.
+
+    """
+    content = Content(plan.work / PREPARED)
+    if not _mark(content).exists() or _mark(content).read_text("utf-8") != wanted.id:
+        prepare(config, plan, repository, wanted)
+    manifest = content.manifest()
+    route = open_route(config)
+    primaries, nodes = Primaries(route), Nodes(config, plan, route)
+    nodes.empty([record.name for record in read_all(primaries)])
+    counters: dict[str, int] = {}
     keys = 0
     for part in manifest.parts:
         for entries in content.entries(part):
@@ -59,6 +84,7 @@ def restore(config: Config, plan: Plan, repository: Repository, saved: Saved) ->
                 + ([("SADD", COUNTERS, *listed)] if listed else [])
             )
             keys += len(entries)
+            counters |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
     for part in manifest.parts:
         for entries in content.entries(part):
             # Counters are listed a moment after they are first counted, so the backup's own list may lack some.
@@ -66,6 +92,12 @@ def restore(config: Config, plan: Plan, repository: Repository, saved: Saved) ->
             if wrong := different(stay, primaries.run([question_of(entry) for entry in stay])):
                 raise BackupError(f"the nodes hold something else than was written: {some(wrong)}")
     held = {record.name: record.value for record in read_all(primaries)}
-    if wrong := [name for name in sorted({*held, *proved.counters}) if held.get(name) != proved.counters.get(name, 0)]:
+    if wrong := [name for name in sorted({*held, *counters}) if held.get(name) != counters.get(name, 0)]:
         raise BackupError(f"the nodes hold something else than the backup for these counters: {some(wrong)}")
-    return Restored(len(proved.counters), sum(proved.counters.values()), keys)
+    empty(content.directory)
+    return Restored(len(counters), sum(counters.values()), keys)
+
+
+def _mark(content: Content) -> Path:
+    """Return the file with the id of what was prepared in full."""
+    return content.directory / "proved"

@@ -7,6 +7,7 @@ import logging
 import logging.config
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from cronsim import CronSim
 
+from backup.log import keep
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, run
 from counter.logs import LOGGING
@@ -31,6 +33,8 @@ STEP_SECONDS = 60.0
 def serve(plan: Plan) -> NoReturn:
     """Make backups by the schedule, if there is one, until a signal ends the process."""
     logging.config.dictConfig(LOGGING)
+    if plan.log_seconds:
+        threading.Thread(target=keep, args=(plan,), daemon=True, name="log of changes").start()
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
     while True:

@@ -70,6 +70,13 @@ class Nodes:
         facts = {node: self._facts(node) for node in {*self._config.redis_nodes, *wanted}}
         return [self._holder(primary, facts) for primary in wanted]
 
+    def position(self, primary: Address) -> tuple[str, int]:
+        """Return what its changes are called, and how far they go; raises BackupError."""
+        facts = self._facts(primary)
+        if "error" in facts:
+            raise BackupError(f"{primary} does not tell its role: {facts['error']}")
+        return str(facts["master_replid"]), int(facts["master_repl_offset"])
+
     def limit(self, primaries: Iterable[Address]) -> int:
         """Return how many bytes the data on these primaries may take together; 0: no limit."""
         limits = [int(self._facts(node).get("maxmemory", 0)) for node in set(primaries)]

@@ -22,13 +22,23 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def spare_redis(dump: Path | None = None) -> Iterator[Redis]:
-    """Run a Redis that has loaded a dump, or is empty; raises BackupError if it does not start."""
+def spare_redis(copy: Path | None = None) -> Iterator[Redis]:
+    """Run a Redis that has loaded a dump or an append-only file (``.aof``), or is empty.
+
+    Raises:
+        BackupError: it does not start.
+
+    """
     with tempfile.TemporaryDirectory(prefix="spare-") as directory:
         socket, log = Path(directory, "redis.sock"), Path(directory, "log")
         options = ["--port", "0", "--unixsocket", str(socket), "--logfile", str(log), "--save", ""]
-        if dump:
-            options += ["--dir", str(dump.parent), "--dbfilename", dump.name]
+        if copy:
+            options += ["--dir", str(copy.parent)]
+            options += (
+                ["--appendonly", "yes", "--appendfilename", copy.name, "--auto-aof-rewrite-percentage", "0"]
+                if copy.suffix == ".aof"
+                else ["--dbfilename", copy.name]
+            )
         process = subprocess.Popen(
             bound(["redis-server", *options]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

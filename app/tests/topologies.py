@@ -17,7 +17,7 @@ APP_RIGHTS = (
     "+readonly"
 )
 """What the application's user may do on a data node: all that it and the drills do, tested by using nothing else."""
-BACKUP_RIGHTS = f"user backup on >{PASSWORD} ~* -@all +info +sync +replconf +flushall"
+BACKUP_RIGHTS = f"user backup on >{PASSWORD} ~* -@all +info +sync +psync +replconf +flushall"
 """What the program that makes backups may do on a data node, beside what it does as the application's user."""
 SENTINEL_RIGHTS = f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name"
 """What the application's user may do on a Sentinel."""

@@ -118,6 +118,10 @@ class Site:
         return said
 
     @property
+    def backups(self) -> list[dict[str, Any]]:
+        return list(self.run("list")["backups"])
+
+    @property
     def keys(self) -> dict[str, object]:
         """All keys of a standalone Redis with their dumps, without those of probes and notes."""
         client = self.nodes[0].client()

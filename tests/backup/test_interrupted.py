@@ -65,7 +65,7 @@ def test_after_a_run_was_killed_the_next_one_works(filled: Site) -> None:
     assert killed >= 2
     saved = filled.run("run")
     assert (saved["sum"], bool(saved["proved"]), saved["bad"]) == (TOTAL, True, "")
-    listed = filled.run("list")
+    listed = filled.backups
     assert listed[-1]["id"] == saved["id"]
     assert len({one["id"] for one in listed}) == len(listed)
     assert all(one["sum"] == TOTAL and not one["bad"] for one in listed)
@@ -109,11 +109,11 @@ def test_a_tag_that_was_half_changed_makes_no_second_backup(site: Site) -> None:
     verified = site.run("verify", saved["id"])
     (snapshots / former.name).write_bytes(content)
     assert len(json.loads(site.restic("snapshots", "--json"))) == 2
-    assert site.run("list") == verified
+    assert site.backups == verified
     site.plan["keep"] = {"last": 5}
     assert len(site.run("run")["id"]) == len(saved["id"])
     assert len(json.loads(site.restic("snapshots", "--json"))) == 2
-    assert len(site.run("list")) == 2
+    assert len(site.backups) == 2
 
 
 @pytest.mark.fault

@@ -36,7 +36,7 @@ def test_a_changed_password(site: Site, tmp_path: Path) -> None:
     site.run("run")
     assert (opens(site, "two"), opens(site, "one")) == (True, False)
     assert len(json.loads(site.restic("key", "list", "--json"))) == 1
-    assert len(site.run("list")) == 3
+    assert len(site.backups) == 3
 
 
 def test_retention(site: Site) -> None:
@@ -58,10 +58,10 @@ def test_retention(site: Site) -> None:
     ]
     site.plan["keep"] = {"last": 3, "daily": 3}
     second = site.run("run")["id"]
-    assert [saved["id"] for saved in site.run("list")] == [stranger, *unproved[1:], proved[1], proved[3], first, second]
+    assert [saved["id"] for saved in site.backups] == [stranger, *unproved[1:], proved[1], proved[3], first, second]
     site.plan["keep"] = {"last": 2}
     third = site.run("run")["id"]
-    assert [saved["id"] for saved in site.run("list")] == [stranger, *unproved[1:], second, third]
+    assert [saved["id"] for saved in site.backups] == [stranger, *unproved[1:], second, third]
 
 
 def test_state(site: Site) -> None:
@@ -96,7 +96,7 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
         assert "traceback" not in said
     assert site.keys == before
     disk.make_room()
-    assert [(saved["id"], saved["bad"]) for saved in site.run("list") if saved["proved"]] == [(first["id"], "")]
+    assert [(saved["id"], saved["bad"]) for saved in site.backups if saved["proved"]] == [(first["id"], "")]
     saved = site.run("run")
     assert (saved["sum"], saved["bad"]) == (2, "")
     assert site.run("restore", "latest")["sum"] == 2
@@ -111,7 +111,7 @@ def test_nothing_is_removed_after_a_loss(site: Site) -> None:
     site.nodes[0].client().set("{a}:value", 1)
     second = site.run("run")
     assert second["less_than"] == first["id"]
-    assert [saved["id"] for saved in site.run("list")] == [first["id"], second["id"]]
+    assert [saved["id"] for saved in site.backups] == [first["id"], second["id"]]
     site.count({"a": 5})
     assert site.run("run")["less_than"] == ""
-    assert len(site.run("list")) == 1
+    assert len(site.backups) == 1

@@ -37,7 +37,7 @@ def newer_format(site: Site) -> None:
 
 
 def not_proved(site: Site) -> None:
-    (saved,) = site.run("list")
+    (saved,) = site.backups
     site.restic("tag", "--remove", "proved", "--remove", f"proved={saved['proved']}")
 
 
@@ -117,7 +117,7 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
     shared: Site, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     with copied(shared, tmp_path) as site:
-        (first,) = site.run("list")
+        (first,) = site.backups
         before_packs = set(Path(site.plan["repository"], "data").rglob("*"))
         Path(site.plan["state"], damage.__name__).write_text(damage.__name__)  # the next one refers to the same data
         newest = site.run("run")
@@ -128,7 +128,7 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
         before = site.keys
         assert f"backup {newest['id']} cannot be read back" in site.refused("restore", newest["id"])
         assert site.keys == before
-        marked = {saved["id"]: bool(saved["bad"]) for saved in site.run("list")}
+        marked = {saved["id"]: bool(saved["bad"]) for saved in site.backups}
         assert marked == {first["id"]: False, newest["id"]: True}
         if damage is flip:
             assert f"{newest['id']}: " in site.refused("verify", newest["id"])
@@ -156,7 +156,7 @@ def test_a_lock(site: Site) -> None:
             said = site.refused("verify", saved["id"])
             assert "is in use; try again later" in said
             assert f"locked by PID {other.pid} on " in said
-            assert [one["id"] for one in site.run("list")] == [saved["id"]]
+            assert [one["id"] for one in site.backups] == [saved["id"]]
         finally:
             other.kill()
     # A lock of a program that has died.
@@ -196,4 +196,4 @@ def test_of_two_stacks_backups_with_the_same_id_the_own_one_is_used(site: Site) 
     second = site.run("run")
     site.restic("tag", "--remove", f"id={saved['id']}", "--add", f"id={second['id']}", "--tag", "stack=other")
     assert site.run("verify", second["id"])[0]["sum"] == 2
-    assert [(one["stack"], one["sum"]) for one in site.run("list")] == [("counter", 2), ("other", 1)]
+    assert [(one["stack"], one["sum"]) for one in site.backups] == [("counter", 2), ("other", 1)]

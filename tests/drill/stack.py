@@ -14,6 +14,7 @@ from history.model import State
 from drill.containers import Container, Host, LookError, containers
 
 HEALING_SECONDS = 180.0
+STATE_ATTEMPTS = 3
 REFUSED = re.compile(r"^[A-Z]{3,} ", re.MULTILINE)
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
@@ -71,14 +72,31 @@ class Stack:
         raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}")
 
     def epochs(self) -> dict[str, str]:
-        """Return the epoch that each Sentinel, or cluster node, knows: an attempt to replace a primary raises it."""
+        """Return the epoch that each Sentinel, or cluster node, knows: an attempt to replace a primary raises it.
+
+        One node that is alone has none.
+        """
         file, word = ("sentinel.conf", "current-epoch") if self.sentinels() else ("nodes.conf", "currentEpoch")
         voters = self.sentinels() or self.nodes()
+        if self._alone(voters):
+            return {}
         texts = {voter.service: voter.exec("cat", f"/data/{file}").split() for voter in voters}
         return {service: words[words.index(word) + 1] for service, words in texts.items()}
 
     def state(self) -> State:
-        """Return what the checker wants to know of a healed stack."""
+        """Return what the checker wants to know of a healed stack; raises LookError.
+
+        The nodes are asked one by one, so their answers only belong together if no primary was replaced meanwhile.
+        """
+        for _ in range(STATE_ATTEMPTS):
+            before = self.epochs()
+            self.healed()
+            state = self._state()
+            if self.epochs() == before:
+                return state
+        raise LookError(f"primaries of {self.name} were replaced in each of {STATE_ATTEMPTS} attempts to read them")
+
+    def _state(self) -> State:
         primaries = tuple(container.service for container in self.primaries())
         addresses = tuple(
             f"{container.service}: {line}"

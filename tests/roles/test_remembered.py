@@ -113,7 +113,7 @@ def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) 
     (state / "restore.json").write_text('{"backup": "20261126T030000Z", "before": "20261126T040000Z"}')
     done = manager.play("recall", {"replicas": 2}, state)
     assert done.returncode != 0
-    assert "A restore of backup 20261126T030000Z into counter is unfinished" in done.stdout
+    assert "A restore of 20261126T030000Z into counter is unfinished" in done.stdout
     assert "./counter restore -e backup=20261126T040000Z" in done.stdout
     assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
 

@@ -1,0 +1,198 @@
+"""The log of changes: the counters when it began and every change since, taken to the repository while clients count.
+
+It has a stream of each primary (``N.aof``), the state directory, and ``log.json``. Each moment from ``began`` to
+``until`` can be restored: what was acknowledged before it, and at most what arrived within the second after it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from redis.exceptions import RedisError
+
+from backup import newest
+from backup.content import STATE, UNFINISHED, Content, Manifest, empty, room
+from backup.errors import BackupError, BadBackupError
+from backup.plan import Plan
+from backup.processes import run
+from backup.repository import BEGAN, FORM, FORMAT, ID, MOMENT, STACK, UNTIL, Log, Repository
+from backup.snapshot import CATCH_UP_SECONDS, Nodes
+from backup.stream import BrokenError, Stream
+from counter.config import Address, Config
+from counter.entries import EntryError
+from counter.store import open_route
+from counter.store.primaries import Primaries
+from counter.store.types import UnavailableError
+
+_log = logging.getLogger(__name__)
+
+ABOUT = "log.json"
+COPIES = 3
+"""How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
+LEAST_CHANGES = 64 << 20
+CUT_SECONDS = 300
+
+
+class Recording:
+    """A log that is being written."""
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        """Copy the data of all primaries and follow them.
+
+        Raises:
+            BackupError, UnavailableError, OSError: a node is not ready.
+
+        """
+        self._config, self._plan = config, plan
+        self._refuse_unfinished()
+        self._nodes = Nodes(config, plan, open_route(config))
+        self._ending = ExitStack()
+        self._streams: dict[Address, Stream] = {}
+        began = datetime.now(UTC)
+        self.id = f"{began:%Y%m%dT%H%M%S.%fZ}"
+        self._directory = empty(plan.work / "log" / self.id)
+        holders = self._nodes.holders(self._primaries())
+        room(plan.work, COPIES * sum(holder.used for holder in holders))
+        try:
+            for number, holder in enumerate(holders, 1):
+                if holder.node == holder.primary and config.replicas_per_primary:
+                    raise BackupError(f"{holder.primary} has no replica that has caught up")
+                path = self._directory / f"{number}.aof"
+                stream = Stream(holder.node, plan.redis_user, plan.redis_password, config.ca_file, path)
+                self._ending.callback(stream.close)
+                stream.start()
+                self._streams[holder.primary] = stream
+        except BaseException:
+            self.close()
+            raise
+        self._copied = self._size
+        # Moments are whole seconds. The present one began before the copy.
+        self._began = int(time.time()) + 1
+        time.sleep(self._began - time.time())
+
+    def save(self, repository: Repository) -> datetime:
+        """Save all that was acknowledged before this call; return the moment until which that is.
+
+        Raises:
+            BrokenError: something else happened than changes.
+            BackupError: the repository cannot be used; the next call can save everything.
+
+        """
+        self._refuse_unfinished()
+        until = int(time.time())
+        if self._primaries() != self._streams.keys():
+            raise BrokenError("the primaries changed")
+        for primary, stream in self._streams.items():
+            stream.reach(*self._nodes.position(primary), CATCH_UP_SECONDS)
+        for stream in self._streams.values():
+            stream.end_second(until)
+        moments = {BEGAN: _shown(self._began), UNTIL: _shown(until)}
+        about = {"stack": self._plan.stack, "version": self._plan.version, "topology": self._config.topology} | moments
+        (self._directory / ABOUT).write_text(json.dumps(about) + "\n", "utf-8")
+        empty(self._directory / STATE).rmdir()
+        Content(self._directory).add_state(self._plan.state)
+        told = {STACK: self._plan.stack, FORM: FORMAT, ID: self.id} | moments
+        repository.save_log(self._directory, datetime.fromtimestamp(until, UTC), told)
+        return datetime.fromtimestamp(until, UTC)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the changes take so much room that a new copy takes less."""
+        return self._size - self._copied > max(self._copied, LEAST_CHANGES)
+
+    def close(self) -> None:
+        """Stop following, and remove the files."""
+        self._ending.close()
+        empty(self._directory).rmdir()
+
+    def _refuse_unfinished(self) -> None:
+        if (self._plan.state / UNFINISHED).exists():
+            raise BrokenError("a restore is unfinished, so the nodes may hold a part of the counters")
+
+    def _primaries(self) -> set[Address]:
+        # Claims are in all slots.
+        return set(self._nodes.homes([]).values())
+
+    @property
+    def _size(self) -> int:
+        return sum(path.stat().st_size for path in self._directory.glob("*.aof"))
+
+
+def keep(plan: Plan) -> NoReturn:
+    """Record changes and save them every ``log_seconds``, for ever. What fails is logged, and tried again then."""
+    config = Config.from_env()
+    empty(plan.work / "log")
+    recording: Recording | None = None
+    repository: Repository | None = None
+    failure, saved = "", False
+    while True:
+        due = time.monotonic() + plan.log_seconds
+        try:
+            if repository is None:
+                repository = newest.opened(Primaries(open_route(config)), plan, create=not saved)
+            if recording is None:
+                recording = Recording(config, plan)
+            elif recording.is_long:
+                former, recording = recording, Recording(config, plan)
+                with ExitStack() as ending:
+                    ending.callback(former.close)
+                    former.save(repository)
+            until = recording.save(repository)
+            saved = True
+            newest.write_log(Primaries(open_route(config)), until)
+            if failure:
+                _log.info("log of changes continues", extra={"until": _shown(until.timestamp())})
+            failure = ""
+        except (BackupError, EntryError, UnavailableError, RedisError, OSError, ValueError) as error:
+            if str(error) != failure:
+                failure = str(error)
+                _log.warning("log of changes interrupted", extra={"error": failure})
+            # A password may have been replaced.
+            repository = None
+            if recording and isinstance(error, BrokenError):
+                recording.close()
+                recording = None
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> None:
+    """Write the content that the nodes had at the moment that is the log's id.
+
+    Raises:
+        BadBackupError: the log is damaged.
+        BackupError: it does not hold this moment, or the repository cannot be used.
+
+    """
+    fetched = empty(plan.files / "log")
+    repository.fetch(log, fetched)
+    try:
+        about = json.loads((fetched / ABOUT).read_text("utf-8"))
+        manifest = Manifest(about["stack"], about["version"], about["topology"], log.id, log.id)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadBackupError(f"a file of it is missing or damaged: {error}") from error
+    content.add_parts(_cut(fetched, datetime.fromisoformat(log.id)), manifest)
+    content.finish(manifest)
+    empty(fetched)
+
+
+def _cut(directory: Path, moment: datetime) -> Iterable[Path]:
+    """Yield the files of the streams without what came after a moment."""
+    for path in sorted(directory.glob("*.aof")):
+        second = f"{moment.timestamp():.0f}"
+        done = run(["redis-check-aof", "--truncate-to-timestamp", second, str(path)], CUT_SECONDS)
+        if done.status or "Successfully truncated" not in done.printed:
+            said = (done.printed + done.said).strip().splitlines()
+            raise BadBackupError(f"{path.name} of the log is damaged: {'; '.join(said[-2:])}")
+        yield path
+        path.unlink(missing_ok=True)
+
+
+def _shown(second: float) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):{MOMENT}}"

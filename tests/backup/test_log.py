@@ -1,0 +1,226 @@
+"""The log of changes: any moment of it can be restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sites import KINDS, Site
+from support.waiting import wait_until
+
+from counter.store.types import StoreError
+
+INTERVAL = 2
+
+
+def text(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@dataclass
+class Clients:
+    """Threads that count, each on a counter of its own, and when each value was asked for and acknowledged."""
+
+    site: Site
+    names: list[str]
+    asked: dict[str, list[float]] = field(default_factory=dict)
+    acknowledged: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        ended = threading.Event()
+
+        def count(name: str) -> None:
+            store = self.site.store
+            asked, acknowledged = self.asked.setdefault(name, []), self.acknowledged.setdefault(name, [])
+            while not ended.is_set():
+                asked.append(time.time())
+                value = store.increment(name, f"{name}-{len(asked)}").value
+                acknowledged.append(time.time())
+                assert value == len(acknowledged)
+
+        threads = [threading.Thread(target=count, args=(name,)) for name in self.names]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+    def expect(self, values: dict[str, int], moment: float) -> None:
+        """Expect what was acknowledged before a moment, and nothing that was asked for a second later."""
+        for name in self.names:
+            least = sum(when < moment for when in self.acknowledged[name])
+            most = sum(when < moment + 1 for when in self.asked[name])
+            assert least <= values[name] <= most, (name, least, values[name], most)
+
+
+def logs(site: Site) -> list[dict[str, Any]]:
+    # Restic needs a second to open a repository.
+    time.sleep(0.5)
+    return list(site.run("list")["logs"]) if (Path(site.plan["repository"]) / "config").exists() else []
+
+
+def reaches(site: Site, moment: float) -> None:
+    wait_until("the log to reach a moment", lambda: any(log["until"] >= text(moment) for log in logs(site)), 60)
+
+
+def whole(moment: float) -> int:
+    """Return the next whole second, after waiting for it."""
+    time.sleep(int(moment) + 1 - time.time())
+    return int(moment) + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: str) -> None:
+    site = Site(tmp_path / "site", kind, stack, log_seconds=INTERVAL)
+    site.count({f"c{number}": number for number in range(1, 6)})
+    service = site.start("serve")
+    wait_until("the log to begin", lambda: any(log["began"] <= text(time.time()) for log in logs(site)), 60)
+    clients = Clients(site, [f"d{number}" for number in range(4)])
+    with clients.counting():
+        time.sleep(3)
+        moments = [whole(time.time())]
+        saved = site.run("run")
+        moments.append(whole(time.time()))
+        time.sleep(2)
+        moments.append(whole(time.time()))
+        reaches(site, moments[-1])
+    # Neither acknowledged nor listed as a replica where that could make an increment count as safe.
+    for node in site.nodes:
+        told = node.client().info("replication")
+        others = [told[key] for key in told if key.startswith("slave") and isinstance(told[key], dict)]
+        strangers = [other for other in others if other["port"] == 0]
+        assert all(other["offset"] == 0 for other in strangers)
+        assert kind == "standalone" or told["role"] == "slave" or not strangers
+    service.send_signal(signal.SIGTERM)
+    _, said = service.communicate(timeout=20)
+    assert "interrupted" not in said
+
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    assert {log["stack"] for log in logs(other)} == {"counter"}
+    assert len(logs(other)) == 1
+    for moment in moments:
+        restored = other.run("restore", text(moment))
+        clients.expect(other.counters, moment)
+        assert restored["sum"] == sum(other.counters.values())
+        assert {name: other.counters[name] for name in ("c1", "c5")} == {"c1": 1, "c5": 5}
+    # A key that was used before the moment counts once, one of a later time counts again.
+    store, value = other.store, other.counters["d0"]
+    assert store.increment("d0", f"d0-{value}").value == value
+    assert store.increment("d0", f"d0-{value + 1}").value == value + 1
+    # The backup between two moments is still there.
+    assert other.run("restore", saved["id"])["sum"] == saved["sum"]
+
+
+def test_moments_that_no_log_has_are_refused(site: Site) -> None:
+    site.plan["log_seconds"] = INTERVAL
+    site.count({"a": 1})
+    before = time.time() - 1
+    service = site.start("serve")
+    wait_until("the log to begin", lambda: logs(site) != [], 60)
+    (log,) = logs(site)
+    spans = f"these are there: {log['began']} to "
+    for moment, reason in {
+        text(before): spans,
+        text(time.time() + 3600): spans,
+        text(before)[:-1]: "has no zone",
+        "2026-13-01T00:00:00Z": "must be in 1..12",
+    }.items():
+        assert reason in site.refused("restore", moment)
+    assert site.counters == {"a": 1}
+    service.kill()
+    service.wait()
+
+    for pack in (Path(site.plan["repository"]) / "data").glob("*/*"):
+        damaged = bytearray(pack.read_bytes())
+        damaged[20] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(damaged)
+    assert "cannot be read back" in site.refused("restore", log["until"])
+    assert site.counters == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", ["standalone", "sentinel"])
+def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, kind: str) -> None:
+    site = Site(tmp_path / "site", kind, stack, log_seconds=INTERVAL)
+    site.count({"a": 1})
+    service = site.start("serve")
+    wait_until("the log to begin", lambda: len(logs(site)) == 1, 60)
+    reaches(site, time.time())
+    before = whole(time.time())
+    reaches(site, before)
+    primary = next(node for node in site.nodes if node.client().role()[0] == "master")
+    primary.kill()
+    if kind == "standalone":
+        primary.start()
+    wait_until("to count again", lambda: counted(site), 60)
+    reaches(site, time.time())
+    after = whole(time.time())
+    reaches(site, after)
+    assert len(logs(site)) > 1
+    assert site.run("restore", text(before))["sum"] == 1
+    # It goes on, since it leaves a stack alone while its counters are replaced.
+    reaches(site, time.time())
+    assert site.run("restore", text(after))["sum"] == 2
+    service.send_signal(signal.SIGTERM)
+    _, said = service.communicate(timeout=20)
+    assert "log of changes continues" in [json.loads(line)["event"] for line in said.splitlines()]
+
+
+def counted(site: Site) -> bool:
+    with suppress(StoreError):
+        return site.store.increment("a", "after").value == 2
+    return False
+
+
+def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
+    site.plan["log_seconds"] = INTERVAL
+    site.count({"a": 1})
+    site.start("serve")
+    wait_until("the log to begin", lambda: logs(site) != [], 60)
+    (began,) = logs(site)
+    repository = Path(site.plan["repository"])
+    away = repository.rename(repository.with_name("away"))
+    site.count({"b": 2})
+    missed = whole(time.time())
+    time.sleep(3 * INTERVAL)
+    # An upload that had begun left a part.
+    assert not (repository / "config").exists()
+    shutil.rmtree(repository, ignore_errors=True)
+    away.rename(repository)
+    reaches(site, time.time())
+    (log,) = logs(site)
+    assert log["log"] == began["log"]
+    assert site.run("restore", text(missed))["counters"] == 2
+
+
+def test_a_log_begins_anew_when_it_is_long(site: Site) -> None:
+    """Without a gap."""
+    site.plan |= {"log_seconds": INTERVAL, "log_days": 1}
+    site.count({"a": 1})
+    site.start("serve")
+    wait_until("the log to begin", lambda: logs(site) != [], 60)
+    node = site.nodes[0].client()
+    for _ in range(70):
+        node.set("{.load}:proof", "x" * (1 << 20))
+    site.count({"b": 2})
+    wait_until("another log to begin", lambda: len(logs(site)) == 2, 60)
+    reaches(site, time.time())
+    first, second = logs(site)
+    assert first["began"] < second["began"] <= first["until"] < second["until"]
+    assert site.run("restore", first["until"])["sum"] == 3
+    site.run("run")
+    assert logs(site)[0]["log"] == first["log"]
