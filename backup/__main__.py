@@ -9,7 +9,8 @@
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
 
-WHAT is the id of a backup, ``latest``, or a moment of the log with its zone, such as 2026-11-25T10:00:05Z.
+WHAT is the id of a backup, ``latest``, a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
+last moment.
 
 Results are JSON on standard output. Exit status 1: standard error says why.
 """
@@ -161,6 +162,8 @@ def restored(plan: Plan, arguments: Sequence[str]) -> Any:
 
 
 def _find(repository: Repository, wanted: str) -> Saved | Log:
+    if wanted == "log":
+        return repository.at(None)
     if ":" not in wanted:
         return repository.find(wanted)
     moment = datetime.fromisoformat(wanted)

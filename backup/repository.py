@@ -162,21 +162,28 @@ class Repository:
         return _readable(found[-1])
 
     def logs(self) -> list[Log]:
-        """Return the stack's logs that reach any moment, the oldest first."""
+        """Return the logs of all stacks that reach any moment, the oldest first."""
         # A log that could not be forgotten is there as it is now and as it was.
-        newest = {log.log: log for log in sorted(self._logs, key=lambda log: log.until)}
-        own = [log for log in newest.values() if log.stack == self._plan.stack and log.began <= log.until]
-        return sorted(own, key=lambda log: log.began)
+        newest = {(log.stack, log.log): log for log in sorted(self._logs, key=lambda log: log.until)}
+        return sorted((log for log in newest.values() if log.began <= log.until), key=lambda log: log.began)
 
-    def at(self, moment: datetime) -> Log:
-        """Return the log that reaches a moment, with the moment as its id."""
-        wanted = f"{moment:{MOMENT}}"
-        found = [log for log in self.logs() if log.began <= wanted <= log.until]
+    def at(self, moment: datetime | None) -> Log:
+        """Return the log that reaches a moment, if possible of the stack, with the moment as its id.
+
+        Without a moment, it is the last one of the stack.
+        """
+        logs = self.logs()
+        own = [log for log in logs if log.stack == self._plan.stack]
+        wanted = f"{moment:{MOMENT}}" if moment else max((log.until for log in own), default="any moment")
+        found = [log for log in own if log.began <= wanted <= log.until]
+        found = found or [log for log in logs if log.began <= wanted <= log.until]
         if not found:
-            spans = ", ".join(f"{log.began} to {log.until}" for log in self.logs()[-SPANS_SHOWN:])
+            spans = ", ".join(f"{log.began} to {log.until} of {log.stack}" for log in (own or logs)[-SPANS_SHOWN:])
             raise BackupError(
                 f"no log of {self._plan.stack} in {self._shown} reaches {wanted}; these are there: {spans or 'none'}"
             )
+        if len(stacks := {log.stack for log in found}) > 1:
+            raise BackupError(f"{wanted} is in the logs of several stacks: {', '.join(sorted(stacks))}")
         return replace(_readable(found[-1]), id=wanted)
 
     def fetch(self, saved: Snapshot, directory: Path, *only: str) -> None:

@@ -73,8 +73,13 @@ def logs(site: Site) -> list[dict[str, Any]]:
     return list(site.run("list")["logs"]) if (Path(site.plan["repository"]) / "config").exists() else []
 
 
-def reaches(site: Site, moment: float) -> None:
-    wait_until("the log to reach a moment", lambda: any(log["until"] >= text(moment) for log in logs(site)), 60)
+def reaches(site: Site, moment: float) -> str:
+    """Wait until the log reaches a moment; return until when it goes."""
+
+    def reached() -> str:
+        return max((log["until"] for log in logs(site) if log["until"] >= text(moment)), default="")
+
+    return wait_until("the log to reach a moment", reached, 60)
 
 
 def whole(moment: float) -> int:
@@ -110,7 +115,9 @@ def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: st
     assert "interrupted" not in said
 
     other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    other.plan["stack"] = "other"
     assert {log["stack"] for log in logs(other)} == {"counter"}
+    assert "no log of other" in other.refused("restore", "log")
     assert len(logs(other)) == 1
     for moment in moments:
         restored = other.run("restore", text(moment))
@@ -159,22 +166,19 @@ def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, ki
     site.count({"a": 1})
     service = site.start("serve")
     wait_until("the log to begin", lambda: len(logs(site)) == 1, 60)
-    reaches(site, time.time())
-    before = whole(time.time())
-    reaches(site, before)
+    before = reaches(site, time.time())
     primary = next(node for node in site.nodes if node.client().role()[0] == "master")
     primary.kill()
     if kind == "standalone":
         primary.start()
     wait_until("to count again", lambda: counted(site), 60)
-    reaches(site, time.time())
-    after = whole(time.time())
-    reaches(site, after)
+    after = reaches(site, whole(time.time()))
     assert len(logs(site)) > 1
-    assert site.run("restore", text(before))["sum"] == 1
+    assert site.run("restore", before)["sum"] == 1
     # It goes on, since it leaves a stack alone while its counters are replaced.
     reaches(site, time.time())
-    assert site.run("restore", text(after))["sum"] == 2
+    assert site.run("restore", "log")["sum"] == 1
+    assert site.run("restore", after)["sum"] == 2
     service.send_signal(signal.SIGTERM)
     _, said = service.communicate(timeout=20)
     assert "log of changes continues" in [json.loads(line)["event"] for line in said.splitlines()]

@@ -126,7 +126,7 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
             if pack.is_file():
                 damage(pack)
         before = site.keys
-        assert f"backup {newest['id']} cannot be read back" in site.refused("restore", newest["id"])
+        assert f"{newest['id']} cannot be read back" in site.refused("restore", newest["id"])
         assert site.keys == before
         marked = {saved["id"]: bool(saved["bad"]) for saved in site.backups}
         assert marked == {first["id"]: False, newest["id"]: True}
