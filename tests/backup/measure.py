@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How long a backup and a restore take, how much memory they need, and how much slower clients count meanwhile.
+"""How long backups and restores take, how much memory they need, how much slower clients count, and how logs grow.
 
 ``tests/backup/measure.py [COUNTERS...]``, by default for 100 and 100,000 counters, each in a standalone Redis and in a
 set with Sentinels, of real processes on this machine. Compare the figures of one run only. Each counter has a value and
-16 ids of increments. ``memory``: the most that the program and the programs it runs took together, in MB.
-``during / before``: increments per second through the store, by 8 threads.
+16 ids of increments. ``memory``: the most that the program and the programs it runs took together, in MB. Increments
+per second are through the store, by 8 threads: before a backup, during it, and with a log of changes that goes to the
+repository every 10 seconds. ``bytes``: by which the repository grows for each increment meanwhile. ``log``: to restore
+the last moment.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "app/tests", "tests/backup"))]
 
 from sites import Site, session_of  # noqa: E402
+from support.waiting import wait_until  # noqa: E402
 
 THREADS = 8
 BEFORE_SECONDS = 10.0
+LOG_SECONDS = 10
+LOGGED_SECONDS = 60.0
 IDS = 16
 
 
@@ -83,6 +88,22 @@ def timed(site: Site, *arguments: str) -> tuple[float, float]:
         return time.monotonic() - began, most
 
 
+def size(site: Site) -> int:
+    """Return the size of the repository in bytes."""
+    return sum(path.stat().st_size for path in Path(site.plan["repository"]).rglob("*") if path.is_file())
+
+
+def logged(site: Site, clients: Clients) -> tuple[float, float]:
+    """Record a log; return the increments per second meanwhile, and the bytes that it takes for each."""
+    site.plan["log_seconds"] = LOG_SECONDS
+    with site.start("serve") as service:
+        wait_until("the log to begin", lambda: site.run("list")["logs"])
+        before = size(site)
+        rate = clients.rate(lambda: time.sleep(LOGGED_SECONDS))
+        service.terminate()
+    return rate, (size(site) - before) / (rate * LOGGED_SECONDS)
+
+
 def fill(site: Site, counters: int) -> None:
     """Give a node that many counters."""
     node = site.nodes[0].client()
@@ -106,17 +127,16 @@ def measure(kind: str, counters: int, directory: Path) -> None:
         with clients.running():
             before = clients.rate(lambda: time.sleep(BEFORE_SECONDS))
             during = clients.rate(lambda: found.append(timed(site, "run")))
-        (run,), restore = found, timed(site, "restore", "latest")
-        print(
-            f"{kind:11}{counters:9,}{run[0]:8.1f} s{run[1]:7.0f}{restore[0]:10.1f} s{restore[1]:7.0f}"
-            f"{before:9.0f}/s{during:8.0f}/s{during / before:18.2f}",
-            flush=True,
-        )
+            with_log, growth = logged(site, clients)
+        (run,), restore, log = found, timed(site, "restore", "latest"), timed(site, "restore", "log")
+        times = "".join(f"{seconds:9.1f} s{memory:7.0f}" for seconds, memory in (run, restore, log))
+        rates = f"{before:9.0f}/s{during / before:8.2f}{with_log / before:6.2f}"
+        print(f"{kind:11}{counters:9,}{times}{rates}{growth:7.0f}", flush=True)
 
 
 def main() -> None:
     """Measure all."""
-    print("topology   counters       run memory     restore memory   before   during   during / before")
+    print("topology   counters      backup memory    restore memory        log memory     before  during   log  bytes")
     with tempfile.TemporaryDirectory() as directory:
         for counters in [int(argument) for argument in sys.argv[1:]] or [100, 100_000]:
             for kind in ("standalone", "sentinel"):
