@@ -82,6 +82,60 @@ def test_a_full_disk_is_a_problem_of_its_host_also_while_redis_runs(tmp_path: Pa
     ]
 
 
+def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+
+    def note(hours: float, minutes: float | None) -> dict[str, str]:
+        """Return what the app tells of a backup of so long ago, and of a log that ended so long ago."""
+        made = now - timedelta(hours=hours)
+        told = {"id": f"{made:%Y%m%dT%H%M%SZ}", "time": f"{made:%Y-%m-%dT%H:%M:%SZ}"}
+        ended = {} if minutes is None else {"log_until": f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"}
+        return told | ended
+
+    notes = {
+        "new": note(29, 5),
+        "old": note(31, 5),
+        "stopped": note(1, 15),
+        "never": note(1, None),
+        "soon": note(0.1, None),
+        "slow": note(1, 15),
+        "none": None,
+        "off": note(31, None),
+    }
+    settings = {
+        "slow": {"backup_log_interval": 600},
+        "off": {"backup_log_interval": 0, "backup_max_age": 0},
+    }
+    hosts = {
+        name: {
+            "backup_repository": "/srv/backups",
+            "counter_addresses": ["192.0.2.1"],
+            "__status_store": {"status": 200, "json": {"backup": backup}},
+        }
+        | settings.get(name, {})
+        for name, backup in notes.items()
+    }
+    makes = "this makes one, or says what is wrong: ./counter backup"
+
+    def ended(when: str) -> str:
+        reason = "the reason: ./counter logs -e service=backup"
+        return f"the last changes that reached /srv/backups are those until {when}; {reason}"
+
+    old, stopped = notes["old"], notes["stopped"]
+    assert old
+    assert stopped
+    assert judged(tmp_path, hosts) == {
+        "new": [],
+        "old": [f"the newest proved backup is {old['id']}, older than backup_max_age=30 hours; {makes}"],
+        "stopped": [ended(stopped["log_until"])],
+        "never": [ended("the backup")],
+        "soon": [],
+        "slow": [],
+        "none": [f"there is no proved backup; {makes}"],
+        "off": [],
+    }
+
+
 def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_problems(tmp_path: Path) -> None:
     ends = {
         name: f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
