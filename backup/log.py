@@ -58,7 +58,8 @@ class Recording:
         began = datetime.now(UTC)
         self.id = f"{began:%Y%m%dT%H%M%S.%fZ}"
         self._directory = empty(plan.work / "log" / self.id)
-        holders = self._nodes.holders(self._primaries())
+        self._homes = self._nodes.homes([])
+        holders = self._nodes.holders(self._homes.values())
         room(plan.work, COPIES * sum(holder.used for holder in holders))
         try:
             for number, holder in enumerate(holders, 1):
@@ -87,12 +88,13 @@ class Recording:
         """
         self._refuse_unfinished()
         until = int(time.time())
-        if self._primaries() != self._streams.keys():
-            raise BrokenError("the primaries changed")
+        self._refuse_change()
         for primary, stream in self._streams.items():
             stream.reach(*self._nodes.position(primary), CATCH_UP_SECONDS)
         for stream in self._streams.values():
             stream.end_second(until)
+        # A slot that moves may be missing in the stream of its new primary, and gone from that of the old one.
+        self._refuse_change()
         moments = {BEGAN: _shown(self._began), UNTIL: _shown(until)}
         about = {"stack": self._plan.stack, "version": self._plan.version, "topology": self._config.topology} | moments
         (self._directory / ABOUT).write_text(json.dumps(about) + "\n", "utf-8")
@@ -116,9 +118,9 @@ class Recording:
         if (self._plan.state / UNFINISHED).exists():
             raise BrokenError("a restore is unfinished, so the nodes may hold a part of the counters")
 
-    def _primaries(self) -> set[Address]:
-        # Claims are in all slots.
-        return set(self._nodes.homes([]).values())
+    def _refuse_change(self) -> None:
+        if self._nodes.homes([]) != self._homes:
+            raise BrokenError("a primary was replaced, or slots moved")
 
     @property
     def _size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from support.waiting import wait_until
 from counter.store.types import StoreError
 
 INTERVAL = 2
+NAMES = [f"c{number}" for number in range(12)]
 
 
 def text(moment: float) -> str:
@@ -188,6 +190,30 @@ def counted(site: Site) -> bool:
     with suppress(StoreError):
         return site.store.increment("a", "after").value == 2
     return False
+
+
+def test_a_log_begins_anew_after_slots_moved(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path / "site", "cluster", stack, log_seconds=INTERVAL)
+    site.count(dict.fromkeys(NAMES, 1))
+    site.start("serve")
+    before = reaches(site, time.time())
+    source, target = (site.found.primary_of(name) for name in moved_between(site))
+    ids = [node.client().execute_command("CLUSTER", "MYID") for node in (source, target)]
+    options = ["--cluster-from", ids[0], "--cluster-to", ids[1], "--cluster-slots", "4000", "--cluster-yes"]
+    subprocess.run(["redis-cli", "--cluster", "reshard", source.address, *options], check=True, capture_output=True)
+    site.count({"later": 1})
+    after = reaches(site, whole(time.time()))
+    assert len(logs(site)) == 2
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    for moment, names in {before: NAMES, after: [*NAMES, "later"]}.items():
+        other.run("restore", moment)
+        assert {name: value for name, value in other.counters.items() if value} == dict.fromkeys(names, 1)
+
+
+def moved_between(site: Site) -> tuple[str, str]:
+    """Return two names whose counters have different primaries."""
+    first = site.found.primary_of(NAMES[0])
+    return NAMES[0], next(name for name in NAMES if site.found.primary_of(name) is not first)
 
 
 def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
