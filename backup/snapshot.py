@@ -20,6 +20,7 @@ from counter.config import Address, Config
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
 from counter.store.keys import COUNTERS, value_key
+from counter.store.operation import Failure
 from counter.store.primaries import Primaries
 
 CATCH_UP_SECONDS = 10.0
@@ -56,6 +57,8 @@ class Nodes:
             UnavailableError: the nodes do not answer.
 
         """
+        # So that it asks again which slots are where.
+        self._route.failed(Failure("slots may have moved"))
         lanes = {key: self._route.lane(key) for key in [*map(value_key, names), *_CLAIMS, COUNTERS]}
         one_of = {lane: key for key, lane in lanes.items()}
         Primaries(self._route).run([("EXISTS", key) for key in one_of.values()])

@@ -178,7 +178,7 @@ def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, ki
     assert len(logs(site)) > 1
     assert site.run("restore", before)["sum"] == 1
     # It goes on, since it leaves a stack alone while its counters are replaced.
-    reaches(site, time.time())
+    reaches(site, whole(time.time()))
     assert site.run("restore", "log")["sum"] == 1
     assert site.run("restore", after)["sum"] == 2
     service.send_signal(signal.SIGTERM)
