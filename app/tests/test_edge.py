@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.ansible import render
-from support.edge import on_loopback
+from support.edge import FILES, on_loopback
 from support.ports import free_port, listens
 from support.processes import Gunicorn, Process, running
 from support.waiting import wait_until
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the texts of the templates for each of the settings."""
     combinations = {name: settings | ENGINE for name, settings in SETTINGS.items()}
-    return made_once(tmp_path_factory, "edge", lambda site: render(site, combinations))
+    return made_once(tmp_path_factory, "edge", lambda site: render(site, combinations, *FILES))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from replicated import Member, Set
+from replicated import FILES, Member, Set
 from support.ansible import render
 from support.passwords import APP_PASSWORD
 from support.waiting import wait_until
@@ -199,7 +199,7 @@ class Search(RuleBasedStateMachine):
 def test_no_schedule_of_faults_loses_or_doubles_an_increment(tmp_path: Path) -> None:
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    texts.update(render(tmp_path, {"plain": knobs})["plain"])
+    texts.update(render(tmp_path, {"plain": knobs}, *FILES)["plain"])
     examples = int(os.environ.get("COUNTER_SEARCH_EXAMPLES", "1"))
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Search,

@@ -19,6 +19,9 @@ from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from support.ports import free_port, listens
 from support.waiting import wait_until
 
+FILES = ("redis.conf", "users.acl", "sentinel.conf", "sentinel.acl")
+"""What a node or a Sentinel reads; templates of these names make it."""
+
 
 class Member:
     """One node or Sentinel: its volume, its secrets, its log, and its process while it runs."""

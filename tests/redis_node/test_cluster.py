@@ -56,7 +56,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     knobs["redis_down_after_milliseconds"] = 3000
     variants: dict[str, dict[str, object]] = {"six": {}, "three": {"redis_replicas": 3}, "tls": {"redis_tls": True}}
     combinations = {name: knobs | more for name, more in variants.items()}
-    return made_once(tmp_path_factory, "cluster", lambda site: render(site, combinations))
+    return made_once(tmp_path_factory, "cluster", lambda site: render(site, combinations, "redis.conf", "users.acl"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from history.checker import Verdict, check
 from history.model import load
 from history.recorder import Plan, record
 from redis import Redis
-from replicated import Member, Set
+from replicated import FILES, Member, Set
 from support.ansible import render
 from support.passwords import APP_PASSWORD
 from support.processes import Gunicorn, RedisServer, running
@@ -31,7 +31,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the rendered templates of three nodes with Sentinels."""
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, {"plain": knobs}))["plain"]
+    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, {"plain": knobs}, *FILES))["plain"]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import Member, Set
+from replicated import FILES, Member, Set
 from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
@@ -28,7 +28,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
     combinations = {"plain": knobs, "tls": knobs | {"redis_tls": True}}
-    return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations))
+    return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations, *FILES))
 
 
 @pytest.fixture

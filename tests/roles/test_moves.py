@@ -217,7 +217,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     """Return the texts during each move and after it."""
     given = {"docker_host_engine": ENGINE, "http_port": 8080}
     combinations = {name: knobs | given for name, knobs in (MOVES | AFTER).items()}
-    return made_once(tmp_path_factory, "moves", lambda site: render(site, combinations))
+    return made_once(
+        tmp_path_factory, "moves", lambda site: render(site, combinations, "redis.stack.yml", "source.conf")
+    )
 
 
 def stack(texts: dict[str, str]) -> dict[str, Any]:

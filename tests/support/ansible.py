@@ -48,14 +48,18 @@ def results_by_host(playbook: Path, inventory: Path, *options: str) -> dict[str,
     return hosts
 
 
-def render(site: Path, combinations: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return, for each combination of settings, the text of each template by its name; ``site`` is a directory."""
+def render(site: Path, combinations: dict[str, dict[str, Any]], *wanted: str) -> dict[str, dict[str, str]]:
+    """Return, for each combination of settings, the texts of the wanted templates, or of all, by name.
+
+    ``site`` is a directory.
+    """
     inventory = site / "hosts.yml"
     managers = {"managers": {"hosts": combinations}}
+    given = json.dumps({"wanted": wanted})
     inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
     return {
         host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
-        for host, result in results_by_host(PLAYBOOKS / "render.yml", inventory).items()
+        for host, result in results_by_host(PLAYBOOKS / "render.yml", inventory, "-e", given).items()
     }
 
 
