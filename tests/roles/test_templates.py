@@ -135,15 +135,18 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
         assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
 
-def test_another_run_renders_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_run_renders_the_same(
+    rendered: dict[str, Rendered], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has no order in Python would look like a change, for which nodes restart."""
-    texts = []
-    for seed in ("1", "2", "3"):
+    names = ("sentinel-proxy", "cluster-proxy")
+    for seed in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
         site = tmp_path / seed
         site.mkdir()
-        texts.append(render(site, {name: facts(COMBINATIONS[name]) for name in ("sentinel-proxy", "cluster-proxy")}))
-    assert texts[0] == texts[1] == texts[2]
+        assert render(site, {name: facts(COMBINATIONS[name]) for name in names}) == {
+            name: rendered[name] for name in names
+        }
 
 
 def test_only_an_old_engine_is_told_the_version_of_the_format(combination: tuple[str, Rendered]) -> None:
