@@ -89,8 +89,7 @@ class Site:
 
     def __init__(self, directory: Path, authority: Authority) -> None:
         """Use files in ``directory``."""
-        self.files = directory / "edge"
-        self.files.mkdir()
+        self.written = directory / "edge.json"
         self.inventory = directory / "hosts.yml"
         self.authority = authority
         self.settings = {
@@ -105,14 +104,19 @@ class Site:
         """Do what a deployment does; return what it prints, in one line, and begin with ``failed: `` if it failed."""
         groups = {"managers": {"hosts": {"one": self.settings | {"edge_domains": list(domains)}}}}
         self.inventory.write_text(yaml.safe_dump({"all": {"children": groups}}))
-        given = {"state_dir": str(self.state), "files_directory": str(self.files), "renew": renew}
+        given = {"state_dir": str(self.state), "edge_json": str(self.written), "renew": renew}
         trusted = {"SSL_CERT_FILE": str(self.authority.trusted)}
         done = run("ansible-playbook", "-i", self.inventory, PLAYBOOKS / "acme.yml", "-e", json.dumps(given), **trusted)
         return ("failed: " if done.returncode else "") + re.sub(r"\s+", " ", done.stdout + done.stderr)
 
+    def files(self) -> dict[str, str]:
+        """Return the files of the edge by name."""
+        found: dict[str, str] = json.loads(self.written.read_text())
+        return found
+
     def served(self) -> x509.Certificate:
         """Return the first certificate that HAProxy would load."""
-        return x509.load_pem_x509_certificate((self.files / "certificate-1.pem").read_bytes())
+        return x509.load_pem_x509_certificate(self.files()["certificate-1.pem"].encode())
 
 
 @pytest.fixture
@@ -134,7 +138,7 @@ def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
     site = Site(tmp_path, authority)
     output = site.deploy("counter.example", renew=False)
     assert not output.startswith("failed"), output
-    texts = {path.name: path.read_text() for path in site.files.iterdir()}
+    texts = site.files()
     (tmp_path / "certificate-1.pem").write_text(texts["certificate-1.pem"])
     texts["haproxy.cfg"] = texts["haproxy.cfg"].replace("bind :8443", f"bind 127.0.0.1:{free_port()}")
     command = on_loopback(texts, tmp_path, edge=authority.asks, app=free_port(), operator=free_port())
@@ -178,12 +182,13 @@ def test_a_certificate_is_issued_renewed_when_due_and_kept_when_refused(site: Si
     assert site.served() != short
 
 
-def test_an_authority_that_is_not_trusted_is_named(site: Site, authority: Authority, tmp_path: Path) -> None:
+def test_an_authority_that_is_not_trusted_is_named(authority: Authority, tmp_path: Path) -> None:
     authority.trusted = tmp_path / "other.pem"
     authority.trusted.write_text(
         ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(certificate(AUTHORITY, names=("a",))))
     )
-    output = site.deploy("counter.example")
+    # It is not asked for anything, so no edge needs to answer it.
+    output = Site(tmp_path, authority).deploy("counter.example")
     assert output.startswith("failed"), output
     assert "issued no certificate for counter.example" in output
     assert "CERTIFICATE_VERIFY_FAILED" in output
