@@ -122,13 +122,16 @@ class Repository:
         return saved
 
     def save_log(self, directory: Path, until: datetime, told: Mapping[str, object]) -> None:
-        """Save a log from a directory, instead of what the repository had of it."""
+        """Save a log from a directory. It replaces what the repository had of it, except the last time's.
+
+        A program that lists the repository at this moment may not see the new one yet.
+        """
         saved = _log(self._save(directory, until, [LOG], told))
-        former = [log.snapshot for log in self._logs if log.log == saved.log]
-        self._logs = [log for log in self._logs if log.log != saved.log] + [saved]
-        # Left for the next backup if another program uses the repository.
-        if former:
-            self._restic(["forget", "--quiet", *former], QUICK_SECONDS)
+        self._logs.append(saved)
+        former = [log for log in self._logs if log.log == saved.log][:-2]
+        # Tried again the next time if another program uses the repository.
+        if former and not self._restic(["forget", "--quiet", *(log.snapshot for log in former)], QUICK_SECONDS).status:
+            self._logs = [log for log in self._logs if log not in former]
 
     def _save(self, directory: Path, time: datetime, tags: Sequence[str], told: Mapping[str, object]) -> dict[str, Any]:
         """Save a directory; return what ``restic snapshots`` tells of it."""
