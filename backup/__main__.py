@@ -3,7 +3,7 @@
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [keep]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
   (``less_than``). Then remove what is not kept, unless ``keep`` is given or the sum is less
-- ``list``: prints the ``backups`` of all stacks in the repository, and the ``logs`` of this one
+- ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
@@ -17,13 +17,12 @@ Results are JSON on standard output. Exit status 1: standard error says why.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +36,7 @@ from backup.content import MANIFEST, STATE, UNFINISHED, empty
 from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
+from backup.processes import locked
 from backup.repository import Log, Repository, Saved
 from backup.restoring import prepare, restore
 from counter.config import Config
@@ -49,16 +49,14 @@ from counter.store.types import UnavailableError
 @contextmanager
 def alone(plan: Plan) -> Iterator[None]:
     """Give the plan's directory for files to this process; raises BackupError if another one has it."""
-    with (plan.work / "lock").open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            stack.enter_context(locked(plan.work / "lock", wait=False))
+        except BlockingIOError:
             raise BackupError("a backup, a proof or a restore runs already; try again when it has ended") from None
         empty(plan.files)
-        try:
-            yield
-        finally:
-            empty(plan.files)
+        stack.callback(empty, plan.files)
+        yield
 
 
 def run(plan: Plan, arguments: Sequence[str]) -> Any:

@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
-
-from redis.exceptions import RedisError
 
 from backup import newest
 from backup.content import STATE, UNFINISHED, Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.processes import run
+from backup.processes import TIMED_OUT, run
 from backup.repository import BEGAN, FORM, FORMAT, ID, MOMENT, STACK, UNTIL, Log, Repository
 from backup.snapshot import CATCH_UP_SECONDS, Nodes
 from backup.stream import BrokenError, Stream
 from counter.config import Address, Config
-from counter.entries import EntryError
 from counter.store import open_route
 from counter.store.primaries import Primaries
-from counter.store.types import UnavailableError
 
 _log = logging.getLogger(__name__)
 
+DIRECTORY = "log"
+"""Below ``work``."""
 ABOUT = "log.json"
+ATTEMPTS = 5
 COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
 LEAST_CHANGES = 64 << 20
@@ -55,12 +54,11 @@ class Recording:
         self._nodes = Nodes(config, plan, open_route(config))
         self._ending = ExitStack()
         self._streams: dict[Address, Stream] = {}
-        began = datetime.now(UTC)
-        self.id = f"{began:%Y%m%dT%H%M%S.%fZ}"
-        self._directory = empty(plan.work / "log" / self.id)
+        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         self._homes = self._nodes.homes([])
         holders = self._nodes.holders(self._homes.values())
         room(plan.work, COPIES * sum(holder.used for holder in holders))
+        self._directory = empty(plan.work / DIRECTORY / self.id)
         try:
             for number, holder in enumerate(holders, 1):
                 if holder.node == holder.primary and config.replicas_per_primary:
@@ -70,27 +68,26 @@ class Recording:
                 self._ending.callback(stream.close)
                 stream.start()
                 self._streams[holder.primary] = stream
+            self._copied = self._size
+            self._reach()
         except BaseException:
             self.close()
             raise
-        self._copied = self._size
         # Moments are whole seconds. The present one began before the copy.
-        self._began = int(time.time()) + 1
-        time.sleep(self._began - time.time())
+        self._began = self._until = int(time.time()) + 1
+        time.sleep(1)
 
     def save(self, repository: Repository) -> datetime:
         """Save all that was acknowledged before this call; return the moment until which that is.
 
         Raises:
             BrokenError: something else happened than changes.
-            BackupError: the repository cannot be used; the next call can save everything.
+            BackupError: the repository cannot be used, or changes arrive late; the next call can save everything.
 
         """
         self._refuse_unfinished()
-        until = int(time.time())
         self._refuse_change()
-        for primary, stream in self._streams.items():
-            stream.reach(*self._nodes.position(primary), CATCH_UP_SECONDS)
+        until = self._until = self._reached()
         for stream in self._streams.values():
             stream.end_second(until)
         # A slot that moves may be missing in the stream of its new primary, and gone from that of the old one.
@@ -114,6 +111,21 @@ class Recording:
         self._ending.close()
         empty(self._directory).rmdir()
 
+    def _reached(self) -> int:
+        """Return a second: what was acknowledged before it has arrived, and belongs to it or to an earlier one."""
+        for _ in range(ATTEMPTS):
+            second = int(time.time())
+            if second < self._until:
+                raise BrokenError("the clock was set back")
+            self._reach()
+            if time.time() < second + 1:
+                return second
+        raise BackupError("changes arrive too late to tell when they were made")
+
+    def _reach(self) -> None:
+        for primary, stream in self._streams.items():
+            stream.reach(*self._nodes.position(primary), CATCH_UP_SECONDS)
+
     def _refuse_unfinished(self) -> None:
         if (self._plan.state / UNFINISHED).exists():
             raise BrokenError("a restore is unfinished, so the nodes may hold a part of the counters")
@@ -127,41 +139,51 @@ class Recording:
         return sum(path.stat().st_size for path in self._directory.glob("*.aof"))
 
 
-def keep(plan: Plan) -> NoReturn:
-    """Record changes and save them every ``log_seconds``, for ever. What fails is logged, and tried again then."""
-    config = Config.from_env()
-    empty(plan.work / "log")
+def keep(plan: Plan, config: Config, ended: threading.Event) -> None:
+    """Record changes and save them every ``log_seconds`` until the end. What fails is logged, and tried again then."""
+    primaries = Primaries(open_route(config))
     recording: Recording | None = None
     repository: Repository | None = None
     failure, saved = "", False
-    while True:
+    while not ended.is_set():
         due = time.monotonic() + plan.log_seconds
         try:
             if repository is None:
-                repository = newest.opened(Primaries(open_route(config)), plan, create=not saved)
-            if recording is None:
-                recording = Recording(config, plan)
-            elif recording.is_long:
-                former, recording = recording, Recording(config, plan)
-                with ExitStack() as ending:
-                    ending.callback(former.close)
-                    former.save(repository)
+                repository = newest.opened(primaries, plan, create=not saved)
+                # Nodes to which the counters were moved do not know it.
+                newest.write(primaries, repository, plan)
+            recording = recording or Recording(config, plan)
             until = recording.save(repository)
             saved = True
-            newest.write_log(Primaries(open_route(config)), until)
+            newest.write_log(primaries, plan, until)
+            if recording.is_long:
+                recording = _anew(recording, repository, config, plan)
             if failure:
                 _log.info("log of changes continues", extra={"until": _shown(until.timestamp())})
             failure = ""
-        except (BackupError, EntryError, UnavailableError, RedisError, OSError, ValueError) as error:
-            if str(error) != failure:
-                failure = str(error)
+        except Exception as error:  # noqa: BLE001  # nothing else would notice that the log has ended
+            if failure != (failure := str(error) or type(error).__name__):
                 _log.warning("log of changes interrupted", extra={"error": failure})
             # A password may have been replaced.
             repository = None
             if recording and isinstance(error, BrokenError):
                 recording.close()
                 recording = None
-        time.sleep(max(0.0, due - time.monotonic()))
+        ended.wait(due - time.monotonic())
+    if recording:
+        recording.close()
+
+
+def _anew(recording: Recording, repository: Repository, config: Config, plan: Plan) -> Recording:
+    """Begin a new log, and end one that is long without a gap between the two."""
+    following = Recording(config, plan)
+    try:
+        recording.save(repository)
+    except BaseException:
+        following.close()
+        raise
+    recording.close()
+    return following
 
 
 def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> None:
@@ -189,6 +211,8 @@ def _cut(directory: Path, moment: datetime) -> Iterable[Path]:
     for path in sorted(directory.glob("*.aof")):
         second = f"{moment.timestamp():.0f}"
         done = run(["redis-check-aof", "--truncate-to-timestamp", second, str(path)], CUT_SECONDS)
+        if done.status == TIMED_OUT:
+            raise BackupError(f"{path.name} of the log could not be cut within {CUT_SECONDS} s")
         if done.status or "Successfully truncated" not in done.printed:
             said = (done.printed + done.said).strip().splitlines()
             raise BadBackupError(f"{path.name} of the log is damaged: {'; '.join(said[-2:])}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from backup.plan import Plan
+from backup.processes import locked
 from backup.repository import MOMENT, Repository
 from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
@@ -25,24 +25,26 @@ def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
     """Note the newest proved backup of the stack."""
     proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
     if proved:
-        note = read(primaries) | asdict(proved[-1]) | {"repository": digest(plan)}
-        primaries.run([("SET", BACKUP_KEY, json.dumps(note))])
+        _add(primaries, plan, asdict(proved[-1]) | {"repository": digest(plan)})
 
 
-def write_log(primaries: Primaries, until: datetime) -> None:
+def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:
     """Note until when the log of changes reaches, if there is a proved backup."""
-    if note := read(primaries):
-        primaries.run([("SET", BACKUP_KEY, json.dumps(note | {"log_until": f"{until:{MOMENT}}"}))])
+    if read(primaries):
+        _add(primaries, plan, {"log_until": f"{until:{MOMENT}}"})
+
+
+def _add(primaries: Primaries, plan: Plan, told: dict[str, Any]) -> None:
+    """Add to the note, which the log and a backup may do at the same time."""
+    with locked(plan.work / "note"):
+        primaries.run([("SET", BACKUP_KEY, json.dumps(read(primaries) | told))])
 
 
 def opened(primaries: Primaries, plan: Plan, *, create: bool = True) -> Repository:
     """Open the plan's repository, or ``create`` it if the stack has no backups there; raises BackupError."""
     repository = Repository(plan)
-    # Two programs that make a repository at the same time make one that cannot be opened.
-    with (plan.work / "opening").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # A directory that is not mounted looks like a new repository.
-        repository.open(create=create and read(primaries).get("repository") != digest(plan))
+    # A directory that is not mounted looks like a new repository.
+    repository.open(create=create and read(primaries).get("repository") != digest(plan))
     return repository
 
 

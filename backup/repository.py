@@ -17,7 +17,7 @@ from typing import Any
 from backup.content import room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.processes import TIMED_OUT, Done, run
+from backup.processes import TIMED_OUT, Done, locked, run
 
 PROJECT = "counter-deploy"
 FORMAT = 1
@@ -97,6 +97,11 @@ class Repository:
             BackupError: it is not there, cannot be used, or holds something else only.
 
         """
+        # Two programs that make a repository at the same time make one that cannot be opened.
+        with locked(self._plan.work / "opening"):
+            self._open(create=create)
+
+    def _open(self, *, create: bool) -> None:
         for password in self._plan.passwords:
             self._password = password
             done = self._look()
@@ -197,7 +202,7 @@ class Repository:
             BackupError: the repository cannot be used, or the disk of this host is full.
 
         """
-        room(directory, saved.size)
+        room(directory, 0 if only else saved.size)
         paths = [option for path in only for option in ("--include", path)]
         done = self._try(["restore", "--quiet", saved.snapshot, "--target", str(directory), *paths], LONG_SECONDS)
         if not done.status:
@@ -235,25 +240,28 @@ class Repository:
 
     def forget(self) -> None:
         """Remove what the plan does not keep. Of backups that are not proved, the newest three stay."""
-        if not self._plan.keep:
-            return
         backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
         unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
+        unproved = unproved if self._plan.keep else []
         kept = {*backups, *(log.snapshot for log in self.logs())}
         doubles = [
             one.snapshot
             for one in (*self._all, *self._logs)
             if one.stack == self._plan.stack and one.snapshot not in kept
         ]
-        # Restic prunes only if it forgets something.
-        forget = ["forget", "--prune", "--quiet"]
+        forget = ["forget", "--quiet"]
         if rest := unproved + doubles:
             self._run([*forget, *rest], LONG_SECONDS)
-        policy = [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))]
-        tags = f"{PROJECT},{STACK}={self._plan.stack},{PROVED}"
-        self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
-        tags = f"{PROJECT},{STACK}={self._plan.stack},{LOG}"
-        self._run([*forget, "--group-by", "", "--tag", tags, "--keep-within", f"{self._plan.log_days}d"], LONG_SECONDS)
+        policies = {
+            PROVED: [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))],
+            LOG: ["--keep-within", f"{self._plan.log_days}d"],
+        }
+        for kind, policy in policies.items():
+            if policy:
+                tags = f"{PROJECT},{STACK}={self._plan.stack},{kind}"
+                self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
+        # Fails while the repository has a damaged backup, of which `check` tells.
+        self._try(["prune", "--quiet"], LONG_SECONDS)
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from backup.content import Content, empty
 from backup.errors import BackupError
 from backup.log import rebuild
+from backup.newest import digest
 from backup.plan import Plan
 from backup.repository import Log, Repository, Saved
 from backup.snapshot import Nodes
@@ -20,6 +20,8 @@ from counter.store.primaries import Primaries
 
 PREPARED = "prepared"
 """The directory below ``work``. It stays if a restore fails, and is the same for the next attempt."""
+MARK = "proved"
+"""The file there which says what was prepared in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
             f"the backup takes {proved.used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
             "deploy with more redis_memory, and repeat the restore"
         )
-    _mark(content).write_text(wanted.id, "utf-8")
+    (content.directory / MARK).write_text(_name(plan, wanted), "utf-8")
 
 
 def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | Log) -> Restored:
@@ -68,7 +70,8 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
 
     """
     content = Content(plan.work / PREPARED)
-    if not _mark(content).exists() or _mark(content).read_text("utf-8") != wanted.id:
+    mark = content.directory / MARK
+    if not mark.exists() or mark.read_text("utf-8") != _name(plan, wanted):
         prepare(config, plan, repository, wanted)
     manifest = content.manifest()
     route = open_route(config)
@@ -98,6 +101,6 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
     return Restored(len(counters), sum(counters.values()), keys)
 
 
-def _mark(content: Content) -> Path:
-    """Return the file with the id of what was prepared in full."""
-    return content.directory / "proved"
+def _name(plan: Plan, wanted: Saved | Log) -> str:
+    """Return what tells it from all others. A log's snapshot is another one every minute."""
+    return f"{digest(plan)} {wanted.stack} {wanted.id}"

@@ -17,9 +17,11 @@ from typing import NoReturn
 
 from cronsim import CronSim
 
-from backup.log import keep
+from backup.content import empty
+from backup.log import DIRECTORY, keep
 from backup.plan import Plan
-from backup.processes import TIMED_OUT, run
+from backup.processes import STOP_SECONDS, TIMED_OUT, run
+from counter.config import Config
 from counter.logs import LOGGING
 
 log = logging.getLogger(__name__)
@@ -33,10 +35,23 @@ STEP_SECONDS = 60.0
 def serve(plan: Plan) -> NoReturn:
     """Make backups by the schedule, if there is one, until a signal ends the process."""
     logging.config.dictConfig(LOGGING)
+    ended = threading.Event()
+    empty(plan.work / DIRECTORY)
+    recorder = threading.Thread(target=keep, args=(plan, Config.from_env(), ended), daemon=True, name="log of changes")
     if plan.log_seconds:
-        threading.Thread(target=keep, args=(plan,), daemon=True, name="log of changes").start()
+        recorder.start()
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
+    try:
+        _make_all(plan)
+    finally:
+        # An upload that is ended by force leaves a lock in the repository.
+        ended.set()
+        if plan.log_seconds:
+            recorder.join(STOP_SECONDS)
+
+
+def _make_all(plan: Plan) -> NoReturn:
     while True:
         due = next(CronSim(plan.schedule, datetime.now(UTC))) if plan.schedule else None
         if due:

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Buffer, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -48,14 +48,15 @@ class Stream(threading.Thread):
         """
         super().__init__(daemon=True, name=f"stream of {node}")
         self.node = node
-        self._socket = _connected(node, ca_file)
-        self._source = _Source(self._socket)
-        self._incoming = io.BufferedReader(self._source)
-        self._file = path.open("wb")
         self._guard = threading.Lock()
         self._second = 0
         self._reason = ""
+        self._ending = ExitStack()
         try:
+            self._file = self._ending.enter_context(path.open("wb"))
+            self._socket = self._ending.enter_context(_connected(node, ca_file))
+            self._source = _Source(self._socket)
+            self._incoming = io.BufferedReader(self._source)
             self._ask(b"AUTH", user.encode(), password.encode())
             self._ask(b"REPLCONF", b"capa", b"eof")
             _, replication_id, offset = self._ask(b"PSYNC", b"?", b"-1").split()
@@ -83,15 +84,20 @@ class Stream(threading.Thread):
                         self._file.write(b"".join(transaction) or sent)
                     self.offset += sum(map(len, transaction)) or len(sent)
                 transaction = []
-        except (OSError, ValueError, BrokenError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, changes are missing
             self._reason = str(error) or type(error).__name__
 
     def reach(self, replication_id: str, offset: int, seconds: float) -> None:
-        """Wait until everything up to an offset is in the file; raises BrokenError."""
+        """Wait until everything up to an offset is in the file.
+
+        Raises:
+            BackupError: it takes longer; BrokenError: changes are missing.
+
+        """
         deadline = time.monotonic() + seconds
         while not self._reason and self.replication_id == replication_id and self.offset < offset:
             if time.monotonic() > deadline:
-                raise BrokenError(f"{self.node} sends changes too slowly")
+                raise BackupError(f"{self.node} sends changes too slowly")
             time.sleep(POLL_SECONDS)
         if self._reason or self.replication_id != replication_id:
             raise BrokenError(f"the changes of {self.node} ended: {self._reason or 'its primary was replaced'}")
@@ -104,18 +110,18 @@ class Stream(threading.Thread):
 
     def close(self) -> None:
         """End the connection."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
         if self.is_alive():
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
             self.join()
-        self._incoming.close()
-        self._socket.close()
-        self._file.close()
+        # The disk may be full.
+        with suppress(OSError):
+            self._ending.close()
 
     def _begin_second(self, second: int) -> None:
         if second > self._second:
-            self._second = second
             self._file.write(b"#TS:%d\r\n" % second)
+            self._second = second
 
     def _send(self, *words: bytes) -> None:
         self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
@@ -191,7 +197,10 @@ def commands(source: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
         sent = [_read_line(source)]
         for _ in range(int(sent[0].removeprefix(b"*"))):
             length = _read_line(source)
-            sent += [length, source.read(int(length.removeprefix(b"$")) + 2)[:-2]]
+            size = int(length.removeprefix(b"$")) + 2
+            if len(word := source.read(size)) < size:
+                raise ConnectionError("the connection was closed")
+            sent += [length, word[:-2]]
         yield sent[2].upper(), b"\r\n".join([*sent, b""])
 
 

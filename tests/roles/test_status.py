@@ -128,7 +128,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "new": [],
         "old": [f"the newest proved backup is {old['id']}, older than backup_max_age=30 hours; {makes}"],
         "stopped": [ended(stopped["log_until"])],
-        "never": [ended("the backup")],
+        "never": [ended("the newest backup")],
         "soon": [],
         "slow": [],
         "none": [f"there is no proved backup; {makes}"],
