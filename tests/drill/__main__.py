@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from history.checker import Result, Verdict, Violation, check
-from history.model import load
+from history.model import State, load
 from history.recorder import Plan, Repeat, record
 
 from drill.containers import Host, LookError
@@ -33,6 +33,7 @@ WORSE = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 3.0
+STATE_ATTEMPTS = 3
 LONGEST_SECONDS = 1800.0
 MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
 """Faults after which another node is primary for certain; a run in which it is not shows nothing."""
@@ -142,10 +143,24 @@ def run(
         there = replace(stack, counter=plan.counter)
         history = replace(load(plan.out), log=there.log())
         moved = expect_switch and plan is plans[0]
-        state = there.state()
+        state = settled_state(there)
         results.append(check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True))
         there.forget_log()
     return results
+
+
+def settled_state(stack: Stack) -> State:
+    """Return the state of a stack that heals; raises LookError.
+
+    The nodes are asked one by one, so their answers only belong together if no primary was replaced meanwhile.
+    """
+    for _ in range(STATE_ATTEMPTS):
+        before = stack.epochs()
+        stack.healed()
+        state = stack.state()
+        if stack.epochs() == before:
+            return state
+    raise LookError(f"primaries of {stack.name} were replaced in each of {STATE_ATTEMPTS} attempts to read them")
 
 
 def undisturbed(results: Sequence[Result], before: dict[str, str], after: dict[str, str]) -> list[Result]:

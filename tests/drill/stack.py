@@ -14,7 +14,6 @@ from history.model import State
 from drill.containers import Container, Host, LookError, containers
 
 HEALING_SECONDS = 180.0
-STATE_ATTEMPTS = 3
 REFUSED = re.compile(r"^[A-Z]{3,} ", re.MULTILINE)
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
@@ -84,19 +83,7 @@ class Stack:
         return {service: words[words.index(word) + 1] for service, words in texts.items()}
 
     def state(self) -> State:
-        """Return what the checker wants to know of a healed stack; raises LookError.
-
-        The nodes are asked one by one, so their answers only belong together if no primary was replaced meanwhile.
-        """
-        for _ in range(STATE_ATTEMPTS):
-            before = self.epochs()
-            self.healed()
-            state = self._state()
-            if self.epochs() == before:
-                return state
-        raise LookError(f"primaries of {self.name} were replaced in each of {STATE_ATTEMPTS} attempts to read them")
-
-    def _state(self) -> State:
+        """Return what the checker wants to know of a healed stack."""
         primaries = tuple(container.service for container in self.primaries())
         addresses = tuple(
             f"{container.service}: {line}"

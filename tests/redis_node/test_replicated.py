@@ -27,6 +27,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     """Return the rendered templates of the topology, without and with TLS."""
     engine = {"host_info": {"ServerVersion": "26.1.5"}}
     knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
+    # On a busy machine a node that waits for its turn is not down.
+    knobs["redis_down_after_milliseconds"] = 3000
     combinations = {"plain": knobs, "tls": knobs | {"redis_tls": True}}
     return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations, *FILES))
 
