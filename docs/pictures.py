@@ -2,7 +2,7 @@
 """Makes the pictures of the documentation with Chromium, into docs/pictures.
 
     docs/pictures.py page [--url URL]        the page, of a running counter or of one that is started for this
-    docs/pictures.py status [--from FILE]    the output of ./counter status, or a file that holds it
+    docs/pictures.py status                  the output of ./counter status in docs/verbs.md
     docs/pictures.py report                  the top of docs/example-report/report.html
 
 Needs Debian's packages chromium and, for the page without --url, redis-server and the environment of the tests
@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
+VERBS = ROOT / "docs/verbs.md"
 CHROMIUM = [
     "chromium",
     "--headless",
@@ -92,14 +93,10 @@ def draw_page(url: str) -> None:
         screenshot(address, "page", 860, 720)
 
 
-def draw_status(file: Path | None) -> None:
-    """Draw the status of a deployed stack as a terminal shows it."""
-    if file:
-        text = file.read_text(encoding="utf-8")
-    else:
-        done = subprocess.run(["./counter", "status"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        text = done.stdout[done.stdout.index("Stack ") :]
-    lines = text.strip().splitlines()
+def draw_status() -> None:
+    """Draw the status in docs/verbs.md, which the scenario `newcomer` compares, as a terminal shows it."""
+    told = VERBS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
+    lines = told.strip().splitlines()
     with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
         page.write(TERMINAL.format(line_height=LINE_HEIGHT, text=html.escape("\n".join(lines))))
         page.flush()
@@ -111,14 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", choices=["page", "status", "report"])
     parser.add_argument("--url", default="", help="address of a running counter")
-    parser.add_argument("--from", dest="file", type=Path, help="a file with the output of ./counter status")
     given = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     match given.picture:
         case "page":
             draw_page(given.url)
         case "status":
-            draw_status(given.file)
+            draw_status()
         case "report":
             screenshot(f"file://{REPORT}", "report", 1100, 760)
 

@@ -137,7 +137,9 @@ def test_a_client_is_limited_in_requests_and_connections(edge: int) -> None:
 
 
 @pytest.mark.parametrize("edge", ["maintenance"], indirect=True)
-def test_maintenance_hides_the_counter_from_all_but_the_operator(edge: int) -> None:
+def test_maintenance_hides_the_counter_from_all_but_the_operator(
+    edge: int, rendered: dict[str, dict[str, str]]
+) -> None:
     answer = ask(edge, "/api/counters/a/increment", method="POST")
     assert problem(answer) == (503, "maintenance")
     assert answer.headers["Retry-After"] == "120"
@@ -145,6 +147,8 @@ def test_maintenance_hides_the_counter_from_all_but_the_operator(edge: int) -> N
     assert "<p>Back &lt;soon&gt;.</p>" in ask(edge, "/", BROWSER).body
     assert ask(edge, "/api/counters/a/increment", PASS, "POST").status == 200
     assert ask(edge, "/", {"X-Maintenance-Pass": "another"}).status == 503
+    # --diff shows the configuration.
+    assert PASS["X-Maintenance-Pass"] not in rendered["maintenance"]["haproxy.cfg"]
 
 
 def increment(headers: str, body: str = "") -> bytes:
