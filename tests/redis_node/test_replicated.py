@@ -18,6 +18,8 @@ from support.ansible import render
 from support.waiting import wait_until
 from support.workers import made_once
 
+from redis_node.fence import REMEMBERED_SECONDS
+
 LATE_SECONDS = 8.0
 """Longer than the Sentinels take to replace a primary."""
 
@@ -81,6 +83,29 @@ def test_a_primary_takes_no_write_before_the_sentinels_see_it(fresh: Set) -> Non
         sentinel.start()
     fresh.settled()
     wait_until("writes", lambda: app.incr("{a}:value"))
+
+
+@pytest.mark.fault
+def test_a_primary_takes_no_write_while_a_sentinel_could_still_replace_it(running: Set) -> None:
+    """One that cannot be asked may see it down, and be elected by those that saw it down a moment ago."""
+    primary = running.primary()
+    app = primary.client("counter")
+    running.sentinels[0].kill()
+    primary.kill()
+    primary.start()
+    wait_until("the primary", lambda: is_primary(primary))
+    begun = time.monotonic()
+    wait_until("both replicas", lambda: primary.client().info("replication").get("connected_slaves") == 2)
+    wait_until("writes", lambda: takes_writes(app))
+    assert time.monotonic() - begun > REMEMBERED_SECONDS
+    assert running.primary() is primary
+
+
+def takes_writes(app: Redis) -> bool:
+    try:
+        return bool(app.incr("{a}:value"))
+    except ResponseError:
+        return False
 
 
 @pytest.mark.fault
