@@ -87,6 +87,23 @@ def test_a_broken_primary_loses_nothing_acknowledged(
     assert store.read("a").value == int(primary.client().get("{a}:value") or 0)
 
 
+@pytest.mark.fault
+def test_a_primary_that_serves_while_it_is_replaced_loses_nothing_acknowledged(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    """As if the Sentinels had not heard it for a moment: the other replica follows it for up to a second more."""
+    store = open_store(config)
+    replaced = redis_set.primary()
+    with Load(store, "a") as load:
+        load.more()
+        redis_set.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", redis_set.name)
+        wait_until("it to be replaced", lambda: replaced.client().role()[0] == "slave")
+        load.more()
+    primary = redis_set.healed()
+    assert primary is not replaced
+    load.check(primary)
+
+
 def _environ(config: Config, redis_set: SentinelSet, concern: str) -> dict[str, str]:
     secret = redis_set.nodes[0].directory.parent / "password"
     environ = redis_set.environ() | {

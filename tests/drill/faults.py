@@ -15,6 +15,7 @@ from drill.containers import Container, LookError
 from drill.stack import Stack
 
 PAUSE_SECONDS = 10.0
+FREEZE_SECONDS = (1.1, 1.3, 1.5, 1.7, 1.9)
 LATE_SECONDS = 12.0
 AWAY_SECONDS = 60.0
 STALE_SECONDS = 6.0
@@ -36,14 +37,22 @@ def kill_late(stack: Stack) -> None:
     _keep_away(stack, stack.primary().service, until=lambda: time.monotonic() > ends)
 
 
-def pause(stack: Stack) -> None:
+def pause(stack: Stack, seconds: float = PAUSE_SECONDS) -> None:
     """Freeze the primary, and let it go on as if nothing had happened."""
     primary = stack.primary()
     primary.host.run("docker", "pause", primary.identifier)
     try:
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(seconds)
     finally:
         primary.host.run("docker", "unpause", primary.identifier)
+
+
+_freezes = itertools.cycle(FREEZE_SECONDS)
+
+
+def freeze(stack: Stack) -> None:
+    """Freeze the primary for about as long as the Sentinels take to replace it, each time for another time."""
+    pause(stack, next(_freezes))
 
 
 def cut_and_kill(stack: Stack) -> None:
@@ -165,6 +174,7 @@ FAULTS: dict[str, Fault] = {
     "kill": kill,
     "kill-late": kill_late,
     "pause": pause,
+    "freeze": freeze,
     "wipe": wipe,
     "cut-and-kill": cut_and_kill,
     "kill-all": kill_all,

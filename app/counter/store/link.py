@@ -20,6 +20,8 @@ from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
+type Suspect = Callable[[Address, int, float], str]
+"""Return why a primary with so many replicas may just be replaced, if it may; asks until the given monotonic time."""
 
 
 log = logging.getLogger(__name__)
@@ -35,19 +37,34 @@ _REPLIES = (BusyLoadingError, AuthenticationError)
 class Link:
     """At most one connection, made when needed, closed on the first doubt. Used by one thread at a time."""
 
-    def __init__(self, locate: Locate, options: Mapping[str, Any], *, acks: int, disk: bool = True) -> None:
+    def __init__(
+        self,
+        locate: Locate,
+        options: Mapping[str, Any],
+        *,
+        acks: int,
+        disk: bool = True,
+        suspect: Suspect = lambda *_: "",
+    ) -> None:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round.
 
-        ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory.
+        ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory. ``suspect`` is asked about
+        each round that replicas confirmed.
         """
         self._locate = locate
+        self._suspect = suspect
         self._options = dict(options)
         self._acks = acks
         self._disk = disk
         self._connection: Any = None
         self._look_again = 0.0
-        self.node = ""
+        self._address = Address("", 0)
         self.troubled = False
+
+    @property
+    def node(self) -> str:
+        """The address of the last connection."""
+        return str(self._address)
 
     def commit(self, batch: Sequence[Operation], until: float) -> None:
         """Settle ``batch`` in one round trip, as ``GroupCommit`` wants it."""
@@ -103,8 +120,7 @@ class Link:
             return
         # redis-py would reconnect to the same host, which may no longer be the primary.
         self._connection = None
-        address = self._locate(until)
-        self.node = str(address)
+        self._address = address = self._locate(until)
         options = dict(self._options)
         kind = SSLConnection if options.pop("ssl", False) else Connection
         left = max(0.001, until - time.monotonic())
@@ -170,7 +186,7 @@ class Link:
         told = [self._reply(until) for _ in confirmation]
         if look:
             self._note_memory(told.pop())
-        return replies, self._doubt(told)
+        return replies, self._doubt(told, until)
 
     def _note_memory(self, reply: Any) -> None:
         """Record how full the node is, and warn while it is nearly full. A full node refuses increments."""
@@ -184,7 +200,7 @@ class Link:
         if limit and used > NEARLY_FULL * limit:
             log.warning("Redis is nearly full", extra={"node": self.node, "used": used, "limit": limit})
 
-    def _doubt(self, replies: Sequence[Any]) -> Failure | None:
+    def _doubt(self, replies: Sequence[Any], until: float) -> Failure | None:
         """Return why the writes of a round are not to be trusted, if they are not."""
         for reply in replies:
             if isinstance(reply, RedisError):
@@ -196,6 +212,8 @@ class Link:
             have = confirmed[-1][1] if self._disk else confirmed[-1]
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
+            if reason := self._suspect(self._address, len(role[2]), until):
+                return Failure(reason, uncertain=True)
         return None
 
     def _reply(self, until: float) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -17,6 +19,23 @@ from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
 ASK_SECONDS = 0.5
+GRACE_SECONDS = 0.1
+"""How long a Sentinel may take to answer after a majority has."""
+FAILOVER_SECONDS = 10.0
+"""Longer than a Sentinel works at one failover (its failover-timeout)."""
+
+
+class View(NamedTuple):
+    """What one Sentinel believes in; the greatest is that of the best informed one."""
+
+    epoch: int
+    """Grows with each failover."""
+    primary: Address
+    sentinel: Address
+    asked: float
+    """Monotonic time of the question."""
+    replaces: Address | None
+    """The primary that it is replacing."""
 
 
 class SentinelRoute(Replicated):
@@ -31,8 +50,10 @@ class SentinelRoute(Replicated):
             "socket_timeout": ASK_SECONDS,
         }
         self._pool: ThreadPoolExecutor | None = None
-        self._asked: dict[Address, Future[tuple[int, Address]]] = {}
-        link = Link(self._locate, self._options, acks=config.required_acks)
+        self._asked: dict[Address, Future[View]] = {}
+        self._replicas = 0
+        self._left_at = -math.inf
+        link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect)
         self._lane = Lane(link)
 
     def lane(self, key: str) -> Lane:
@@ -53,29 +74,59 @@ class SentinelRoute(Replicated):
         A Sentinel that was cut off still names the old primary, with the old epoch. Whether the node really is a
         primary is verified by the ROLE at the end of each round.
         """
+        self._replicas, self._left_at = self._config.replicas_per_primary, -math.inf
+        views, failures = self._views(min(ASK_SECONDS, max(0.0, until - time.monotonic())))
+        if not views:
+            raise RedisConnectionError("no Sentinel names a primary: " + ("; ".join(failures) or "no answer in time"))
+        return max(views).primary
+
+    def _suspect(self, primary: Address, replicas: int, until: float) -> str:
+        """Return why a node that says that it is the primary may just be replaced, if it may.
+
+        When the Sentinels replace a primary that still runs, the replica that they promote leaves it at once. The
+        others follow it for up to a second more, and what they confirm is lost. So when a replica has left, the
+        Sentinels are asked after each round, for as long as a failover can take.
+        """
+        now = time.monotonic()
+        if replicas < self._replicas:
+            self._left_at = now
+        self._replicas = replicas
+        if now - self._left_at > FAILOVER_SECONDS:
+            return ""
+        views: list[View] = []
+        for patience in (GRACE_SECONDS, min(ASK_SECONDS, max(0.0, until - now))):
+            views += [view for view in self._views(patience)[0] if view.asked >= now]
+            if len({view.sentinel for view in views}) > len(self._config.sentinel_nodes) // 2:
+                break
+        else:
+            return f"{primary} lost a replica, and no majority of the Sentinels says why"
+        if (named := max(views).primary) != primary:
+            return f"{primary} was replaced by {named}"
+        return f"{primary} is being replaced" if any(view.replaces == primary for view in views) else ""
+
+    def _views(self, patience: float) -> tuple[list[View], list[str]]:
+        """Return what the Sentinels answer within ``patience`` seconds, and the failures."""
         # The link calls this from one thread at a time. Threads are made here, not in __init__: gunicorn forks later.
         self._pool = self._pool or ThreadPoolExecutor(len(self._config.sentinel_nodes), "sentinel")
         for sentinel in self._config.sentinel_nodes:
             if sentinel not in self._asked:  # a question that hangs (DNS, say) is not asked twice
                 self._asked[sentinel] = self._pool.submit(self._ask, sentinel)
-        patience = min(ASK_SECONDS, max(0.0, until - time.monotonic()))
         done, _ = wait(self._asked.values(), timeout=patience)
         self._asked = {sentinel: future for sentinel, future in self._asked.items() if future not in done}
         failures = [str(error) for future in done if (error := future.exception())]
-        answers = [future.result() for future in done if not future.exception()]
-        if not answers:
-            raise RedisConnectionError("no Sentinel names a primary: " + ("; ".join(failures) or "no answer in time"))
-        return max(answers)[1]
+        return [future.result() for future in done if not future.exception()], failures
 
-    def _ask(self, sentinel: Address) -> tuple[int, Address]:
-        """Return the epoch and the address that one Sentinel believes in.
+    def _ask(self, sentinel: Address) -> View:
+        """Return what one Sentinel believes in.
 
         Both are asked for: in the middle of a failover MASTER shows the new epoch with the old address still.
         """
-        name = self._config.primary_name
+        name, asked = self._config.primary_name, time.monotonic()
         with client(sentinel, self._sentinel_options) as connection:
             pipeline = connection.pipeline(transaction=False)
             pipeline.execute_command("SENTINEL", "MASTER", name)
             pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
-            facts, (host, port) = pipeline.execute()
-        return int(facts[facts.index("config-epoch") + 1]), Address(host, int(port))
+            told, (host, port) = pipeline.execute()
+        facts = dict(zip(told[::2], told[1::2], strict=True))
+        replaces = Address(facts["ip"], int(facts["port"])) if "failover_in_progress" in facts["flags"] else None
+        return View(int(facts["config-epoch"]), Address(host, int(port)), sentinel, asked, replaces)
