@@ -12,16 +12,16 @@ RUN apt-get update \
 
 FROM python AS app-packages
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get install -y --no-install-recommends python3-pip-whl \
+    && rm -rf /var/lib/apt/lists/* \
+    && ln -s /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
+ENV PYTHONPATH=/tmp/pip.whl PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY app/requirements.txt /tmp/requirements.txt
 # ca: the CA certificates of a site that inspects TLS, used only during the build.
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
     && python3 -m venv --without-pip /opt/counter \
-    && python3 -m venv /tmp/pip \
-    && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
-       install --no-compile --require-hashes -r /tmp/requirements.txt
+    && /opt/counter/bin/python -m pip install --no-compile --require-hashes -r /tmp/requirements.txt
 COPY app/counter /opt/counter/lib/app/counter
 # A checkout may be readable only by its owner, but the app runs as another user.
 RUN chmod -R a+rX /opt/counter/lib \
@@ -76,8 +76,7 @@ FROM app-packages AS backup-packages
 COPY backup/requirements.txt /tmp/backup.txt
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && /tmp/pip/bin/pip --disable-pip-version-check --no-cache-dir --python /opt/counter/bin/python \
-       install --no-compile --require-hashes -r /tmp/backup.txt
+    && /opt/counter/bin/python -m pip install --no-compile --require-hashes -r /tmp/backup.txt
 COPY backup /opt/counter/lib/backup
 RUN chmod -R a+rX /opt/counter/lib \
     && python3 -m compileall -q -j 0 /opt/counter/lib
