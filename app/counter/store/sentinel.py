@@ -85,13 +85,13 @@ class SentinelRoute(Replicated):
 
         When the Sentinels replace a primary that still runs, the replica that they promote leaves it at once. The
         others follow it for up to a second more, and what they confirm is lost. So when a replica has left, the
-        Sentinels are asked after each round, for as long as a failover can take.
+        Sentinels are asked after each round, until it is back or for as long as a failover can take.
         """
         now = time.monotonic()
         if replicas < self._replicas:
             self._left_at = now
         self._replicas = replicas
-        if now - self._left_at > FAILOVER_SECONDS:
+        if replicas >= self._config.replicas_per_primary or now - self._left_at > FAILOVER_SECONDS:
             return ""
         views: list[View] = []
         for patience in (GRACE_SECONDS, min(ASK_SECONDS, max(0.0, until - now))):
