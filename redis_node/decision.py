@@ -73,7 +73,7 @@ def _without_sentinels(now: Situation) -> Start | Wait:
     """Start as what this node was before, whatever other nodes report.
 
     A primary that was replaced but does not know it yet still reports that it is the primary. A node that copied from
-    it would lose what the new primary has confirmed. As a primary this node takes no write until the Sentinels name it
+    it would lose what the new primary has confirmed. As a primary this node takes no write before the Sentinels see it
     (``fence``).
     """
     if now.last_primary and now.last_primary != now.me:

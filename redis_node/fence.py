@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 from redis_node.ask import NoAnswerError, ask, ask_all
-from redis_node.quorum import PRIMARY_NAME, agreed_primary, views
+from redis_node.quorum import PRIMARY_NAME, View, agreed_primary, view
 from redis_node.settings import Address, Settings
 
 FENCED = "min-replicas-to-write 1000"
@@ -20,44 +21,46 @@ POLL_SECONDS = 0.1
 REMEMBERED_SECONDS = 6.0
 """Longer than a Sentinel remembers that another one saw the primary down (five seconds).
 
-For so long, one Sentinel that does not see the primary yet can be elected by the others, although they see it again.
+For so long, a Sentinel that does not see the primary yet can be elected by the others, although they see it again.
 """
 
 
 def open_when_seen(settings: Settings) -> str:
-    """Allow writes once no Sentinel can begin to replace this node for its restart, or once it is a replica."""
-    sound_since = math.inf
-    while not (is_replica := _is_replica(settings)):
-        sound, now = _sound(settings), time.monotonic()
-        sound_since = min(sound_since, now) if sound > len(settings.sentinels) // 2 else math.inf
-        if sound == len(settings.sentinels) or now - sound_since > REMEMBERED_SECONDS:
-            break
-        time.sleep(POLL_SECONDS)
+    """Allow writes once no Sentinel that answers can begin to replace this node, or once it is a replica."""
+    loaded_at = sound_since = math.inf
     while True:
-        try:
-            ask(settings, settings.address, "CONFIG", "SET", "min-replicas-to-write", OPEN)
-        except NoAnswerError:
-            time.sleep(POLL_SECONDS)
-        else:
-            return "the Sentinels made it a replica" if is_replica else "the Sentinels see it; takes writes as primary"
+        with suppress(NoAnswerError):
+            # While the server loads its data, it answers the Sentinels' pings but not this.
+            if ask(settings, settings.address, "ROLE")[0] == "slave":
+                _open(settings)
+                return "the Sentinels made it a replica"
+            began = time.monotonic()
+            loaded_at = min(loaded_at, began)
+            sound = _sound(settings, loaded_at)
+            sound_since = min(sound_since, time.monotonic()) if sound > len(settings.sentinels) // 2 else math.inf
+            if sound == len(settings.sentinels) or began - sound_since > REMEMBERED_SECONDS:
+                _open(settings)
+                return "the Sentinels see it; takes writes as primary"
+        time.sleep(POLL_SECONDS)
 
 
-def _is_replica(settings: Settings) -> bool:
-    try:
-        return bool(ask(settings, settings.address, "ROLE")[0] == "slave")
-    except NoAnswerError:
-        return False
+def _open(settings: Settings) -> None:
+    ask(settings, settings.address, "CONFIG", "SET", "min-replicas-to-write", OPEN)
 
 
-def _sound(settings: Settings) -> int:
-    """Return how many Sentinels see this node as a healthy primary; none while any of them replaces it."""
+def _sound(settings: Settings, loaded_at: float) -> int:
+    """Return how many Sentinels have heard this node as the primary since then; none while any of them replaces it."""
 
-    def flags(sentinel: Address) -> frozenset[str]:
-        return frozenset(ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)["flags"].split(","))
+    def look(sentinel: Address) -> tuple[View, set[str], float]:
+        asked = time.monotonic()
+        facts = ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
+        heard_at = asked - int(facts["last-ok-ping-reply"]) / 1000
+        return view(settings, sentinel), set(facts["flags"].split(",")), heard_at
 
-    answers = [found for found in ask_all(settings.sentinels, flags).values() if not isinstance(found, NoAnswerError)]
-    if any("failover_in_progress" in found for found in answers):
+    answers = [found for found in ask_all(settings.sentinels, look).values() if not isinstance(found, NoAnswerError)]
+    if any("failover_in_progress" in flags for _, flags, _ in answers):
         return 0
-    if agreed_primary(views(settings), len(settings.sentinels)) != settings.address:
+    if agreed_primary([seen for seen, _, _ in answers], len(settings.sentinels)) != settings.address:
         return 0
-    return sum(found == {"master"} for found in answers)
+    me = settings.address
+    return sum(seen.primary == me and flags == {"master"} and heard > loaded_at for seen, flags, heard in answers)

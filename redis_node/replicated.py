@@ -29,7 +29,7 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def after_start(settings: Settings) -> None:
-    """Allow writes as soon as the Sentinels see this node as the primary; then watch whether it may be promoted."""
+    """Allow writes once the Sentinels cannot replace this primary any more; then watch whether it may be promoted."""
     if last_primary(settings) == settings.address:
         _say(settings, fence.open_when_seen(settings))
     electable.watch(settings)

@@ -20,8 +20,8 @@ from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
-type Suspect = Callable[[Address, int, float], str]
-"""Return why a primary with so many replicas may just be replaced, if it may; asks until the given monotonic time."""
+type Suspect = Callable[[Sequence[Any], float], str]
+"""Return why a primary with this reply to ROLE may just be replaced, if it may; until the given monotonic time."""
 
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,8 @@ class Link:
         self._disk = disk
         self._connection: Any = None
         self._look_again = 0.0
-        self._address = Address("", 0)
+        self.node = ""
         self.troubled = False
-
-    @property
-    def node(self) -> str:
-        """The address of the last connection."""
-        return str(self._address)
 
     def commit(self, batch: Sequence[Operation], until: float) -> None:
         """Settle ``batch`` in one round trip, as ``GroupCommit`` wants it."""
@@ -120,7 +115,8 @@ class Link:
             return
         # redis-py would reconnect to the same host, which may no longer be the primary.
         self._connection = None
-        self._address = address = self._locate(until)
+        address = self._locate(until)
+        self.node = str(address)
         options = dict(self._options)
         kind = SSLConnection if options.pop("ssl", False) else Connection
         left = max(0.001, until - time.monotonic())
@@ -212,7 +208,7 @@ class Link:
             have = confirmed[-1][1] if self._disk else confirmed[-1]
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
-            if reason := self._suspect(self._address, len(role[2]), until):
+            if reason := self._suspect(role, until):
                 return Failure(reason, uncertain=True)
         return None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -19,10 +20,10 @@ from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
 ASK_SECONDS = 0.5
-GRACE_SECONDS = 0.1
-"""How long a Sentinel may take to answer after a majority has."""
-FAILOVER_SECONDS = 10.0
-"""Longer than a Sentinel works at one failover (its failover-timeout)."""
+AGAIN_SECONDS = 0.1
+"""How long the Sentinels may take to answer when they are asked again about the same change."""
+FAILOVER_SECONDS = 12.0
+"""How long a Sentinel works at a failover after its promoted replica has left: twice its failover-timeout."""
 
 
 class View(NamedTuple):
@@ -51,8 +52,10 @@ class SentinelRoute(Replicated):
         }
         self._pool: ThreadPoolExecutor | None = None
         self._asked: dict[Address, Future[View]] = {}
-        self._replicas = 0
+        self._primary: Address | None = None
+        self._replicas: set[Address] = set()
         self._left_at = -math.inf
+        self._denied: set[Address] = set()
         link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect)
         self._lane = Lane(link)
 
@@ -74,35 +77,44 @@ class SentinelRoute(Replicated):
         A Sentinel that was cut off still names the old primary, with the old epoch. Whether the node really is a
         primary is verified by the ROLE at the end of each round.
         """
-        self._replicas, self._left_at = self._config.replicas_per_primary, -math.inf
         views, failures = self._views(min(ASK_SECONDS, max(0.0, until - time.monotonic())))
         if not views:
             raise RedisConnectionError("no Sentinel names a primary: " + ("; ".join(failures) or "no answer in time"))
-        return max(views).primary
+        found = max(views).primary
+        if found != self._primary:
+            self._primary, self._replicas = found, set(self._config.redis_nodes) - {found}
+        return found
 
-    def _suspect(self, primary: Address, replicas: int, until: float) -> str:
+    def _suspect(self, role: Sequence[Any], until: float) -> str:
         """Return why a node that says that it is the primary may just be replaced, if it may.
 
         When the Sentinels replace a primary that still runs, the replica that they promote leaves it at once. The
         others follow it for up to a second more, and what they confirm is lost. So when a replica has left, the
-        Sentinels are asked after each round, until it is back or for as long as a failover can take.
+        Sentinels are asked after each round until all of them have denied, or for as long as a failover can take.
         """
-        now = time.monotonic()
-        if replicas < self._replicas:
-            self._left_at = now
+        now, sentinels = time.monotonic(), self._config.sentinel_nodes
+        replicas = {Address(str(host), int(port)) for host, port, _ in role[2]}
+        if self._replicas - replicas:
+            self._left_at, self._denied = now, set()
         self._replicas = replicas
-        if replicas >= self._config.replicas_per_primary or now - self._left_at > FAILOVER_SECONDS:
+        if now - self._left_at > FAILOVER_SECONDS or self._denied.issuperset(sentinels):
             return ""
+        ends = min(until, now + (ASK_SECONDS if self._left_at == now else AGAIN_SECONDS))
         views: list[View] = []
-        for patience in (GRACE_SECONDS, min(ASK_SECONDS, max(0.0, until - now))):
-            views += [view for view in self._views(patience)[0] if view.asked >= now]
-            if len({view.sentinel for view in views}) > len(self._config.sentinel_nodes) // 2:
-                break
-        else:
-            return f"{primary} lost a replica, and no majority of the Sentinels says why"
-        if (named := max(views).primary) != primary:
-            return f"{primary} was replaced by {named}"
-        return f"{primary} is being replaced" if any(view.replaces == primary for view in views) else ""
+        for _ in range(2):
+            views += self._views(max(0.0, ends - time.monotonic()))[0]
+            if all(view.asked >= now for view in views):
+                break  # otherwise, an earlier question was still open, and its answer proves nothing
+        if any(view.replaces == self._primary for view in views):
+            self._left_at = now
+            return f"the Sentinels are replacing {self._primary}"
+        if views and (named := max(views).primary) != self._primary:
+            return f"the Sentinels replaced {self._primary} by {named}"
+        denied = {view.sentinel for view in views if view.asked >= now}
+        self._denied |= denied
+        if len(denied) <= len(sentinels) // 2:
+            return f"{self._primary} lost a replica, and no majority of the Sentinels says why"
+        return ""
 
     def _views(self, patience: float) -> tuple[list[View], list[str]]:
         """Return what the Sentinels answer within ``patience`` seconds, and the failures."""
