@@ -20,7 +20,7 @@ from counter.store import open_store
 from counter.store.durable import DurableStore
 from counter.store.ids import Memory
 from counter.store.kinds import Increment
-from counter.store.sentinel import SentinelRoute
+from counter.store.sentinel import FAILOVER_SECONDS, SentinelRoute
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
 
 
@@ -102,6 +102,24 @@ def test_a_primary_that_serves_while_it_is_replaced_loses_nothing_acknowledged(
     primary = redis_set.healed()
     assert primary is not replaced
     load.check(primary)
+
+
+@pytest.mark.fault
+def test_without_a_majority_of_the_sentinels_a_primary_that_lost_a_replica_goes_on_later(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    """They could be replacing it, but only for a while; a new connection does not begin that while anew."""
+    store = open_store(config)
+    replica = redis_set.replicas()[0]
+    assert store.increment("a").value == 1
+    for sentinel in redis_set.sentinels[:2]:
+        sentinel.kill()
+    replica.kill()
+    wait_until("it to leave", lambda: redis_set.nodes[0].client().info("replication")["connected_slaves"] == 1)
+    with pytest.raises((IndeterminateError, UnavailableError)):
+        store.increment("a")
+    wait_until("increments", lambda: is_ready(store), FAILOVER_SECONDS + 10)
+    assert store.increment("b").value == 1
 
 
 def _environ(config: Config, redis_set: SentinelSet, concern: str) -> dict[str, str]:

@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from support.ansible import ROOT
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
@@ -152,9 +154,18 @@ class Set:
         assert found.returncode == 0, found.stderr + "".join(told)
 
     def primary(self) -> Member:
-        """Return the one primary."""
-        (found,) = [node for node in self.nodes if node.listens() and node.client().role()[0] == "master"]
-        return found
+        """Wait until there is one primary; return it."""
+
+        def only() -> Member | None:
+            # A Sentinel closes all connections to a node whose role it changes.
+            with suppress(RedisConnectionError):
+                found = [node for node in self.nodes if node.listens() and node.client().role()[0] == "master"]
+                return found[0] if len(found) == 1 else None
+            return None
+
+        primary = wait_until("one primary", only)
+        assert primary
+        return primary
 
     def rotate(self, internal: str) -> None:
         """Give the nodes other passwords as a deployment does: all accept them, then all use them."""
