@@ -15,7 +15,7 @@ from drill.containers import Container, LookError
 from drill.stack import Stack
 
 PAUSE_SECONDS = 10.0
-FREEZE_SECONDS = (1.1, 1.3, 1.5, 1.7, 1.9)
+FREEZE_SECONDS = (1.5, 1.7, 1.9, 2.1, 2.3)
 LATE_SECONDS = 12.0
 AWAY_SECONDS = 60.0
 STALE_SECONDS = 6.0
