@@ -105,6 +105,35 @@ def test_a_primary_that_serves_while_it_is_replaced_loses_nothing_acknowledged(
 
 
 @pytest.mark.fault
+def test_a_primary_that_has_not_noticed_that_it_is_replaced_loses_nothing_acknowledged(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    """The promoted replica is still listed but confirms nothing more; the other one goes on confirming."""
+    store = open_store(config)
+    replaced, (promoted, _) = redis_set.primary(), redis_set.replicas()
+    promoted.client().config_set("replica-priority", 1)
+    leader = redis_set.sentinels[0].client()
+
+    def preferred() -> bool:
+        known = leader.sentinel_slaves(redis_set.name)
+        return any(one["port"] == promoted.port and one["slave-priority"] == 1 for one in known)
+
+    wait_until("the Sentinel to prefer one replica", preferred, 30)
+    with Load(store, "a") as load:
+        load.more()
+        leader.execute_command("SENTINEL", "FAILOVER", redis_set.name)
+        promoted.signal(signal.SIGSTOP)  # the Sentinel promotes it two of its ticks later
+        time.sleep(2)
+        assert replaced.client().role()[0] == "master"
+        assert len(replaced.client().role()[2]) == 2
+        promoted.signal(signal.SIGCONT)
+        wait_until("it to be replaced", lambda: replaced.client().role()[0] == "slave")
+        load.more()
+    assert redis_set.healed() is promoted
+    load.check(promoted)
+
+
+@pytest.mark.fault
 def test_without_a_majority_of_the_sentinels_a_primary_that_lost_a_replica_goes_on_later(
     redis_set: SentinelSet, config: Config
 ) -> None:

@@ -23,12 +23,15 @@ class SmallDisk:
         self._filler = path / "filler"
 
     def fill(self, leave: int = 0) -> None:
-        """Take all room, but ``leave`` bytes; others may write meanwhile."""
-        self.make_room()
-        with self._filler.open("wb") as file:
-            while (free := shutil.disk_usage(self._path).free) > leave:
+        """Take all room, but ``leave`` bytes. Others may write meanwhile, and never see more room than that."""
+        with self._filler.open("ab") as file:
+            while (more := shutil.disk_usage(self._path).free - leave) != 0:
+                taken = file.seek(0, os.SEEK_END)
+                if more < 0:
+                    file.truncate(taken + more)
+                    return
                 with contextlib.suppress(OSError):
-                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free - leave)
+                    os.posix_fallocate(file.fileno(), taken, more)
 
     def make_room(self) -> None:
         """Give the room back."""

@@ -20,13 +20,19 @@ from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
-type Suspect = Callable[[Sequence[Any], float], str]
-"""Return why a primary with this reply to ROLE may just be replaced, if it may; until the given monotonic time."""
+type Suspect = Callable[[set[Address], int, float], str]
+"""Return why a primary with these replicas, of which so many confirmed a round, may just be replaced, if it may.
+
+Takes time until the given monotonic time.
+"""
 
 
 log = logging.getLogger(__name__)
 
 PROOF_MILLISECONDS = 1000
+ALL_MILLISECONDS = 50
+ALL_AGAIN_SECONDS = 0.5
+"""How long a round waits for more replicas than must confirm, and how long none does after one that waited in vain."""
 LOOK_SECONDS = 10.0
 """How often a node is asked how full it is."""
 NEARLY_FULL = 0.8
@@ -44,12 +50,12 @@ class Link:
         *,
         acks: int,
         disk: bool = True,
-        suspect: Suspect = lambda *_: "",
+        suspect: Suspect | None = None,
     ) -> None:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round.
 
         ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory. ``suspect`` is asked about
-        each round that replicas confirmed.
+        each round that enough replicas confirmed; with it, a round waits for the others too, for a moment.
         """
         self._locate = locate
         self._suspect = suspect
@@ -57,6 +63,8 @@ class Link:
         self._acks = acks
         self._disk = disk
         self._connection: Any = None
+        self._replicas: set[Address] = set()
+        self._all_again = 0.0
         self._look_again = 0.0
         self.node = ""
         self.troubled = False
@@ -130,6 +138,7 @@ class Link:
         if role[0] != "master":
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"{address} is not the primary")
+        self._replicas = _replicas(role)
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
@@ -167,6 +176,8 @@ class Link:
             # A third of the time is left for the replies: a slow replica must not cost the connection, and Redis looks
             # only every 100 ms whether a wait is over.
             left = int((until - time.monotonic()) * 1000)
+            if self._suspect and len(self._replicas) > self._acks and time.monotonic() >= self._all_again:
+                confirmation.append(("WAIT", len(self._replicas), ALL_MILLISECONDS))
             confirmation.append(("WAIT", self._acks, max(1, left // 2)))
             if self._disk:
                 # WAIT also counts a replica whose first append-only file is not written yet; WAITAOF does not. WAITAOF
@@ -208,9 +219,17 @@ class Link:
             have = confirmed[-1][1] if self._disk else confirmed[-1]
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
-            if reason := self._suspect(role, until):
+            if reason := self._suspicion(role, confirmed[-2 if self._disk else -1], until):
                 return Failure(reason, uncertain=True)
         return None
+
+    def _suspicion(self, role: Sequence[Any], have: int, until: float) -> str:
+        if not self._suspect:
+            return ""
+        self._replicas = _replicas(role)
+        if have < len(self._replicas) and time.monotonic() >= self._all_again:
+            self._all_again = time.monotonic() + ALL_AGAIN_SECONDS
+        return self._suspect(self._replicas, have, until)
 
     def _reply(self, until: float) -> Any:
         """Return one reply; an error reply is returned, a broken connection raised."""
@@ -220,3 +239,8 @@ class Link:
             )
         except (ResponseError, *_REPLIES) as error:
             return error
+
+
+def _replicas(role: Sequence[Any]) -> set[Address]:
+    """Read a primary's reply to ROLE. What follows it without a port, as the log of the backups does, never confirms."""
+    return {Address(str(host), int(port)) for host, port, _ in role[2] if int(port)}
