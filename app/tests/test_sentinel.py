@@ -21,6 +21,7 @@ from counter.store.durable import DurableStore
 from counter.store.ids import Memory
 from counter.store.kinds import Increment
 from counter.store.sentinel import FAILOVER_SECONDS, SentinelRoute
+from counter.store.sentinels import Sentinels, View, denials
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
 
 
@@ -37,6 +38,30 @@ def config(redis_set: SentinelSet, tmp_path: Path) -> Config:
     secret.write_text(PASSWORD)
     environ = redis_set.environ() | {"REDIS_PASSWORD_FILE": str(secret), "HISTORY_LOG": "1"}
     return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
+
+
+A, B = Address("a", 6379), Address("b", 6379)
+SAID = {
+    "stays": View(3, A, None, 3, "1", "1"),
+    "stays, too": View(3, A, None, 3, "1", "2"),
+    "has voted since": View(3, A, None, 4, "1", "3"),
+    "replaces it": View(3, A, A, 4, "1", "1"),
+    "names another": View(4, B, None, 4, "1", "1"),
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        (["stays", "stays, too"], 2),
+        (["stays, too", "has voted since"], 1),
+        (["has voted since", "stays"], 2),  # the one that it voted for gave up
+        (["has voted since", "replaces it"], 0),
+        (["has voted since", "names another"], 0),
+    ],
+)
+def test_a_vote_since_the_last_failover_is_no_denial_unless_its_leader_gave_up(said: list[str], count: int) -> None:
+    assert denials([SAID[one] for one in said], A) == count
 
 
 Break = Callable[[RedisServer], None]
@@ -102,6 +127,29 @@ def test_a_primary_that_serves_while_it_is_replaced_loses_nothing_acknowledged(
     primary = redis_set.healed()
     assert primary is not replaced
     load.check(primary)
+
+
+@pytest.mark.fault
+def test_a_primary_that_continues_once_the_sentinels_have_voted_loses_nothing_acknowledged(
+    redis_set: SentinelSet, config: Config
+) -> None:
+    store = open_store(config)
+    replaced, asked = redis_set.primary(), Sentinels(config)
+    address = Address("127.0.0.1", replaced.port)
+
+    def denied() -> int:
+        return denials(asked.views(time.monotonic() + 5, address), address)
+
+    assert denied() == 3
+    with Load(store, "a") as load:
+        load.more()
+        replaced.signal(signal.SIGSTOP)
+        try:
+            wait_until("a majority to have voted", lambda: denied() < asked.majority)
+        finally:
+            replaced.signal(signal.SIGCONT)
+        load.more()
+    load.check(redis_set.healed())
 
 
 @pytest.mark.fault

@@ -19,7 +19,10 @@ APP_RIGHTS = (
 """What the application's user may do on a data node: all that it and the drills do, tested by using nothing else."""
 BACKUP_RIGHTS = f"user backup on >{PASSWORD} ~* -@all +info +sync +psync +replconf +flushall"
 """What the program that makes backups may do on a data node, beside what it does as the application's user."""
-SENTINEL_RIGHTS = f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name"
+SENTINEL_RIGHTS = (
+    f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name +sentinel|myid "
+    "+sentinel|is-master-down-by-addr"
+)
 """What the application's user may do on a Sentinel."""
 
 DURABLE = ("appendonly yes", "appendfsync always", "maxmemory-policy noeviction", APP_RIGHTS, BACKUP_RIGHTS)

@@ -21,9 +21,9 @@ from counter.store.types import UnavailableError
 type Locate = Callable[[float], Address]
 """Return the primary's address until the given monotonic time; raises OSError or RedisError."""
 type Suspect = Callable[[set[Address], int, float], str]
-"""Return why a primary with these replicas, of which so many confirmed a round, may just be replaced, if it may.
+"""Return why a primary may be in the middle of being replaced; empty if it is not.
 
-Takes time until the given monotonic time.
+Takes the replicas that it lists, how many have confirmed the round, and the monotonic time at which to give up.
 """
 
 
@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 PROOF_MILLISECONDS = 1000
 ALL_MILLISECONDS = 50
+"""How long a round waits for the replicas that need not confirm; Redis may take up to 100 ms more to notice."""
 ALL_AGAIN_SECONDS = 0.5
-"""How long a round waits for more replicas than must confirm, and how long none does after one that waited in vain."""
+"""After a round that waited for them in vain, how long no other does."""
 LOOK_SECONDS = 10.0
 """How often a node is asked how full it is."""
 NEARLY_FULL = 0.8
@@ -138,7 +139,7 @@ class Link:
         if role[0] != "master":
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"{address} is not the primary")
-        self._replicas = _replicas(role)
+        self._replicas = _replicas(role) if self._suspect else set()
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
@@ -175,9 +176,12 @@ class Link:
             confirmation.append(("SET", proof_key(key), 1, "PX", PROOF_MILLISECONDS))
             # A third of the time is left for the replies: a slow replica must not cost the connection, and Redis looks
             # only every 100 ms whether a wait is over.
-            left = int((until - time.monotonic()) * 1000)
-            if self._suspect and len(self._replicas) > self._acks and time.monotonic() >= self._all_again:
+            now = time.monotonic()
+            left = int((until - now) * 1000)
+            if len(self._replicas) > self._acks and left > 6 * ALL_MILLISECONDS and now >= self._all_again:
+                self._all_again = now + ALL_AGAIN_SECONDS  # unless all confirm
                 confirmation.append(("WAIT", len(self._replicas), ALL_MILLISECONDS))
+                left -= 3 * ALL_MILLISECONDS
             confirmation.append(("WAIT", self._acks, max(1, left // 2)))
             if self._disk:
                 # WAIT also counts a replica whose first append-only file is not written yet; WAITAOF does not. WAITAOF
@@ -219,17 +223,14 @@ class Link:
             have = confirmed[-1][1] if self._disk else confirmed[-1]
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
-            if reason := self._suspicion(role, confirmed[-2 if self._disk else -1], until):
-                return Failure(reason, uncertain=True)
+            if self._suspect:
+                self._replicas = _replicas(role)
+                reached = confirmed[-2] if self._disk else confirmed[-1]
+                if reached >= len(self._replicas):
+                    self._all_again = 0.0
+                if reason := self._suspect(self._replicas, reached, until):
+                    return Failure(reason, uncertain=True)
         return None
-
-    def _suspicion(self, role: Sequence[Any], have: int, until: float) -> str:
-        if not self._suspect:
-            return ""
-        self._replicas = _replicas(role)
-        if have < len(self._replicas) and time.monotonic() >= self._all_again:
-            self._all_again = time.monotonic() + ALL_AGAIN_SECONDS
-        return self._suspect(self._replicas, have, until)
 
     def _reply(self, until: float) -> Any:
         """Return one reply; an error reply is returned, a broken connection raised."""
@@ -242,5 +243,5 @@ class Link:
 
 
 def _replicas(role: Sequence[Any]) -> set[Address]:
-    """Read a primary's reply to ROLE. What follows it without a port, as the log of the backups does, never confirms."""
+    """Read a primary's reply to ROLE. What follows it without a port, like the log of the backups, never confirms."""
     return {Address(str(host), int(port)) for host, port, _ in role[2] if int(port)}

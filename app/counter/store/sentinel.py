@@ -13,7 +13,7 @@ from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.replicated import Replicated
-from counter.store.sentinels import ASK_SECONDS, Sentinels, View
+from counter.store.sentinels import Sentinels, denials
 from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
@@ -30,9 +30,9 @@ class SentinelRoute(Replicated):
         self._options = connection_options(config)
         self._sentinels = Sentinels(config)
         self._primary: Address | None = None
+        self._epoch = 0
         self._replicas: set[Address] = set()
         self._left_at = -math.inf
-        self._denied: set[Address] = set()
         link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect)
         self._lane = Lane(link)
 
@@ -54,41 +54,36 @@ class SentinelRoute(Replicated):
         A Sentinel that was cut off still names the old primary, with the old epoch. Whether the node really is a
         primary is verified by the ROLE at the end of each round.
         """
-        views, failures = self._sentinels.views(until)
+        views = self._sentinels.views(until)
         if not views:
-            raise RedisConnectionError("no Sentinel names a primary: " + ("; ".join(failures) or "no answer in time"))
-        found = max(views).primary
-        if found != self._primary:
-            self._primary, self._replicas = found, set(self._config.redis_nodes) - {found}
-        return found
+            reason = "; ".join(self._sentinels.failures) or "no answer in time"
+            raise RedisConnectionError(f"no Sentinel names a primary: {reason}")
+        best = max(views, key=lambda view: view.epoch)
+        if best.primary != self._primary:
+            self._primary, self._replicas = best.primary, set(self._config.redis_nodes) - {best.primary}
+        self._epoch = best.epoch
+        return best.primary
 
     def _suspect(self, replicas: set[Address], confirmed: int, until: float) -> str:
-        """Return why a node that says that it is the primary may just be replaced, if it may.
+        """Return why a node that says that it is the primary may be in the middle of being replaced, if it may.
 
-        The Sentinels may replace a primary that still runs. The replica that they promote leaves it at once and
-        confirms nothing more. The others follow it for up to a second, and what they confirm in that second is lost.
-        So the Sentinels are asked after a round that some replica has not confirmed; and when a replica has left,
-        after each round until all Sentinels have denied, or for as long as a failover can take.
+        The Sentinels may replace a primary that still runs. The replica that they promote confirms nothing more. The
+        others follow the former primary for up to a second, and what they confirm in that second is lost. So unless
+        all replicas have confirmed, a majority of the Sentinels, asked after that, must deny that they replace it.
         """
-        now = time.monotonic()
+        now, primary = time.monotonic(), self._primary
         if self._replicas - replicas:
-            self._left_at, self._denied = now, set()
-        self._replicas = replicas
-        left = now - self._left_at <= FAILOVER_SECONDS and not self._denied.issuperset(self._sentinels.addresses)
-        if confirmed >= len(replicas) and not left:
-            return ""
-        views: list[View] = []
-        for _ in range(2):
-            views += self._sentinels.views(min(until, now + ASK_SECONDS))[0]
-            if all(view.asked >= now for view in views):
-                break  # otherwise, an earlier question was still open, and its answer proves nothing
-        if any(view.replaces == self._primary for view in views):
             self._left_at = now
-            return f"the Sentinels are replacing {self._primary}"
-        if views and (named := max(views).primary) != self._primary:
-            return f"the Sentinels replaced {self._primary} by {named}"
-        denied = {view.sentinel for view in views if view.asked >= now}
-        self._denied |= denied
-        if len(denied) <= len(self._sentinels.addresses) // 2:
-            return f"a replica of {self._primary} is missing, and no majority of the Sentinels says why"
+        self._replicas = replicas
+        if primary is None or confirmed >= max(len(replicas), self._config.replicas_per_primary):
+            return ""
+        views = self._sentinels.views(until, primary)
+        if any(one.replaces == primary or (one.epoch > self._epoch and one.primary != primary) for one in views):
+            self._left_at = now
+            return f"the Sentinels are replacing {primary}"
+        if denials(views, primary) >= self._sentinels.majority:
+            return ""
+        # Without a majority, no replica is promoted. One could just have been, if it left a moment ago or is silent.
+        if confirmed < len(replicas) or now - self._left_at <= FAILOVER_SECONDS:
+            return f"not every replica of {primary} confirmed, and no majority of the Sentinels says that it stays"
         return ""

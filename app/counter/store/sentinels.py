@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisError
 
 from counter.config import Address, Config
 from counter.store.client import client, connection_options
 
 ASK_SECONDS = 0.5
 """How long a Sentinel may take to answer."""
-SILENT_SECONDS = 0.1
-"""The same for one that did not answer in time when it was last asked."""
+REST_SECONDS = 0.05
+"""How long the others may take once a majority has answered: one that is gone must not delay each round."""
 
 
 class View(NamedTuple):
-    """What one Sentinel believes in; the greatest is that of the best informed one."""
+    """What one Sentinel believes in."""
 
     epoch: int
-    """Grows with each failover."""
+    """Of its configuration: the greatest one is the newest."""
     primary: Address
-    sentinel: Address
-    asked: float
-    """Monotonic time of the question."""
     replaces: Address | None
-    """The primary that it is replacing."""
+    """The primary that it is replacing, if it is."""
+    vote: int
+    """The epoch in which it last voted for a Sentinel that wants to replace the primary."""
+    leader: str
+    """The id of that Sentinel."""
+    identity: str
+    """Its own id."""
+
+
+def denials(views: Sequence[View], primary: Address) -> int:
+    """Return how many Sentinels deny that the primary is being replaced.
+
+    Only a Sentinel that a majority has voted for replaces a primary, in the epoch of the vote. So a majority that has
+    voted for none since the last configuration proves that none has begun. The vote for a Sentinel that gave up stays;
+    that Sentinel itself can say so.
+    """
+    serving = [view for view in views if view.primary == primary and view.replaces is None]
+    idle = {view.identity for view in serving}
+    return sum(view.vote <= view.epoch or view.leader in idle for view in serving)
 
 
 class Sentinels:
@@ -33,45 +51,65 @@ class Sentinels:
 
     def __init__(self, config: Config) -> None:
         """Take their addresses; nothing connects before the first question."""
-        self.addresses = config.sentinel_nodes
+        limits = {"socket_connect_timeout": ASK_SECONDS, "socket_timeout": ASK_SECONDS}
+        options = connection_options(config) | limits
         self._name = config.primary_name
-        self._options = connection_options(config) | {
-            "socket_connect_timeout": ASK_SECONDS,
-            "socket_timeout": ASK_SECONDS,
-        }
+        self._clients = {address: client(address, options) for address in config.sentinel_nodes}
         self._pool: ThreadPoolExecutor | None = None
-        self._asked: dict[Address, Future[View]] = {}
-        self._silent: set[Address] = set()
+        self._asked: dict[Address, Future[tuple[float, View | Exception]]] = {}
+        self.majority = len(self._clients) // 2 + 1
+        self.failures: list[str] = []
+        """Why Sentinels did not answer the last question."""
 
-    def views(self, until: float) -> tuple[list[View], list[str]]:
-        """Return what the Sentinels answer, until the given monotonic time at most, and the failures."""
+    def views(self, until: float, primary: Address | None = None) -> list[View]:
+        """Ask all; return what they answer, until the given monotonic time at most.
+
+        Without ``primary``, the views have no votes.
+        """
         # Threads are made here, not in __init__: gunicorn forks later.
-        self._pool = self._pool or ThreadPoolExecutor(len(self.addresses), "sentinel")
-        now = time.monotonic()
-        for sentinel in self.addresses:
-            if sentinel not in self._asked:  # a question that hangs (DNS, say) is not asked twice
-                self._asked[sentinel] = self._pool.submit(self._ask, sentinel)
-        wait(self._asked.values(), min(SILENT_SECONDS, max(0.0, until - now)))
-        awaited = [future for sentinel, future in self._asked.items() if sentinel not in self._silent]
-        wait(awaited, max(0.0, min(until, now + ASK_SECONDS) - time.monotonic()))
-        done = {sentinel: future for sentinel, future in self._asked.items() if future.done()}
-        self._asked = {sentinel: future for sentinel, future in self._asked.items() if sentinel not in done}
-        failures = {sentinel: error for sentinel, future in done.items() if (error := future.exception())}
-        self._silent = set(self._asked) | set(failures)
-        views = [future.result() for sentinel, future in done.items() if sentinel not in failures]
-        return views, [str(error) for error in failures.values()]
+        self._pool = self._pool or ThreadPoolExecutor(len(self._clients), "sentinel")
+        began = time.monotonic()
+        until = min(until, began + ASK_SECONDS)
+        views: list[View] = []
+        self.failures = []
+        left = set(self._clients)
+        while left:
+            for sentinel in left - set(self._asked):
+                self._asked[sentinel] = self._pool.submit(self._ask, sentinel, primary)
+            done, _ = wait([self._asked[one] for one in left], max(0.0, until - time.monotonic()), FIRST_COMPLETED)
+            if not done:
+                break
+            for sentinel in [one for one in left if self._asked[one] in done]:
+                asked, answer = self._asked.pop(sentinel).result()
+                if asked < began:
+                    continue  # nobody waited for it before, and it says nothing about now: ask again
+                left.remove(sentinel)
+                if isinstance(answer, Exception):
+                    self.failures.append(str(answer))
+                    continue
+                views.append(answer)
+                if len(views) == self.majority:
+                    until = min(until, time.monotonic() + REST_SECONDS)
+        return views
 
-    def _ask(self, sentinel: Address) -> View:
-        """Return what one Sentinel believes in.
+    def _ask(self, sentinel: Address, primary: Address | None) -> tuple[float, View | Exception]:
+        """Return the monotonic time of the question, and what one Sentinel believes in, or why it does not answer.
 
-        Both are asked for: in the middle of a failover MASTER shows the new epoch with the old address still.
+        In the middle of a failover MASTER shows the new epoch with the old address still, so both are asked for.
+        IS-MASTER-DOWN-BY-ADDR with the epoch 0 returns the last vote; with a newer one, it would ask for another.
         """
         asked = time.monotonic()
-        with client(sentinel, self._options) as connection:
-            pipeline = connection.pipeline(transaction=False)
-            pipeline.execute_command("SENTINEL", "MASTER", self._name)
-            pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
-            told, (host, port) = pipeline.execute()
+        pipeline: Any = self._clients[sentinel].pipeline(transaction=False)
+        pipeline.execute_command("SENTINEL", "MASTER", self._name)
+        pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
+        pipeline.execute_command("SENTINEL", "MYID")
+        if primary:
+            pipeline.execute_command("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", primary.host, primary.port, 0, "nobody")
+        try:
+            told, (host, port), identity, *votes = pipeline.execute()
+        except (RedisError, OSError) as error:
+            return asked, error
         facts = dict(zip(told[::2], told[1::2], strict=True))
         replaces = Address(facts["ip"], int(facts["port"])) if "failover_in_progress" in facts["flags"] else None
-        return View(int(facts["config-epoch"]), Address(host, int(port)), sentinel, asked, replaces)
+        _, leader, vote = votes[0] if votes else (0, "", 0)
+        return asked, View(int(facts["config-epoch"]), Address(host, int(port)), replaces, vote, leader, identity)
