@@ -9,10 +9,10 @@ With the write concern ``none`` nothing is promised, and the Sentinels choose am
 
 from __future__ import annotations
 
-import sys
 import time
 
 from redis_node.ask import NoAnswerError, ask, info
+from redis_node.journal import Journal
 from redis_node.quorum import agreed_primary, views
 from redis_node.settings import Address, Settings
 
@@ -28,7 +28,7 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it may be promoted, and lower it when it is the primary. Does not return."""
-    priority, said = NEVER, ""
+    priority, journal = NEVER, Journal(settings.address)
     while _applies(settings):
         try:
             reason = missing(settings)
@@ -36,13 +36,10 @@ def watch(settings: Settings) -> None:
             if wanted != priority:
                 ask(settings, settings.address, "CONFIG", "SET", "replica-priority", wanted)
                 priority = wanted
-            text = "may be promoted" if priority else f"may not be promoted yet: {reason}" if reason else ""
+            journal.write("may be promoted" if priority else f"may not be promoted yet: {reason}" if reason else "")
         except NoAnswerError as error:
-            text = f"may not be promoted yet: {error}" if not priority else said
-        if text not in ("", said):
-            sys.stderr.write(f"{settings.address}: {text}\n")
-            sys.stderr.flush()
-        said = text
+            if not priority:
+                journal.write(f"may not be promoted yet: {error}")
         time.sleep(POLL_SECONDS)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from redis_node import electable, fence
 from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
+from redis_node.journal import Journal
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
@@ -31,24 +31,25 @@ def command(settings: Settings) -> Sequence[str]:
 def after_start(settings: Settings) -> None:
     """Allow writes once the Sentinels cannot replace this primary any more; then watch whether it may be promoted."""
     if last_primary(settings) == settings.address:
-        _say(settings, fence.open_when_seen(settings))
+        Journal(settings.address).write(fence.open_when_seen(settings))
     electable.watch(settings)
 
 
 def before_stop(settings: Settings) -> None:
     """Make a replica the primary, and follow it after the next start."""
+    journal = Journal(settings.address)
     try:
         if role(settings) != "primary":
             return
         primary, seconds = hand_over(settings)
     except NoAnswerError as error:
-        _say(settings, f"stops without handing over: {error}")
+        journal.write(f"stops without handing over: {error}")
         return
-    _say(settings, f"handed over to {primary} in {seconds:.2f} s")
+    journal.write(f"handed over to {primary} in {seconds:.2f} s")
     try:
         _configure(settings, primary)
     except OSError as error:
-        _say(settings, f"could not write that it follows {primary}: {error}")
+        journal.write(f"could not write that it follows {primary}: {error}")
 
 
 def role(settings: Settings) -> str:
@@ -91,19 +92,16 @@ def last_primary(settings: Settings) -> Address | None:
 
 def _decided(settings: Settings) -> Address:
     """Ask until the decision is certain; log each new reason to wait."""
-    began = time.monotonic()
-    last = ""
+    began, journal = time.monotonic(), Journal(settings.address)
     while True:
         found = decide(_situation(settings, patient=time.monotonic() - began < PATIENCE_SECONDS))
         match found:
             case Start(primary, reason):
                 what = "primary" if primary == settings.address else f"replica of {primary}"
-                _say(settings, f"starts as {what}: {reason}")
+                journal.write(f"starts as {what}: {reason}")
                 return primary
             case Wait(reason):
-                if reason != last:
-                    _say(settings, f"waits: {reason}")
-                last = reason
+                journal.write(f"waits: {reason}")
         time.sleep(POLL_SECONDS)
 
 
@@ -132,8 +130,3 @@ def _situation(settings: Settings, *, patient: bool) -> Situation:
 def has_data(settings: Settings) -> bool:
     """Tell whether the volume holds an append-only file."""
     return any((settings.data / "appendonlydir").glob("*.manifest"))
-
-
-def _say(settings: Settings, text: str) -> None:
-    sys.stderr.write(f"{settings.address}: {text}\n")
-    sys.stderr.flush()

@@ -8,9 +8,9 @@ waits does not answer, so another one takes over.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 
+from redis_node.journal import Journal
 from redis_node.settings import Settings
 
 MIB = 2**20
@@ -27,11 +27,7 @@ POLL_SECONDS = 1.0
 def await_room(settings: Settings) -> None:
     """Wait until the file system of the volume has room; log how much is free whenever that changes."""
     needed = SENTINEL_MIB if settings.kind == "sentinel" else DATA_MIB
-    said = ""
+    journal = Journal(settings.address)
     while (free := shutil.disk_usage(settings.data).free // MIB) < needed:
-        text = f"waits for room: the disk of its volume has {free} MiB free, and {needed} MiB are needed"
-        if text != said:
-            sys.stderr.write(f"{settings.address}: {text}\n")
-            sys.stderr.flush()
-        said = text
+        journal.write(f"waits for room: the disk of its volume has {free} MiB free, and {needed} MiB are needed")
         time.sleep(POLL_SECONDS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.journal import Journal
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
@@ -111,7 +111,7 @@ def _with_replicas(settings: Settings, learned: Sequence[str], primary: Address)
 
 def _primary(settings: Settings) -> Address:
     """Return the primary on which the other Sentinels agree, or the only node that is one."""
-    last = ""
+    journal = Journal(settings.address)
     while True:
         if known := agreed_primary(views(settings), len(settings.sentinels)):
             return known
@@ -120,11 +120,7 @@ def _primary(settings: Settings) -> Address:
         if len(primaries) == 1:
             _await_replicas(settings, primaries[0])
             return primaries[0]
-        reason = f"waits: {len(primaries)} nodes say they are primary"
-        if reason != last:
-            sys.stderr.write(f"{settings.address}: {reason}\n")
-            sys.stderr.flush()
-        last = reason
+        journal.write(f"waits: {len(primaries)} nodes say they are primary")
         time.sleep(POLL_SECONDS)
 
 

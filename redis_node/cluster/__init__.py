@@ -15,6 +15,7 @@ from redis_node.ask import NoAnswerError, ask
 from redis_node.cluster.joining import NO_FAILOVER, Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import holds_data, prepare
+from redis_node.journal import Journal
 from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
@@ -25,11 +26,12 @@ POLL_SECONDS = 0.05
 
 def command(settings: Settings) -> Sequence[str]:
     """Prepare the volume, write the configuration, and return the server's command."""
-    _say(settings, prepare(settings.data))
+    journal = Journal(settings.address.host)
+    journal.write(prepare(settings.data))
     own = own_address(settings)
     config = settings.data / "redis.conf"
     write_whole(config, configuration(settings, own))
-    _say(settings, f"announces {own}")
+    journal.write(f"announces {own}")
     return ["redis-server", str(config)]
 
 
@@ -66,7 +68,7 @@ def before_stop(settings: Settings) -> None:
         said = hand_over(settings)
     except NoAnswerError as error:
         said = f"stops without handing over: {error}"
-    _say(settings, said)
+    Journal(settings.address.host).write(said)
 
 
 def hand_over(settings: Settings) -> str:
@@ -146,11 +148,6 @@ def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
 def _state(settings: Settings, node: Address) -> str:
     text = str(ask(settings, node, "CLUSTER", "INFO"))
     return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
-
-
-def _say(settings: Settings, text: str) -> None:
-    sys.stderr.write(f"{settings.address.host}: {text}\n")
-    sys.stderr.flush()
 
 
 def _until(otherwise: str, probe: Callable[[], bool]) -> None:

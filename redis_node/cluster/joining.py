@@ -11,12 +11,12 @@ different hosts. The loss of a host with the primaries of two pairs could take t
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
+from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 
 NO_FAILOVER = "cluster-replica-no-failover"
@@ -34,7 +34,7 @@ class Joining:
         """Take the present address of the node."""
         self._settings, self._own = settings, own
         self._name = settings.address.host
-        self._said = ""
+        self._say = Journal(self._name).write
         self._well_since = float("inf")
 
     def run(self) -> None:
@@ -157,10 +157,3 @@ class Joining:
 
     def _place(self, name: str) -> Address | None:
         return resolve(name, self._own.port) if name else None
-
-    def _say(self, text: str) -> None:
-        """Log a line, unless it is the last one."""
-        if text != self._said:
-            sys.stderr.write(f"{self._name}: {text}\n")
-            sys.stderr.flush()
-            self._said = text
