@@ -145,11 +145,43 @@ def test_a_primary_that_continues_once_the_sentinels_have_voted_loses_nothing_ac
         load.more()
         replaced.signal(signal.SIGSTOP)
         try:
-            wait_until("a majority to have voted", lambda: denied() < asked.majority)
+            wait_until("a majority to have voted", lambda: denied() < 2)
         finally:
             replaced.signal(signal.SIGCONT)
         load.more()
     load.check(redis_set.healed())
+
+
+def gone(sentinels: list[RedisServer]) -> None:
+    sentinels[0].kill()
+
+
+def silent(sentinels: list[RedisServer]) -> None:
+    sentinels[0].signal(signal.SIGSTOP)
+
+
+def restarted(sentinels: list[RedisServer]) -> None:
+    """They remember the vote then, but not for whom it was."""
+    for sentinel in sentinels:
+        sentinel.kill()
+        sentinel.up()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("leader", [gone, silent, restarted])
+def test_a_vote_for_a_sentinel_that_gave_up_does_not_stop_increments_when_a_replica_is_lost(
+    redis_set: SentinelSet, config: Config, leader: Callable[[list[RedisServer]], None]
+) -> None:
+    store = open_store(config)
+    assert store.increment("a").value == 1
+    identity = redis_set.sentinels[0].client().execute_command("SENTINEL", "MYID")
+    for sentinel in redis_set.sentinels:
+        question = "SENTINEL", "IS-MASTER-DOWN-BY-ADDR", "127.0.0.1", redis_set.nodes[0].port, 9, identity
+        assert sentinel.client().execute_command(*question)[1:] == [identity, 9]
+    leader(redis_set.sentinels)
+    redis_set.nodes[1].kill()
+    wait_until("it to leave", lambda: redis_set.nodes[0].client().info("replication")["connected_slaves"] == 1)
+    assert [store.increment("a").value for _ in range(3)] == [2, 3, 4]
 
 
 @pytest.mark.fault

@@ -13,7 +13,7 @@ from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.replicated import Replicated
-from counter.store.sentinels import Sentinels, denials
+from counter.store.sentinels import Sentinels
 from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
@@ -81,7 +81,7 @@ class SentinelRoute(Replicated):
         if any(one.replaces == primary or (one.epoch > self._epoch and one.primary != primary) for one in views):
             self._left_at = now
             return f"the Sentinels are replacing {primary}"
-        if denials(views, primary) >= self._sentinels.majority:
+        if self._sentinels.deny(primary, views):
             return ""
         # Without a majority, no replica is promoted. One could just have been, if it left a moment ago or is silent.
         if confirmed < len(replicas) or now - self._left_at <= FAILOVER_SECONDS:

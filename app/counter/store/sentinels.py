@@ -16,6 +16,8 @@ ASK_SECONDS = 0.5
 """How long a Sentinel may take to answer."""
 REST_SECONDS = 0.05
 """How long the others may take once a majority has answered: one that is gone must not delay each round."""
+NOBODY = "*"
+"""In place of the id of a Sentinel that was voted for before the voter restarted."""
 
 
 class View(NamedTuple):
@@ -34,15 +36,15 @@ class View(NamedTuple):
     """Its own id."""
 
 
-def denials(views: Sequence[View], primary: Address) -> int:
-    """Return how many Sentinels deny that the primary is being replaced.
+def denials(views: Sequence[View], primary: Address, lost: frozenset[str] = frozenset()) -> int:
+    """Return how many Sentinels deny that the primary is being replaced. ``lost``: ids of Sentinels that are gone.
 
     Only a Sentinel that a majority has voted for replaces a primary, in the epoch of the vote. So a majority that has
     voted for none since the last configuration proves that none has begun. The vote for a Sentinel that gave up stays;
     that Sentinel itself can say so.
     """
     serving = [view for view in views if view.primary == primary and view.replaces is None]
-    idle = {view.identity for view in serving}
+    idle = {view.identity for view in serving} | lost | {NOBODY}
     return sum(view.vote <= view.epoch or view.leader in idle for view in serving)
 
 
@@ -56,10 +58,16 @@ class Sentinels:
         self._name = config.primary_name
         self._clients = {address: client(address, options) for address in config.sentinel_nodes}
         self._pool: ThreadPoolExecutor | None = None
+        self._lost: frozenset[str] = frozenset()
+        """Ids of Sentinels that were voted for, and did not answer."""
         self._asked: dict[Address, Future[tuple[float, View | Exception]]] = {}
-        self.majority = len(self._clients) // 2 + 1
+        self._majority = len(self._clients) // 2 + 1
         self.failures: list[str] = []
         """Why Sentinels did not answer the last question."""
+
+    def deny(self, primary: Address, views: Sequence[View]) -> bool:
+        """Tell whether a majority denies that the primary is being replaced."""
+        return denials(views, primary, self._lost) >= self._majority
 
     def views(self, until: float, primary: Address | None = None) -> list[View]:
         """Ask all; return what they answer, until the given monotonic time at most.
@@ -88,8 +96,11 @@ class Sentinels:
                     self.failures.append(str(answer))
                     continue
                 views.append(answer)
-                if len(views) == self.majority:
-                    until = min(until, time.monotonic() + REST_SECONDS)
+            if len(views) >= self._majority and not _leaders(views) - self._lost:
+                until = min(until, time.monotonic() + REST_SECONDS)
+        if not left or time.monotonic() - began >= ASK_SECONDS:
+            self._lost |= _leaders(views)
+        self._lost -= {view.identity for view in views}
         return views
 
     def _ask(self, sentinel: Address, primary: Address | None) -> tuple[float, View | Exception]:
@@ -113,3 +124,9 @@ class Sentinels:
         replaces = Address(facts["ip"], int(facts["port"])) if "failover_in_progress" in facts["flags"] else None
         _, leader, vote = votes[0] if votes else (0, "", 0)
         return asked, View(int(facts["config-epoch"]), Address(host, int(port)), replaces, vote, leader, identity)
+
+
+def _leaders(views: Sequence[View]) -> frozenset[str]:
+    """Return the ids of Sentinels that others voted for since the last configuration, and that have not answered."""
+    voted_for = {view.leader for view in views if view.vote > view.epoch}
+    return frozenset(voted_for - {view.identity for view in views} - {NOBODY})
