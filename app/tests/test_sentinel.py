@@ -42,11 +42,13 @@ def config(redis_set: SentinelSet, tmp_path: Path) -> Config:
 
 A, B = Address("a", 6379), Address("b", 6379)
 SAID = {
-    "stays": View(3, A, None, 3, "1", "1"),
-    "stays, too": View(3, A, None, 3, "1", "2"),
-    "has voted since": View(3, A, None, 4, "1", "3"),
-    "replaces it": View(3, A, A, 4, "1", "1"),
-    "names another": View(4, B, None, 4, "1", "1"),
+    "stays": View(3, A, None, ("1", 3), "1"),
+    "stays, too": View(3, A, None, ("1", 3), "2"),
+    "has voted since": View(3, A, None, ("1", 4), "3"),
+    "does not know for whom": View(3, A, None, ("*", 4), "3"),
+    "replaces it": View(3, A, A, ("1", 4), "1"),
+    "names another": View(4, B, None, ("1", 4), "1"),
+    "still replaces another by it": View(4, A, B, ("1", 3), "1"),
 }
 
 
@@ -54,14 +56,23 @@ SAID = {
     ("said", "count"),
     [
         (["stays", "stays, too"], 2),
+        (["stays", "stays"], 1),  # two names of one Sentinel
         (["stays, too", "has voted since"], 1),
+        (["stays, too", "does not know for whom"], 2),
         (["has voted since", "stays"], 2),  # the one that it voted for gave up
         (["has voted since", "replaces it"], 0),
         (["has voted since", "names another"], 0),
+        (["still replaces another by it", "stays, too"], 2),
     ],
 )
 def test_a_vote_since_the_last_failover_is_no_denial_unless_its_leader_gave_up(said: list[str], count: int) -> None:
     assert denials([SAID[one] for one in said], A) == count
+
+
+def test_a_sentinel_that_was_lost_in_one_election_may_win_the_next() -> None:
+    lost = frozenset({("1", 4)})
+    assert denials([SAID["has voted since"]], A, lost) == 1
+    assert denials([SAID["has voted since"]._replace(vote=("1", 5))], A, lost) == 0
 
 
 Break = Callable[[RedisServer], None]

@@ -19,6 +19,9 @@ REST_SECONDS = 0.05
 NOBODY = "*"
 """In place of the id of a Sentinel that was voted for before the voter restarted."""
 
+type Vote = tuple[str, int]
+"""The id of a Sentinel that was voted for, and the epoch."""
+
 
 class View(NamedTuple):
     """What one Sentinel believes in."""
@@ -28,24 +31,27 @@ class View(NamedTuple):
     primary: Address
     replaces: Address | None
     """The primary that it is replacing, if it is."""
-    vote: int
-    """The epoch in which it last voted for a Sentinel that wants to replace the primary."""
-    leader: str
-    """The id of that Sentinel."""
+    vote: Vote
+    """For the last Sentinel that wanted to replace the primary."""
     identity: str
     """Its own id."""
 
 
-def denials(views: Sequence[View], primary: Address, lost: frozenset[str] = frozenset()) -> int:
-    """Return how many Sentinels deny that the primary is being replaced. ``lost``: ids of Sentinels that are gone.
+def denials(views: Sequence[View], primary: Address, lost: frozenset[Vote] = frozenset()) -> int:
+    """Return how many Sentinels deny that the primary is being replaced. ``lost``: votes for Sentinels that are gone.
 
     Only a Sentinel that a majority has voted for replaces a primary, in the epoch of the vote. So a majority that has
     voted for none since the last configuration proves that none has begun. The vote for a Sentinel that gave up stays;
     that Sentinel itself can say so.
     """
-    serving = [view for view in views if view.primary == primary and view.replaces is None]
-    idle = {view.identity for view in serving} | lost | {NOBODY}
-    return sum(view.vote <= view.epoch or view.leader in idle for view in serving)
+    serving = [view for view in views if view.primary == primary and view.replaces != primary]
+    idle = {view.identity for view in serving} | {NOBODY}
+
+    def denies(view: View) -> bool:
+        leader, epoch = view.vote
+        return epoch <= view.epoch or leader in idle or view.vote in lost
+
+    return len({view.identity for view in serving if denies(view)})
 
 
 class Sentinels:
@@ -58,8 +64,8 @@ class Sentinels:
         self._name = config.primary_name
         self._clients = {address: client(address, options) for address in config.sentinel_nodes}
         self._pool: ThreadPoolExecutor | None = None
-        self._lost: frozenset[str] = frozenset()
-        """Ids of Sentinels that were voted for, and did not answer."""
+        self._lost: frozenset[Vote] = frozenset()
+        """Votes for Sentinels that did not answer."""
         self._asked: dict[Address, Future[tuple[float, View | Exception]]] = {}
         self._majority = len(self._clients) // 2 + 1
         self.failures: list[str] = []
@@ -72,7 +78,7 @@ class Sentinels:
     def views(self, until: float, primary: Address | None = None) -> list[View]:
         """Ask all; return what they answer, until the given monotonic time at most.
 
-        Without ``primary``, the views have no votes.
+        Without ``primary``, the views have neither votes nor ids.
         """
         # Threads are made here, not in __init__: gunicorn forks later.
         self._pool = self._pool or ThreadPoolExecutor(len(self._clients), "sentinel")
@@ -96,11 +102,10 @@ class Sentinels:
                     self.failures.append(str(answer))
                     continue
                 views.append(answer)
-            if len(views) >= self._majority and not _leaders(views) - self._lost:
+            if len(views) >= self._majority and not _unanswered(views) - self._lost:
                 until = min(until, time.monotonic() + REST_SECONDS)
         if not left or time.monotonic() - began >= ASK_SECONDS:
-            self._lost |= _leaders(views)
-        self._lost -= {view.identity for view in views}
+            self._lost |= _unanswered(views)
         return views
 
     def _ask(self, sentinel: Address, primary: Address | None) -> tuple[float, View | Exception]:
@@ -113,20 +118,21 @@ class Sentinels:
         pipeline: Any = self._clients[sentinel].pipeline(transaction=False)
         pipeline.execute_command("SENTINEL", "MASTER", self._name)
         pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
-        pipeline.execute_command("SENTINEL", "MYID")
         if primary:
+            pipeline.execute_command("SENTINEL", "MYID")
             pipeline.execute_command("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", primary.host, primary.port, 0, "nobody")
         try:
-            told, (host, port), identity, *votes = pipeline.execute()
+            told, (host, port), *about = pipeline.execute()
         except (RedisError, OSError) as error:
             return asked, error
         facts = dict(zip(told[::2], told[1::2], strict=True))
         replaces = Address(facts["ip"], int(facts["port"])) if "failover_in_progress" in facts["flags"] else None
-        _, leader, vote = votes[0] if votes else (0, "", 0)
-        return asked, View(int(facts["config-epoch"]), Address(host, int(port)), replaces, vote, leader, identity)
+        identity, (_, leader, epoch) = about or ("", (0, NOBODY, 0))
+        return asked, View(int(facts["config-epoch"]), Address(host, int(port)), replaces, (leader, epoch), identity)
 
 
-def _leaders(views: Sequence[View]) -> frozenset[str]:
-    """Return the ids of Sentinels that others voted for since the last configuration, and that have not answered."""
-    voted_for = {view.leader for view in views if view.vote > view.epoch}
-    return frozenset(voted_for - {view.identity for view in views} - {NOBODY})
+def _unanswered(views: Sequence[View]) -> frozenset[Vote]:
+    """Return the votes since the last configuration for Sentinels whose own view is missing."""
+    votes = {view.vote for view in views if view.vote[1] > view.epoch}
+    known = {view.identity for view in views} | {NOBODY}
+    return frozenset(vote for vote in votes if vote[0] not in known)
