@@ -67,7 +67,7 @@ class Site:
             "redis_password": PASSWORD,
             "work": str(directory / "work"),
             "answer_seconds": 15,
-            "lock_seconds": 2,
+            "lock_seconds": 60,
             "state": str(state),
         } | plan
 

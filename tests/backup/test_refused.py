@@ -145,6 +145,7 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
 
 
 def test_a_lock(site: Site) -> None:
+    site.plan["lock_seconds"] = 2
     site.count({"a": 1})
     saved = site.run("run")
     reading = ["restic", "--no-cache", "backup", "--quiet", "--stdin-from-command", "--", "sleep", "600"]
