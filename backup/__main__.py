@@ -53,7 +53,9 @@ def alone(plan: Plan) -> Iterator[None]:
         try:
             stack.enter_context(locked(plan.work / "lock", wait=False))
         except BlockingIOError:
-            raise BackupError("a backup, a proof or a restore runs already; try again when it has ended") from None
+            raise BackupError(
+                "a backup, a proof or a restore is already running; try again when it has ended"
+            ) from None
         empty(plan.files)
         stack.callback(empty, plan.files)
         yield

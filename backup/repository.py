@@ -70,7 +70,7 @@ class Saved(Snapshot):
 
 
 class Exit(IntEnum):
-    """Exit codes of restic, each of which says nothing about a backup."""
+    """Exit codes of restic that do not mean that a backup is bad."""
 
     TIMED_OUT = TIMED_OUT
     NO_REPOSITORY = 10

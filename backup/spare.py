@@ -61,5 +61,5 @@ def _loaded(process: subprocess.Popen[bytes], socket: Path, log: Path) -> Redis:
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     ended = process.poll()
     state = f"did not load the data within {LOAD_SECONDS} s" if ended is None else f"ended with {ended}"
-    memory = " (more memory for it: backup_memory)" if ended == -signal.SIGKILL else ""
+    memory = " (raise backup_memory)" if ended == -signal.SIGKILL else ""
     raise BackupError(f"the Redis for the comparison {state}{memory}: {'; '.join(lines[-3:])}")

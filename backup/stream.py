@@ -18,7 +18,7 @@ from counter.config import Address
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
-"""While a node prepares its copy, it sends empty lines."""
+"""How long a node may send nothing; while it prepares its copy, it sends empty lines."""
 ANSWER_SECONDS = 1.0
 """How often replicas answer. A node drops those that do not."""
 CHUNK = 1 << 16
@@ -103,7 +103,7 @@ class Stream(threading.Thread):
             raise BrokenError(f"the changes of {self.node} ended: {self._reason or 'its primary was replaced'}")
 
     def end_second(self, second: int) -> None:
-        """Let no later change belong to a second, and write all to the file."""
+        """End a second: later changes belong to later seconds. Write all to the file."""
         with self._guard:
             self._begin_second(second + 1)
             self._file.flush()

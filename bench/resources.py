@@ -60,7 +60,7 @@ OTHERS = "other stacks"
 
 def of_stack(samples: Iterable[Sample], stack: str) -> list[Sample]:
     """The samples, with the services of all other stacks under one name: they disturb the measurement, but are not its subject."""
-    mine = (f"{stack}_", f"{stack}-redis_")
+    mine = (f"{stack}_", f"{stack}-redis_", f"{stack}-backup_")
     return [sample if sample.service == "node" or sample.service.startswith(mine) else replace(sample, service=OTHERS) for sample in samples]
 
 

@@ -299,7 +299,9 @@ def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environme
         )
     if settings.quick:
         limits.append("This was a quick run with short arms. It shows that everything works; use a full run for figures.")
-    if 2 * settings.repeats < 4:
+    if settings.quick:
+        limits.append("One pair of runs gives no confidence interval; a full run with -e bench_repeats=2 gives one.")
+    elif 2 * settings.repeats < 4:
         limits.append(f"The range of the ratios of {2 * settings.repeats} pairs is not a confidence interval; -e bench_repeats=2 gives one.")
     stolen = max((s["steal_ratio"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=0.0)
     if stolen > 0.01:

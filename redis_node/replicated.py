@@ -11,10 +11,10 @@ from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
 from redis_node.journal import Journal
-from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
+from redis_node.logins import directives, use  # noqa: F401  # part of the interface of a kind
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
 from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3

@@ -15,7 +15,7 @@ from redis_node.settings import Settings
 
 MIB = 2**20
 DATA_MIB = 64
-"""What a data node needs free: so much Redis appends before it first rewrites its file (``auto-aof-rewrite-min-size``).
+"""What a data node needs free: Redis appends this much before its first rewrite (``auto-aof-rewrite-min-size``).
 
 A start itself writes less: the configuration and, if the node has to copy everything, the data twice.
 """

@@ -10,7 +10,7 @@ from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.journal import Journal
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of what a kind says
+from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
 from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3

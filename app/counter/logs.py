@@ -44,7 +44,7 @@ LOGGING: dict[str, Any] = {
 
 
 class EventLogger(Logger):  # type: ignore[misc]
-    """gunicorn's logger without the access log: requests are counted in the metrics, and the edge logs them.
+    """gunicorn's logger without the access log: requests are counted in the metrics, and logged nowhere.
 
     With ``logconfig_dict`` gunicorn formats every request, even where nothing is written: an eighth of the time that a
     small request takes.

@@ -63,7 +63,7 @@ class Target:
         try:
             return self._primaries.run(commands)
         except UnavailableError as error:
-            raise MoveError(f"the new Redis nodes did not take it: {error}") from error
+            raise MoveError(f"the new Redis nodes did not confirm the copy: {error}") from error
 
 
 def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> Moved:
@@ -83,7 +83,7 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
         for name, value in seen.items()
         if counters.get(name, 0) < value
     ]:
-        raise MoveError(f"less than was seen before the move: {some(short)}")
+        raise MoveError(f"the new nodes hold less than the app returned before the move: {some(short)}")
     return Moved(keys, len(counters), sum(counters.values()))
 
 

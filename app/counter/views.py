@@ -175,7 +175,7 @@ def handle_http_error(error: HTTPException) -> Response:
 def handle_unexpected(error: Exception) -> Response:
     """Log an error that no code expected; the client is not told what it was."""
     log.error("unexpected error", exc_info=error, extra={"path": request.path, "client": request.remote_addr})
-    detail = "An unexpected error; the log of this replica has it."
+    detail = "An unexpected error occurred. It is in the log of this replica."
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response()
 
 

@@ -150,7 +150,7 @@ class CallbackModule(CallbackBase):
         if self._held and done.returncode:
             self._say(
                 f"WARNING: run {record['id']} may still have the lock. The next run from this machine takes it over. "
-                "This removes it: ./counter unlock"
+                "./counter unlock, with the name of the stack if you gave one, shows the lock and how to remove it"
             )
 
     def _say(self, text: str) -> None:

@@ -223,13 +223,6 @@ class Quiet(Default):
         stage.task = "" if task.action.endswith("pause") else task.name or task.action
         self._screen.tick()
 
-    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
-        """Count a handler to the stage that is under way."""
-        super().v2_playbook_on_handler_task_start(task)
-        self._begin_task(task)
-        if self._screen.stage:
-            self._screen.stage.task = task.get_name()
-
     def v2_runner_on_ok(self, result: Any) -> None:
         """Note changes and messages."""
         if result.task.action in C._ACTION_DEBUG:

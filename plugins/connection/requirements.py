@@ -40,4 +40,4 @@ if [int(number) for number in release.__version__.split(".")[:2]] < [int(number)
 
 
 class Connection:
-    """Is expected by Ansible, which passes over what is not derived from its own class."""
+    """Ansible expects this class, and ignores it because it is not derived from its own."""

@@ -27,7 +27,7 @@ HISTORY = 100
 SHORT_ID = len("sha256:") + 12
 
 CONTENT = ("version", "settings", "endpoint", "images", "addresses", "replicas", "edge")
-"""What makes a release another one."""
+"""The parts that distinguish one release from another."""
 
 DEFAULT_KEEP = 5
 """For a release that an earlier version of the project recorded without ``keep_releases``."""

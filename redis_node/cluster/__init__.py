@@ -16,7 +16,7 @@ from redis_node.cluster.joining import NO_FAILOVER, Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import holds_data, prepare
 from redis_node.journal import Journal
-from redis_node.logins import directives, use  # noqa: F401  # part of what a kind says
+from redis_node.logins import directives, use  # noqa: F401  # part of the interface of a kind
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
 

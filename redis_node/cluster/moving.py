@@ -127,7 +127,7 @@ class Mover:
     def _carry(
         self, guards: Sequence[Connection], source: Connection, target: Connection, slots: Iterable[int]
     ) -> None:
-        """Move the keys of slots, those that expire first: should the source fail in between, it has all values."""
+        """Move the keys of slots, those that expire first: a source that fails in between still has all values."""
         while counts := _count(source, slots):
             lists = _must(source, [("CLUSTER", "GETKEYSINSLOT", slot, count) for slot, count in counts.items()])
             names = [key for keys in lists for key in keys]
@@ -165,7 +165,7 @@ def transfer(
     *,
     replicated: bool,
 ) -> list[bool]:
-    """Move keys, each part those of one slot; return which parts were the same from the copy to its end.
+    """Move keys, each part those of one slot; return which parts did not change until they were deleted.
 
     A connection watches the keys of one slot only, since Redis Cluster has no transactions on several. The guards are
     connections to the source. Raises NoAnswerError.

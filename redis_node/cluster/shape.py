@@ -41,11 +41,11 @@ EVEN = 0.02
 """Share by which the slots of a primary may differ from an even spread without a move."""
 KEPT_SLOTS = 1
 """A primary without slots has no vote, and the others might be too few to replace one that fails meanwhile."""
-PURGE = "./counter destroy -e purge=true -e confirm=STACK_NAME"
+PURGE = "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
 
 
 Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]
-"""Gets the slots of each primary and says how many each is to serve; may sort them, those to go first coming first."""
+"""Gets the slots of each primary and returns how many each is to serve; may sort them, the first to move first."""
 
 
 class ShapeError(Exception):
@@ -115,7 +115,8 @@ class Shape:
             if gone.slots:
                 raise ShapeError(
                     f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "
-                    f"on a volume that is gone or not reached. If it never returns, begin with an empty one: {PURGE}"
+                    f"on a volume that is gone or not reached. If it never returns, this removes "
+                    f"all counters, so that the next deployment starts from zero: {PURGE}"
                 )
             forget(self._settings, gone, self._view())
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
@@ -142,7 +143,10 @@ class Shape:
         for member in view:
             if member.name in (first, partner(first)) and member.name in self._names and member.id != primary.id:
                 if member.slots:
-                    raise ShapeError(f"{primary.name} and {member.name} both serve slots, but are a pair. {PURGE}")
+                    raise ShapeError(
+                        f"{primary.name} and {member.name} are a pair, but both serve slots. If this stays so, "
+                        f"the only way out removes all counters: {PURGE}"
+                    )
                 if member.primary != primary.id:
                     self._follow(member, primary)
         return True
@@ -201,10 +205,10 @@ class Shape:
         # The others are evened out as well.
         share = sum(self._memory(one)[0] for one in primaries) / len(others)
         if full := [one.name for one in others if share > self._memory(one)[1]]:
-            _say(f"{full[0]} has no memory for what {pair.name} serves: that waits while one node of the pair is away")
+            _say(f"{full[0]} has too little memory for what {pair.name} serves, which waits while a node of it is away")
             return
         seconds = self._move(partial(self._without, name))
-        _say(f"moved the slots of {pair.name} to the other primaries in {seconds:.1f} s, but for {KEPT_SLOTS}")
+        _say(f"moved all but {KEPT_SLOTS} of the slots of {pair.name} to the other primaries in {seconds:.1f} s")
 
     def _without(self, name: str, mover: Mover, owned: Mapping[str, list[int]]) -> dict[str, int]:
         """Return an even spread over the other pairs. Slots with counters move first; the one that stays is empty."""

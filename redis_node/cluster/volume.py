@@ -27,7 +27,7 @@ def prepare(data: Path) -> str:
             sys.exit(
                 f"{data} holds data but no {IDENTITY}: it is not the data of a cluster node, and is left as it is. "
                 "Deploy with the redis_topology that it comes from, or remove it: "
-                "./counter destroy -e purge=true -e confirm=STACK_NAME"
+                "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
             )
         return "its volume is empty: it starts as a new node"
     me = next((member for member in read(identity) if member.mine), None)

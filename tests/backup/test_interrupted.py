@@ -15,7 +15,7 @@ import pytest
 from sites import Site, session_of
 from support.waiting import wait_until
 
-LOCKED = "a backup, a proof or a restore runs already"
+LOCKED = "a backup, a proof or a restore is already running"
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_a_program_that_was_killed_is_no_success(stack: Stack, tmp_path: Path) -
     stack.engine["BROKEN"] = "docker_container_exec"
     status, said = stack.type("import", file=str(file), mode="add")
     assert status != 0
-    assert "was broken off, and a part of it may be done: the program was ended, perhaps for lack of memory" in said
+    assert "was interrupted, and a part of it may be done: the program was ended, perhaps for lack of memory" in said
     assert f"This completes it, and changes no counter twice: ./counter import -e file={file} -e mode=add" in said
     assert "changed=1" in said
     status, said = stack.type("export", file=str(tmp_path / "none.csv"))

@@ -381,7 +381,9 @@ def test_a_second_run_is_refused_or_waits(site: Site) -> None:
     first = site.start()
     code, said = site.run()
     assert code == 2
-    assert re.search(r"Nothing was changed. \S+@\S+ runs ./counter scale on counter since \S+ \(run [0-9a-f]{8}", said)
+    assert re.search(
+        r"Nothing was changed. \S+@\S+ has been running ./counter scale on counter since \S+ \(run [0-9a-f]{8}", said
+    )
     assert "./counter scale -e lock_wait=600" in said
     assert "./counter unlock -e confirm=counter" in said
     code, said = site.run("--check")
@@ -430,7 +432,7 @@ def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -
     site.lock.write_text(json.dumps({"run": other, "until": "2999-01-01T00:00:00Z"}))
     code, said = site.run()
     assert code == 2
-    assert "eve@there runs ./counter deploy on counter" in said
+    assert "eve@there has been running ./counter deploy on counter" in said
     assert "its lease ends at 2999-01-01T00:00:00Z" in said
     site.lock.write_text(json.dumps({"run": other, "until": EARLY}))
     code, said = site.run()

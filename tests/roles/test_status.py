@@ -151,5 +151,5 @@ def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_prob
     assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
         "the edge edge-2 has not loaded the configuration that was deployed; this loads it: ./counter deploy",
         "the edge edge-3 has not loaded the configuration that was deployed; this loads it: ./counter deploy",
-        "the certificate for soon.example ends within 7 days; deploy with a new one",
+        "the certificate for soon.example ends within 7 days; replace its file, and run ./counter deploy",
     ]

@@ -118,7 +118,7 @@ class ClusterRoute(Replicated):
 
 
 def _slots(reply: Any, asked: Address) -> list[tuple[int, int, Address]]:
-    """Read CLUSTER SLOTS: ranges with their primaries. A node that does not know its own name says so by none."""
+    """Read CLUSTER SLOTS: ranges with their primaries. A node that does not know its own name leaves it empty."""
     return [
         (int(first), int(last), Address(str(primary[0] or asked.host), int(primary[1])))
         for first, last, primary, *_ in reply

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 
 type Commit = Callable[[Sequence[Operation], float], None]
-"""Settle every operation of a batch until the given monotonic time."""
+"""Settle every operation of a batch by the given monotonic time."""
 
 
 class GroupCommit:
@@ -52,7 +52,7 @@ class GroupCommit:
                 if operation.leads:  # it became the leader just as it gave up: pass the lead on
                     self._pass_on()
             elif not operation.settled:
-                operation.failure = Failure("no reply until the deadline", uncertain=True)
+                operation.failure = Failure("no reply by the deadline", uncertain=True)
         return False
 
     def _lead(self, leader: Operation) -> None:

@@ -19,7 +19,7 @@ from counter.store.operation import Command, Failure, Operation, failure_of, gro
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
-"""Return the primary's address until the given monotonic time; raises OSError or RedisError."""
+"""Return the primary's address by the given monotonic time; raises OSError or RedisError."""
 type Suspect = Callable[[set[Address], int, float], str]
 """Return why a primary may be in the middle of being replaced; empty if it is not.
 
@@ -71,7 +71,7 @@ class Link:
         self.troubled = False
 
     def commit(self, batch: Sequence[Operation], until: float) -> None:
-        """Settle ``batch`` in one round trip, as ``GroupCommit`` wants it."""
+        """Settle ``batch`` in one round trip, as ``GroupCommit`` requires."""
         metrics.ROUND_TRIPS.inc()
         metrics.ROUND_OPERATIONS.inc(len(batch))
         try:
@@ -133,7 +133,7 @@ class Link:
         options["socket_timeout"] = min(left, options["socket_timeout"])
         connection = kind(host=address.host, port=address.port, **options)
         connection.connect()  # type: ignore[no-untyped-call]
-        # Asked before anything is written: if the node loads, wants a password or is a replica, nothing is in doubt.
+        # Asked before anything is written: if the node loads, requires a password or is a replica, nothing is in doubt.
         connection.send_command("ROLE")  # type: ignore[no-untyped-call]
         role = connection.read_response(timeout=max(0.001, until - time.monotonic()))
         if role[0] != "master":

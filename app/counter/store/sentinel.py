@@ -22,7 +22,7 @@ FAILOVER_SECONDS = 12.0
 
 
 class SentinelRoute(Replicated):
-    """Everything goes to the primary that the best informed Sentinel names."""
+    """Everything goes to the primary that the Sentinel with the newest configuration names."""
 
     def __init__(self, config: Config) -> None:
         """Take the Sentinels' and the nodes' addresses."""
@@ -49,7 +49,7 @@ class SentinelRoute(Replicated):
         return describe_primary(list(self._config.redis_nodes), self._options)
 
     def _locate(self, until: float) -> Address:
-        """Believe the Sentinel with the highest configuration epoch.
+        """Return the primary that the Sentinel with the highest configuration epoch names.
 
         A Sentinel that was cut off still names the old primary, with the old epoch. Whether the node really is a
         primary is verified by the ROLE at the end of each round.

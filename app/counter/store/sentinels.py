@@ -24,7 +24,7 @@ type Vote = tuple[str, int]
 
 
 class View(NamedTuple):
-    """What one Sentinel believes in."""
+    """The state that one Sentinel reports."""
 
     epoch: int
     """Of its configuration: the greatest one is the newest."""
@@ -76,7 +76,7 @@ class Sentinels:
         return denials(views, primary, self._lost) >= self._majority
 
     def views(self, until: float, primary: Address | None = None) -> list[View]:
-        """Ask all; return what they answer, until the given monotonic time at most.
+        """Ask all; return what they answer by the given monotonic time.
 
         Without ``primary``, the views have neither votes nor ids.
         """
@@ -109,7 +109,7 @@ class Sentinels:
         return views
 
     def _ask(self, sentinel: Address, primary: Address | None) -> tuple[float, View | Exception]:
-        """Return the monotonic time of the question, and what one Sentinel believes in, or why it does not answer.
+        """Return the monotonic time of the question, and the state of one Sentinel, or why it does not answer.
 
         In the middle of a failover MASTER shows the new epoch with the old address still, so both are asked for.
         IS-MASTER-DOWN-BY-ADDR with the epoch 0 returns the last vote; with a newer one, it would ask for another.

@@ -67,7 +67,7 @@ class Begin(Operation):
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
-        """Hand everybody the same time."""
+        """Give all of them the same time."""
         super().settle(group, int(reply))
 
 

@@ -49,11 +49,11 @@ from ansible.module_utils.basic import AnsibleModule
 MOUNTED = "/etc/edge"
 """Where the containers have the directory."""
 VERSION = "version.cfg"
-"""HAProxy reads it with the other files, and says its version when it is asked."""
+"""HAProxy reads it with the other files, and reports the version in `show info`."""
 OWNER = 10003
 """User of the edge's image."""
 START_SECONDS = 10.0
-"""How long a container that has just started may not answer."""
+"""How long a container that has just started may take to answer."""
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
 # A new worker takes the addresses of the replicas from the file, since it would refuse requests until it resolves them.
 ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && timeout 30 cat <&3"

@@ -20,7 +20,7 @@ options:
     choices: [read, held, released]
     default: read
     description: C(held) takes or renews the lock; C(released) removes it if this run holds it.
-  run: {type: dict, default: {}, description: The run. C(id) tells runs apart; who finds the lock reads the rest.}
+  run: {type: dict, default: {}, description: The run. C(id) tells runs apart; the rest is shown to other runs.}
   renew: {type: bool, default: false, description: The run must hold the lock already.}
   instead_of: {type: str, default: "", description: Id of a run that has ended without releasing the lock.}
   wait: {type: int, default: 0, description: How long to wait for the run that holds the lock, in seconds.}

@@ -75,6 +75,7 @@ def main() -> None:
             "certificate": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
             "headers": {"type": "dict", "default": {}},
+            "status_command": {"type": "str", "default": "./counter status"},
         },
         supports_check_mode=False,
     )
@@ -104,13 +105,16 @@ def main() -> None:
             msg=f"{len(answered)} of {wanted} replicas answered at {url}"
             f" within {module.params['timeout']} s"
             + (f"; last error: {error}" if error else "")
-            + ". This shows what runs: ./counter status",
+            + f". This shows what runs: {module.params['status_command']}",
             **result,
         )
     try:
         result["counted"] = ask(counter, headers)["value"] - before
     except (OSError, ValueError) as failure:
-        module.fail_json(msg=f"{counter} cannot be read: {failure}", **result)
+        module.fail_json(
+            msg=f"{counter} cannot be read: {failure}. This shows what runs: {module.params['status_command']}",
+            **result,
+        )
     module.exit_json(**result)
 
 

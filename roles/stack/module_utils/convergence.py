@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-# A task that failed this often counts as a crash loop, unless Swarm is rolling the service back.
+# A task that failed this often counts as a crash loop, unless Swarm is updating the service or rolling it back.
 CRASH_LOOP = 3
 
 _ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
@@ -28,14 +28,14 @@ _LIKELY_CAUSES = (
     ),
     (
         r"no such image|not found: manifest|pull access denied",
-        "the image is missing on that node: run ./counter deploy again, which loads it",
+        "the image is missing on that node: deploy this stack again, which loads it",
     ),
     (r"unhealthy", "the process runs, but its health check fails: see the log of the task"),
     (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
     (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
     (
         r"network .*not found|could not find.*network",
-        "the network is gone: run ./counter destroy, then ./counter deploy",
+        "the network is gone: destroy this stack, and deploy it again",
     ),
 )
 
@@ -172,7 +172,7 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
     elif state.update in ("updating", "rollback_started"):
         state.pending = {"updating": "it is being updated", "rollback_started": "it is being rolled back"}[state.update]
     elif len(current) < wanted and slots and max(slots.values()) >= CRASH_LOOP:
-        state.failure = f"its task failed {max(slots.values())} times in a row"
+        state.failure = f"its task failed {max(slots.values())} times since the last deployment"
     if not state.failure and not state.pending:
         if len(current) < wanted:
             state.pending = f"{len(current)} of {wanted} tasks run" + (f" ({state.error})" if state.error else "")
