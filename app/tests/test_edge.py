@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import select
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +152,23 @@ def test_maintenance_hides_the_counter_from_all_but_the_operator(
     assert ask(edge, "/", {"X-Maintenance-Pass": "another"}).status == 503
     # --diff shows the configuration.
     assert PASS["X-Maintenance-Pass"] not in rendered["maintenance"]["haproxy.cfg"]
+
+
+@pytest.mark.fault
+def test_a_replica_that_is_slow_for_some_seconds_keeps_its_requests(edge: int, gunicorn: Gunicorn) -> None:
+    """On a busy host all replicas are slow at the same time: taken out, none would be left."""
+    [worker] = Path(f"/proc/{gunicorn.pid}/task/{gunicorn.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(20) as pool:
+            asked = []
+            for _ in range(18):
+                asked.append(pool.submit(ask, edge, "/api/counters/a/increment", method="POST"))
+                time.sleep(0.25)
+            os.kill(int(worker), signal.SIGCONT)
+            assert [answer.result().status for answer in asked] == [200] * 18
+    finally:
+        os.kill(int(worker), signal.SIGCONT)
 
 
 def increment(headers: str, body: str = "") -> bytes:
