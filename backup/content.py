@@ -170,5 +170,5 @@ def room(directory: Path, needed: int) -> None:
     free, wanted = shutil.disk_usage(directory).free, needed + RESERVE_BYTES
     if free < wanted:
         raise BackupError(
-            f"the disk of the host that makes the backups has {free >> 20} MB free, and {wanted >> 20} MB are needed"
+            f"the disk of the host that makes the backups has {free >> 20} MB free; make room for {wanted >> 20} MB"
         )

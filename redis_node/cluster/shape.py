@@ -273,9 +273,13 @@ class Shape:
         """Repair pairs in which both nodes serve slots; yield the slots that moved.
 
         This happens when a primary fails before its replica has heard of a slot that has just arrived. The replica
-        takes over the other slots, and the failed node still has this one when it returns.
+        takes over the other slots, and the failed node still has this one when it returns. A failed primary that has
+        just returned reports all its slots, until it hears who serves them now.
         """
         owned = mover.owned()
+        served = [slot for slots in owned.values() for slot in slots]
+        if len(served) > len(set(served)):
+            raise NoAnswerError("two primaries report the same slots at the moment")
         for first in self._firsts:
             pair = [one for one in mover.primaries.values() if one.name in (first, partner(first)) and owned[one.id]]
             if len(pair) < 2:  # noqa: PLR2004
