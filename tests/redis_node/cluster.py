@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from redis.retry import Retry
 from support.ansible import ROOT
 from support.certificates import Certificates, write
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
-from support.ports import free_port
+from support.ports import free_network, free_port
 from support.waiting import wait_until
 
 LIFETIME_SECONDS = 400
@@ -131,7 +130,7 @@ class Stack:
     def __init__(self, directory: Path, texts: dict[str, str], certificates: Certificates | None = None) -> None:
         """Take the rendered templates, and the certificates where they ask for TLS."""
         self.directory, self.texts = directory, texts
-        self._network = f"127.{random.randint(2, 250)}.{random.randint(1, 250)}"
+        self._network = free_network()
         self._addresses = 0
         self._names: dict[str, str] = {}
         self.hosts = directory / "hosts"

@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1."""
+"""Ports and networks of 127.0.0.0/8."""
 
 from __future__ import annotations
 
@@ -20,16 +20,27 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(10_000, 20_000)
-        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            holder.bind(("127.0.0.1", port))
-        except OSError:
-            holder.close()
-            continue
-        if not listens(port):
-            _held.append(holder)
+        if _hold("127.0.0.1", port) and not listens(port):
             return port
+
+
+def free_network() -> str:
+    """Return the first three numbers of addresses that no process gets from here while this one runs."""
+    while True:
+        network = f"127.{random.randint(2, 250)}.{random.randint(1, 250)}"
+        if _hold(f"{network}.1", 6379):
+            return network
+
+
+def _hold(address: str, port: int) -> bool:
+    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        holder.bind((address, port))
+    except OSError:
         holder.close()
+        return False
+    _held.append(holder)
+    return True
 
 
 def listens(port: int) -> bool:
