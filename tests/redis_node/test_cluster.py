@@ -32,10 +32,11 @@ from support.small_disk import small_disk
 from support.waiting import wait_until
 from support.workers import made_once
 
-from redis_node.ask import Connection
+from redis_node.ask import Connection, NoAnswerError
 from redis_node.cluster import behind
-from redis_node.cluster.members import members, parse, partner
-from redis_node.cluster.moving import Move, even, plan, transfer
+from redis_node.cluster.members import members, merged, parse, partner
+from redis_node.cluster.moving import Move, Mover, even, plan, transfer
+from redis_node.cluster.shape import Shape
 from redis_node.settings import Address, Settings
 
 NAMES = [f"c{one}" for one in range(24)]
@@ -314,6 +315,19 @@ def test_slots_move_only_when_each_first_node_is_primary_again(cluster: Stack) -
     assert any("evenly over 3 primaries" in line for line in cluster.shape(6))
     expect_pairs(cluster, 6)
     expect_all_counted(cluster)
+
+
+def test_a_pair_is_not_repaired_while_both_nodes_report_the_same_slots(fresh: Stack) -> None:
+    """A primary that has just returned does so until it hears that its replica took over; these two never hear it."""
+    fresh.start(4)
+    pair = [fresh[1], fresh[4]]
+    settings = Settings.from_env(fresh.environ("redis-1"))
+    for node in pair:
+        wait_until("a node to start", lambda node=node: node.client().ping())  # type: ignore[misc]
+        node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 99)
+    seen = merged(members(settings, Address(node.address, 6379)) for node in pair)
+    with pytest.raises(NoAnswerError, match="two primaries report the same slots"):
+        list(Shape(settings, 6)._join_pairs(Mover(settings, seen)))  # noqa: SLF001
 
 
 @pytest.mark.fault
