@@ -75,7 +75,7 @@ def main() -> None:
             "certificate": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
             "headers": {"type": "dict", "default": {}},
-            "status_command": {"type": "str", "default": "./counter status"},
+            "status_command": {"type": "str", "required": True},
         },
         supports_check_mode=False,
     )
