@@ -10,11 +10,17 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
-FROM python AS app-packages
+FROM ${BASE} AS pip
+# Not a part of the next stage, so that this is built beside python.
+ARG REVISION
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-pip-whl \
-    && rm -rf /var/lib/apt/lists/* \
-    && ln -s /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
+    && rm -rf /var/lib/apt/lists/*
+
+FROM python AS app-packages
+COPY --from=pip /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
+# pip does not start without them.
+COPY --from=pip /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 ENV PYTHONPATH=/tmp/pip.whl PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY app/requirements.txt /tmp/requirements.txt
 # ca: the CA certificates of a site that inspects TLS, used only during the build.
