@@ -18,8 +18,8 @@ PERIOD_SECONDS = 5.0
 REPLICAS_SECONDS = 10.0
 CONNECTED_SECONDS = 20.0
 RECONNECT_MILLISECONDS = 1000
-"""The youngest connection that a Sentinel replaces when a ping on it is not answered. The default is 15 seconds: a
-server that is back with another address waits for that long if the Sentinel has just tried the former one."""
+"""The youngest connection that a Sentinel replaces when a ping on it is not answered. With the default, 15 seconds, a
+server that is back is found when TCP repeats its request, which it does ever more rarely."""
 USER = "sentinel"
 LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
 """Directives of its file that a Sentinel has learned."""
