@@ -11,8 +11,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 
 # What an option of each type must be, in words.
 WORDS = {
@@ -93,13 +93,13 @@ def _is_network(text: str) -> bool:
 def role_defaults(root: str) -> list[str]:
     """Return the names of all variables in the defaults of the roles below ``root``."""
     files = Path(root).glob("roles/*/defaults/main.yml")
-    return sorted({name for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8")) or {}})
+    return sorted({name for file in files for name in yaml_load(file.read_text(encoding="utf-8")) or {}})
 
 
 @cache
 def settings_defaults(root: str) -> dict[str, Any]:
     """Return the default of each setting below ``root``: a value, or a template that reads other settings."""
-    return dict(yaml.safe_load(Path(root, "roles/settings/defaults/main.yml").read_text(encoding="utf-8")))
+    return dict(yaml_load(Path(root, "roles/settings/defaults/main.yml").read_text(encoding="utf-8")))
 
 
 def chosen_by(defaults: Mapping[str, Any], given: Iterable[str]) -> list[str]:
@@ -113,10 +113,11 @@ def chosen_by(defaults: Mapping[str, Any], given: Iterable[str]) -> list[str]:
 def settings_options(root: str) -> dict[str, dict[str, Any]]:
     """Return the type and choices of each setting, as the role ``settings`` below ``root`` specifies them.
 
-    The filter ``from_yaml`` takes much longer, since Ansible remembers for each string where it came from.
+    Each task runs in a process of its own, which reads this again. The filter ``from_yaml`` takes much longer, since
+    Ansible remembers for each string where it came from.
     """
     text = Path(root, "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8")
-    options: dict[str, dict[str, Any]] = yaml.safe_load(text)["argument_specs"]["settings"]["options"]
+    options: dict[str, dict[str, Any]] = yaml_load(text)["argument_specs"]["settings"]["options"]
     return options
 
 
