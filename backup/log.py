@@ -97,8 +97,8 @@ class Recording:
         (self._directory / ABOUT).write_text(json.dumps(about) + "\n", "utf-8")
         empty(self._directory / STATE).rmdir()
         Content(self._directory).add_state(self._plan.state)
-        told = {STACK: self._plan.stack, FORM: FORMAT, ID: self.id} | moments
-        repository.save_log(self._directory, datetime.fromtimestamp(until, UTC), told)
+        labels = {STACK: self._plan.stack, FORM: FORMAT, ID: self.id} | moments
+        repository.save_log(self._directory, datetime.fromtimestamp(until, UTC), labels)
         return datetime.fromtimestamp(until, UTC)
 
     @property

@@ -50,8 +50,8 @@ class Maker:
         content.add_state(self.plan.state)
         content.finish(manifest)
         identifier = f"{began:%Y%m%dT%H%M%SZ}"
-        told = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
-        saved = self.repository.save(content.directory, began, told)
+        labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
+        saved = self.repository.save(content.directory, began, labels)
         empty(content.directory)
         after = {record.name: record.value for record in read_all(primaries, found)}
         return self.prove(saved, (before, after))

@@ -34,10 +34,10 @@ def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:
         _add(primaries, plan, {"log_until": f"{until:{MOMENT}}"})
 
 
-def _add(primaries: Primaries, plan: Plan, told: dict[str, Any]) -> None:
+def _add(primaries: Primaries, plan: Plan, labels: dict[str, Any]) -> None:
     """Add to the note, which the log and a backup may do at the same time."""
     with locked(plan.work / "note"):
-        primaries.run([("SET", BACKUP_KEY, json.dumps(read(primaries) | told))])
+        primaries.run([("SET", BACKUP_KEY, json.dumps(read(primaries) | labels))])
 
 
 def opened(primaries: Primaries, plan: Plan, *, create: bool = True) -> Repository:

@@ -55,6 +55,6 @@ class Plan:
     def read(cls, environ: Mapping[str, str] = os.environ) -> Plan:
         """Read the document in ``BACKUP_PLAN``, or in the file that ``BACKUP_PLAN_FILE`` names."""
         text = environ.get("BACKUP_PLAN") or Path(environ.get("BACKUP_PLAN_FILE", DEFAULT_PATH)).read_text("utf-8")
-        told = {key: value for key, value in json.loads(text).items() if key in {each.name for each in fields(cls)}}
-        paths = {key: Path(told[key]) for key in ("work", "state") if key in told}
-        return cls(**told | paths | {"passwords": tuple(told["passwords"])})
+        values = {key: value for key, value in json.loads(text).items() if key in {each.name for each in fields(cls)}}
+        paths = {key: Path(values[key]) for key in ("work", "state") if key in values}
+        return cls(**values | paths | {"passwords": tuple(values["passwords"])})

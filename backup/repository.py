@@ -120,27 +120,27 @@ class Repository:
         self._logs = [_log(snapshot) for snapshot in own if LOG in snapshot["tags"]]
         self._change_password()
 
-    def save(self, directory: Path, began: datetime, told: Mapping[str, object]) -> Saved:
+    def save(self, directory: Path, began: datetime, labels: Mapping[str, object]) -> Saved:
         """Save a backup from a directory; returns when the repository has all of it."""
-        saved = _saved(self._save(directory, began, [], told))
+        saved = _saved(self._save(directory, began, [], labels))
         self._all.append(saved)
         return saved
 
-    def save_log(self, directory: Path, until: datetime, told: Mapping[str, object]) -> None:
+    def save_log(self, directory: Path, until: datetime, labels: Mapping[str, object]) -> None:
         """Save a log from a directory. It replaces what the repository had of it, except the last time's.
 
         A program that lists the repository at this moment may not see the new one yet.
         """
-        saved = _log(self._save(directory, until, [LOG], told))
+        saved = _log(self._save(directory, until, [LOG], labels))
         self._logs.append(saved)
         former = [log for log in self._logs if log.log == saved.log][:-2]
         # Tried again the next time if another program uses the repository.
         if former and not self._restic(["forget", "--quiet", *(log.snapshot for log in former)], QUICK_SECONDS).status:
             self._logs = [log for log in self._logs if log not in former]
 
-    def _save(self, directory: Path, time: datetime, tags: Sequence[str], told: Mapping[str, object]) -> dict[str, Any]:
+    def _save(self, directory: Path, time: datetime, tags: list[str], labels: Mapping[str, object]) -> dict[str, Any]:
         """Save a directory; return what ``restic snapshots`` tells of it."""
-        tags = [PROJECT, *tags, *(f"{name}={value}" for name, value in told.items())]
+        tags = [PROJECT, *tags, *(f"{name}={value}" for name, value in labels.items())]
         options = ["--host", self._plan.stack, "--time", f"{time:%Y-%m-%d %H:%M:%S}"]
         options += [option for tag in tags for option in ("--tag", tag)]
         printed = self._run(["backup", "--json", "--quiet", "--force", *options, "."], LONG_SECONDS, cwd=directory)
@@ -317,8 +317,8 @@ class Repository:
         options = ["--no-cache"]
         if self._plan.repository.startswith("sftp:"):
             options += ["--option", f"sftp.args={self._ssh_arguments()}"]
-        told = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password, "TZ": "UTC"}
-        return run(["restic", *options, *arguments], seconds, os.environ | dict(self._plan.environment) | told, cwd)
+        own = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password, "TZ": "UTC"}
+        return run(["restic", *options, *arguments], seconds, os.environ | dict(self._plan.environment) | own, cwd)
 
     def _ssh_arguments(self) -> str:
         """Return the options of ssh, after writing the files that they name."""

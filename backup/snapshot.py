@@ -86,23 +86,23 @@ class Nodes:
         return sum(limits) if all(limits) else 0
 
     def _holder(self, primary: Address, facts: dict[Address, dict[str, Any]]) -> Holder:
-        told = facts[primary]
-        if "error" in told:
-            raise BackupError(f"{primary} does not tell its role: {told['error']}")
+        info = facts[primary]
+        if "error" in info:
+            raise BackupError(f"{primary} does not tell its role: {info['error']}")
         replicas = [
             node
             for node, other in facts.items()
             if other.get("role") == "slave"
             and other.get("master_link_status") == "up"
-            and other.get("master_replid") == told["master_replid"]
+            and other.get("master_replid") == info["master_replid"]
         ]
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while replicas and time.monotonic() < deadline:
             for node in replicas:
-                if int(self._facts(node).get("slave_repl_offset", -1)) >= int(told["master_repl_offset"]):
-                    return Holder(primary, node, int(told["used_memory"]))
+                if int(self._facts(node).get("slave_repl_offset", -1)) >= int(info["master_repl_offset"]):
+                    return Holder(primary, node, int(info["used_memory"]))
             time.sleep(POLL_SECONDS)
-        return Holder(primary, primary, int(told["used_memory"]))
+        return Holder(primary, primary, int(info["used_memory"]))
 
     def _facts(self, node: Address) -> dict[str, Any]:
         """Return what a node says of its replication and memory, or ``error``."""

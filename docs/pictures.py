@@ -95,8 +95,8 @@ def draw_page(url: str) -> None:
 
 def draw_status() -> None:
     """Draw the status in docs/verbs.md, which the scenario `newcomer` compares, as a terminal shows it."""
-    told = VERBS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
-    lines = told.strip().splitlines()
+    output = VERBS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
+    lines = output.strip().splitlines()
     with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
         page.write(TERMINAL.format(line_height=LINE_HEIGHT, text=html.escape("\n".join(lines))))
         page.flush()

@@ -135,7 +135,7 @@ class Import:
                 total += step.then
                 if step.then < step.now and not self._lower:
                     lowers.append(step)
-        return Imported(len(self._records), changed, before, total, _told(lowers), applied=False)
+        return Imported(len(self._records), changed, before, total, _in_words(lowers), applied=False)
 
     def apply(self) -> Imported:
         """Change each counter that this import has not changed yet.
@@ -160,7 +160,7 @@ class Import:
                     changed += step.then != step.now
                     before += step.done
                     total += int(reply)
-        return Imported(len(self._records), changed, before, total, _told(lowers), applied=True)
+        return Imported(len(self._records), changed, before, total, _in_words(lowers), applied=True)
 
     def _steps(self, batch: Sequence[Record]) -> list[Step]:
         values = self._primaries.run([("GET", value_key(record.name)) for record in batch])
@@ -178,9 +178,9 @@ class Import:
         return ("EVAL", CHANGE, 2, *keys, self._mark, self._mode, record.value, int(self._lower))
 
 
-def _told(steps: Sequence[Step]) -> list[str]:
-    told = [f"{step.record.name} from {step.now} to {step.record.value}" for step in steps[:SHOWN]]
-    return told + ([f"and {len(steps) - SHOWN} more"] if steps[SHOWN:] else [])
+def _in_words(steps: Sequence[Step]) -> list[str]:
+    lines = [f"{step.record.name} from {step.now} to {step.record.value}" for step in steps[:SHOWN]]
+    return lines + ([f"and {len(steps) - SHOWN} more"] if steps[SHOWN:] else [])
 
 
 def _give_way() -> None:

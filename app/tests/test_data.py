@@ -43,16 +43,16 @@ class Site:
         self.found: Any
         if kind == "standalone":
             self.found = RedisServer(directory, *DURABLE)
-            processes, told = [self.found], {"REDIS_NODES": self.found.address}
+            processes, variables = [self.found], {"REDIS_NODES": self.found.address}
         else:
             self.found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
-            processes, told = getattr(self.found, "processes", self.found.nodes), self.found.environ()
+            processes, variables = getattr(self.found, "processes", self.found.nodes), self.found.environ()
         stack.enter_context(running(*processes))
         self.found.up()
         password = directory / "password"
         password.write_text(PASSWORD)
-        told |= {"REDIS_PASSWORD_FILE": str(password)}
-        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+        variables |= {"REDIS_PASSWORD_FILE": str(password)}
+        self.environ = {f"COUNTER_{key}": value for key, value in variables.items()}
 
     @property
     def store(self) -> Store:
@@ -89,11 +89,11 @@ class Site:
             return process.returncode, printed, said
 
     def add(self, text: str, mode: str = "add", **asked: Any) -> dict[str, Any]:
-        """Import a text; return what was told."""
+        """Import a text; return the result."""
         status, printed, said = self.run("import", text=text, mode=mode, **asked)
         assert status == 0, said
-        told: dict[str, Any] = json.loads(printed)
-        return told
+        result: dict[str, Any] = json.loads(printed)
+        return result
 
 
 @pytest.fixture
@@ -188,8 +188,8 @@ def test_a_file_counts_once(site: Site) -> None:
     wait_until("both to be listed", lambda: site.counters == {"a": 2, "b": 1})
     file = {"a": 10, "c": 5, **{f"c{number}": number for number in range(40)}}
     more = 15 + sum(range(40))
-    told = site.add(table(file))
-    assert told == {"counters": 42, "changed": 41, "before": 0, "sum": 2 + more, "lowers": [], "applied": True}
+    result = site.add(table(file))
+    assert result == {"counters": 42, "changed": 41, "before": 0, "sum": 2 + more, "lowers": [], "applied": True}
     expected = {"a": 12, "b": 1, "c": 5} | {name: value for name, value in file.items() if name not in ("a", "c")}
     assert site.counters == expected
     assert store.increment("a").value == 13
@@ -213,20 +213,20 @@ def test_a_file_counts_once(site: Site) -> None:
 
 def test_max_keeps_the_larger_value(site: Site) -> None:
     site.add(table({"a": 5, "b": 5}))
-    told = site.add(table({"a": 4, "b": 6, "c": 0}), "max")
-    assert (told["changed"], told["sum"]) == (1, 11)
+    result = site.add(table({"a": 4, "b": 6, "c": 0}), "max")
+    assert (result["changed"], result["sum"]) == (1, 11)
     assert site.counters == {"a": 5, "b": 6, "c": 0}
 
 
 def test_set_lowers_only_if_that_is_allowed(site: Site) -> None:
     site.add(table({f"c{number}": 10 for number in range(8)}))
     file = table({f"c{number}": 9 if number < 7 else 11 for number in range(8)} | {"new": 3})
-    told = site.add(file, "set")
-    assert not told["applied"]
-    assert told["lowers"] == [*(f"c{number} from 10 to 9" for number in range(5)), "and 2 more"]
+    result = site.add(file, "set")
+    assert not result["applied"]
+    assert result["lowers"] == [*(f"c{number} from 10 to 9" for number in range(5)), "and 2 more"]
     assert site.counters == {f"c{number}": 10 for number in range(8)}
-    told = site.add(file, "set", lower=True)
-    assert told == {"counters": 9, "changed": 9, "before": 0, "sum": 77, "lowers": [], "applied": True}
+    result = site.add(file, "set", lower=True)
+    assert result == {"counters": 9, "changed": 9, "before": 0, "sum": 77, "lowers": [], "applied": True}
     site.store.increment("c0")
     # It is done, and what was counted since then is not undone.
     again = site.add(file, "set")
@@ -239,18 +239,18 @@ def test_set_does_not_undo_what_is_counted_meanwhile(site: Site) -> None:
     request = Import(site.primaries, wanted, "set")
     assert request.check().lowers == []
     assert site.store.increment("a").value == 2
-    told = request.apply()
-    assert (told.lowers, told.changed, told.sum) == (["a from 2 to 1"], 1, 7)
+    result = request.apply()
+    assert (result.lowers, result.changed, result.sum) == (["a from 2 to 1"], 1, 7)
     assert site.counters == {"a": 2, "b": 5}
-    told = Import(site.primaries, wanted, "set", lower=True).apply()
-    assert (told.lowers, told.changed, told.before) == ([], 1, 1)
+    result = Import(site.primaries, wanted, "set", lower=True).apply()
+    assert (result.lowers, result.changed, result.before) == ([], 1, 1)
     assert site.counters == {"a": 1, "b": 5}
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(site: Site) -> None:
     site.add(table({"a": 1}))
-    told = site.add(table({"a": 1, "b": 2}), "max", dry=True)
-    assert told == {"counters": 2, "changed": 1, "before": 0, "sum": 3, "lowers": [], "applied": False}
+    result = site.add(table({"a": 1, "b": 2}), "max", dry=True)
+    assert result == {"counters": 2, "changed": 1, "before": 0, "sum": 3, "lowers": [], "applied": False}
     assert site.counters == {"a": 1}
     assert site.add(table({"a": 1, "b": 2}), "max")["before"] == 0
 
@@ -302,10 +302,10 @@ def test_an_import_that_was_broken_off_is_completed(site: Site) -> None:
         process.kill()
     after = sum((site.counters or {}).values())
     assert 0 < after < len(file)
-    told = site.add(table(file))
-    assert told["sum"] == len(file)
-    assert told["changed"] + told["before"] == len(file)
-    assert told["before"] >= after - 1
+    result = site.add(table(file))
+    assert result["sum"] == len(file)
+    assert result["changed"] + result["before"] == len(file)
+    assert result["before"] >= after - 1
     assert site.counters == file
 
 
@@ -334,8 +334,8 @@ def test_an_import_that_cannot_go_on_says_how_far_it_came(site: Site) -> None:
 
 def test_a_hundred_thousand_counters(site: Site) -> None:
     file = {f"counter-with-a-name-{number:06d}": number for number in range(100_000)}
-    told = site.add(table(file))
-    assert (told["counters"], told["changed"], told["sum"]) == (100_000, 99_999, sum(file.values()))
+    result = site.add(table(file))
+    assert (result["counters"], result["changed"], result["sum"]) == (100_000, 99_999, sum(file.values()))
     status, printed, said = site.run("export", format="json")
     assert status == 0, said
     records = parse(printed.partition("\n")[2], "json")

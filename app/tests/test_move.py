@@ -72,8 +72,8 @@ class Site:
         found, processes, environ = kind(directory)
         self._stack.enter_context(running(*processes))
         found.up()
-        told = environ | {"REDIS_PASSWORD_FILE": str(self._password), "HISTORY_LOG": "1"}
-        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+        variables = environ | {"REDIS_PASSWORD_FILE": str(self._password), "HISTORY_LOG": "1"}
+        self.environ = {f"COUNTER_{key}": value for key, value in variables.items()}
         nodes = [one for one in processes if one.client().info("server")["redis_mode"] != "sentinel"]
         return [one for one in nodes if one.client().role()[0] == "master"]
 
@@ -129,8 +129,8 @@ def test_counters_and_keys_of_operations_are_moved(site: Site, before: Kind, aft
         source.start()
     done = site.move(sources, seen)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["counters"], told["sum"]) == (len(NAMES), sum(seen.values()))
+    result = json.loads(done.stdout)
+    assert (result["counters"], result["sum"]) == (len(NAMES), sum(seen.values()))
     store = open_store(Config.from_env(site.environ))
     assert store.describe().counters == seen
     # What a client repeats was counted before, and a key that was used stays used.
@@ -139,7 +139,7 @@ def test_counters_and_keys_of_operations_are_moved(site: Site, before: Kind, aft
         store.increment("other", f"key\"'\\-{NAMES[0]}")
     # Nothing of it is lost or doubled when it is done again.
     again = site.move(sources, seen)
-    assert json.loads(again.stdout) == told, again.stderr
+    assert json.loads(again.stdout) == result, again.stderr
     assert store.increment(NAMES[0]).value == seen[NAMES[0]] + 1
 
 
@@ -230,8 +230,8 @@ def test_an_import_counts_once_also_after_a_move(site: Site, after: Kind) -> Non
             check=True,
             timeout=120,
         )
-        told: dict[str, int] = json.loads(done.stdout)
-        return told
+        result: dict[str, int] = json.loads(done.stdout)
+        return result
 
     (node,) = site.deploy(standalone)
     assert add()["changed"] == 2

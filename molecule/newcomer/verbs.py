@@ -50,10 +50,10 @@ def main() -> None:
     container, write = sys.argv[1], "--write" in sys.argv
     page, faults = PAGE.read_text(encoding="utf-8"), []
     for block in BLOCK.finditer(page):
-        command, told = block["command"], block["output"]
+        command, shown = block["command"], block["output"]
         print(f"$ {command}", flush=True)
         seen = folded(typed(container, command))
-        expected, found, partial = lines_of(told) - {"..."}, lines_of(seen), "...\n" in told
+        expected, found, partial = lines_of(shown) - {"..."}, lines_of(seen), "...\n" in shown
         if write and not partial:
             page = page.replace(block[0], f"```text\n$ {command}\n{seen}```")
         elif expected - found or (found - expected and not partial):

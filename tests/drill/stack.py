@@ -108,9 +108,9 @@ class Stack:
             # In a cluster, a replica answers only after READONLY. Others refuse that, so the first line tells nothing.
             ask = f"READONLY\nGET {{{self.counter}}}:value\nSMEMBERS {{{self.counter}}}:log\n"
             with suppress(LookError):
-                told = self._redis_cli(node, "", asked=ask).partition("\n")[2]
-                if not REFUSED.search(told):
-                    found[node.service] = sha1("\n".join(sorted(told.split())).encode()).hexdigest()  # noqa: S324
+                keys = self._redis_cli(node, "", asked=ask).partition("\n")[2]
+                if not REFUSED.search(keys):
+                    found[node.service] = sha1("\n".join(sorted(keys.split())).encode()).hexdigest()  # noqa: S324
         return found
 
     def log(self) -> frozenset[str] | None:

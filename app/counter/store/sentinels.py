@@ -122,10 +122,10 @@ class Sentinels:
             pipeline.execute_command("SENTINEL", "MYID")
             pipeline.execute_command("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", primary.host, primary.port, 0, "nobody")
         try:
-            told, (host, port), *about = pipeline.execute()
+            flat, (host, port), *about = pipeline.execute()
         except (RedisError, OSError) as error:
             return asked, error
-        facts = dict(zip(told[::2], told[1::2], strict=True))
+        facts = dict(zip(flat[::2], flat[1::2], strict=True))
         replaces = Address(facts["ip"], int(facts["port"])) if "failover_in_progress" in facts["flags"] else None
         identity, (_, leader, epoch) = about or ("", (0, NOBODY, 0))
         return asked, View(int(facts["config-epoch"]), Address(host, int(port)), replaces, (leader, epoch), identity)

@@ -160,10 +160,10 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
     ]
     waiting = [task for task in kept if task["Status"].get("Err")]
     starting = [task for task in kept if task["Status"]["State"] == "starting"]
-    if told := next(iter(failed or waiting or starting), None):
-        state.error = told["Status"].get("Err", "")
-        state.failed_task = told["ID"]
-        state.host = hosts.get(told.get("NodeID", ""), "")
+    if shown := next(iter(failed or waiting or starting), None):
+        state.error = shown["Status"].get("Err", "")
+        state.failed_task = shown["ID"]
+        state.host = hosts.get(shown.get("NodeID", ""), "")
     slots = Counter((task.get("Slot", 0), task.get("NodeID", "") if not replicated else "") for task in failed)
     if state.update in ("paused", "rollback_paused"):
         state.failure = f"its update stopped half-way ({state.update}: {status.get('Message', '')})"
