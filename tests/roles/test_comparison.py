@@ -9,23 +9,36 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import yaml
 from support.ansible import PLAYBOOKS, run
 from support.recordings import unpacked
 
-# In the place of ansible-playbook: "bench.yml" reports on a recorded run, as the last tasks of that playbook do.
+# In the place of ansible-playbook. The real one checks what it is given. Then "bench.yml" reports on a recorded run, as
+# the last tasks of that playbook do.
 COMMAND = f"""
 import json, pathlib, shutil, subprocess, sys
-variables, playbook = sys.argv[-2:]
-given = json.loads(pathlib.Path(variables.removeprefix("@")).read_text())
-with open(given["calls"], "a") as calls:
+from os import environ
+*options, playbook = sys.argv[1:]
+file = pathlib.Path(next(option for option in options if option[0] == "@")[1:])
+given = json.loads(file.read_text())
+given.pop("__bench_playbook", None)
+file.write_text(json.dumps(given))
+checked = ["ansible-playbook", "-i", environ["NOWHERE"], "--tags", "always", *options, playbook]
+checked = subprocess.run(checked, capture_output=True, text=True).stdout
+if "Check settings and hosts" not in checked or "Nothing was changed" in checked:
+    sys.exit(checked)
+with open(environ["CALLS"], "a") as calls:
     print(playbook, given["redis_topology"], "in a comparison:", given.get("bench_in_comparison"), file=calls)
 if playbook == "bench.yml":
     name = given["redis_topology"]
-    run = shutil.copytree(pathlib.Path(given["recorded"], name), pathlib.Path(given["bench_reports"], name))
+    run = shutil.copytree(pathlib.Path(environ["RECORDED"], name), pathlib.Path(given["bench_reports"], name))
     more = {{"bench_run": name, "bench_directory": str(run), "bench_driver": "control_machine", "bench_broken_by": ""}}
     more = json.dumps(more | {{"bench_venv": sys.prefix}})
-    sys.exit(subprocess.call(["ansible-playbook", {str(PLAYBOOKS / "verdict.yml")!r}, "-e", variables, "-e", more]))
+    sys.exit(subprocess.call(["ansible-playbook", {str(PLAYBOOKS / "verdict.yml")!r}, *options, "-e", more]))
 """
+
+NOWHERE = {"managers": {"hosts": {"nowhere": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}
+"""An inventory with a host that refuses connections."""
 
 
 @pytest.fixture
@@ -51,11 +64,12 @@ def compare(recorded: Path, *topologies: str) -> CompletedProcess[str]:
         "edge": "proxy",
         "http_port": 80,
     }
-    # What is asked of the variants themselves comes to them as the caller's own variables do.
-    own = {"recorded": str(recorded), "calls": str(site / "calls")}
     variables = site / "given.json"
-    variables.write_text(json.dumps(given | own))
-    return run("ansible-playbook", PLAYBOOKS / "comparison.yml", "-e", f"@{variables}")
+    variables.write_text(json.dumps(given))
+    nowhere = site / "nowhere.yml"
+    nowhere.write_text(yaml.safe_dump(NOWHERE))
+    environ = {"RECORDED": str(recorded), "CALLS": str(site / "calls"), "NOWHERE": str(nowhere)}
+    return run("ansible-playbook", PLAYBOOKS / "comparison.yml", "-e", f"@{variables}", **environ)
 
 
 def test_a_variant_without_a_result_breaks_the_comparison_off(recorded: Path) -> None:
