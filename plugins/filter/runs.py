@@ -41,11 +41,13 @@ def has_ended(run: Mapping[str, Any]) -> bool:
 def hooks(directory: str, playbooks: str) -> dict[str, Any]:
     """Return ``found``, the names of the hooks in a directory, and ``refused``: name -> why it would never run.
 
-    A verb that changes something names itself in its playbook. Files that end in ``.example`` are no hooks.
+    A verb that changes something names itself in its playbook. All but ``unlock`` take the lock first, after which a
+    hook may run before the change. Files that end in ``.example`` are no hooks.
     """
     texts = [path.read_text(encoding="utf-8") for path in Path(playbooks).glob("*.yml")]
     verbs = sorted({verb for text in texts for verb in re.findall(r"^ +run_verb: (\w+)$", text, re.MULTILINE)})
     known = ["after-failure", *(f"{when}-{verb}" for verb in verbs for when in ("before", "after"))]
+    known.remove("before-unlock")
     found, refused = [], {}
     for path in sorted(Path(directory).glob("[!.]*")):
         if path.suffix == ".example":

@@ -14,6 +14,7 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 
+CRON_FIELDS = 5
 # What an option of each type must be, in words.
 WORDS = {
     "bool": "true or false",
@@ -62,9 +63,12 @@ def cron_fault(expression: str, *, needed: bool) -> str:
         from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an Ansible of the user's own may lack it
     except ImportError:
         return "to check it, Ansible's Python needs the package cronsim" if expression and needed else ""
+    if not expression:
+        return ""
+    if len(expression.split()) != CRON_FIELDS:
+        return f"it has {len(expression.split())} fields"
     try:
-        if expression:
-            CronSim(expression, datetime.now(UTC))
+        CronSim(expression, datetime.now(UTC))
     except CronSimError as error:
         return str(error)
     return ""
@@ -121,6 +125,15 @@ def settings_options(root: str) -> dict[str, dict[str, Any]]:
     return options
 
 
+@cache
+def roles_options(root: str) -> dict[str, dict[str, Any]]:
+    """Return the type and choices of each variable of a single role below ``root``, as the role specifies it."""
+    files = [file for file in Path(root).glob("roles/*/meta/argument_specs.yml") if file.parts[-3] != "settings"]
+    specs = [spec for file in files for spec in yaml_load(file.read_text(encoding="utf-8"))["argument_specs"].values()]
+    options = [option for spec in specs for option in (spec.get("options") or {}).items()]
+    return {name: option for name, option in options if "type" in option}
+
+
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
@@ -164,4 +177,5 @@ class FilterModule:
             "settings_defaults": settings_defaults,
             "chosen_by": chosen_by,
             "settings_options": settings_options,
+            "roles_options": roles_options,
         }

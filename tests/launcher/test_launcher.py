@@ -262,6 +262,30 @@ def test_an_inventory_that_does_not_exist_is_refused_in_one_line(project: Path, 
     assert counter(project, "look", *given.format("~/inventory/hosts.yml").split(), *limit).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        *(
+            (option, f"{option.split()[0]}: the stages of a verb have no tags; leave it out")
+            for option in ("--tags x", "--tags=x", "-t x", "-tx", "--skip-tags always", "--skip-tags=always")
+        ),
+        *(
+            (option, "-e @~/nowhere.yml: there is no such file (looked for in {})")
+            for option in ("-e @~/nowhere.yml", "-e@~/nowhere.yml", "--extra-vars=@~/nowhere.yml")
+        ),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_in_one_line(project: Path, given: str, said: str) -> None:
+    done = counter(project, "look", *given.split())
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"counter: {said.format(project)}\n")
+
+
+@pytest.mark.parametrize("environ", [{"LC_ALL": "xx_XX.UTF-8"}, {"LANG": "C"}, {"HOME": ""}])
+def test_neither_a_home_nor_the_locale_of_another_machine_is_needed(project: Path, environ: dict[str, str]) -> None:
+    done = counter(project, "look", **environ)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
+
+
 @pytest.mark.parametrize("limit", [[], ["--limit", "localhost"]])
 @pytest.mark.parametrize("inventory", ["nowhere.yml", "empty", "malformed.yml"])
 def test_by_hand_too_an_inventory_that_cannot_be_read_is_an_error(

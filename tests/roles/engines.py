@@ -63,8 +63,13 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = change  # noqa: N815
 
 
-def engine(node: str = "", *, manager: bool = False, roles: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the answers of an old engine that has the base image, as ``node`` of a swarm, if that is given."""
+def engine(
+    node: str = "", *, manager: bool = False, roles: Mapping[str, str] | None = None, heartbeat: int = 5_000_000_000
+) -> dict[str, Any]:
+    """Return the answers of an old engine that has the base image, as ``node`` of a swarm, if that is given.
+
+    ``heartbeat``: in nanoseconds.
+    """
     swarm: dict[str, Any] = {
         "NodeID": node,
         "LocalNodeState": "active" if node else "inactive",
@@ -72,7 +77,8 @@ def engine(node: str = "", *, manager: bool = False, roles: Mapping[str, str] | 
         "NodeAddr": "127.0.0.1",
     }
     image = {"Id": "sha256:base", "RepoTags": ["debian:trixie-slim"]}
-    cluster = {"ID": "swarm", "Spec": {"Dispatcher": {"HeartbeatPeriod": 5_000_000_000}}}
+    spec = {"Name": "default", "Dispatcher": {"HeartbeatPeriod": heartbeat}, "TaskDefaults": {}}
+    cluster = {"ID": "swarm", "Spec": spec}
     answers = {
         "/version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"},
         "/info": {
@@ -90,8 +96,14 @@ def engine(node: str = "", *, manager: bool = False, roles: Mapping[str, str] | 
         described = {name: describe(name, role) for name, role in (roles or {node: "manager"}).items()}
         answers |= {f"/nodes/{name}": about for name, about in described.items()}
         answers |= {f"/nodes/{name}/update": {} for name in described}
-        tokens = {"JoinTokens": {"Manager": "token-of-managers", "Worker": "token-of-workers"}}
-        answers |= {"/nodes": list(described.values()), "/services": [], "/tasks": [], "/swarm": cluster | tokens}
+        tokens = {"JoinTokens": {"Manager": "token-of-managers", "Worker": "token-of-workers"}, "Version": {"Index": 1}}
+        answers |= {
+            "/nodes": list(described.values()),
+            "/services": [],
+            "/tasks": [],
+            "/swarm": cluster | tokens,
+            "/swarm/update": {},
+        }
     return answers
 
 

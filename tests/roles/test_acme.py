@@ -167,7 +167,8 @@ def test_a_certificate_is_issued_renewed_when_due_and_kept_when_refused(site: Si
     output = site.deploy("counter.example", "blocked.example")
     assert output.startswith("failed"), output
     assert "issued no certificate for counter.example, blocked.example" in output
-    assert "The edges go on with the one that they have (the present one is for counter.example)" in output
+    assert "The edges keep what they serve now." in output
+    assert "Why a certificate is due: the present one is for counter.example." in output
     assert site.served() == issued
 
     # The new one lives for a few seconds, so it is due, and then it ends; it is renewed in both cases.

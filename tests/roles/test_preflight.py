@@ -52,7 +52,7 @@ WRONG = {
     "docker_host_manage": "perhaps",
     "docker_package_source": "snap",
     "overlay_encrypted": "maybe",
-    "app_threads": "0",
+    "app_threads": "1",
     "app_drain_seconds": "3.5",
     "app_deadline_seconds": "5s",
     "app_environment": "INFO",
@@ -142,6 +142,15 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "external without URL": ({"redis_topology": "external"}, {"redis_url"}),
     "external with another URL": ({"redis_topology": "external", "redis_url": "http://192.0.2.20"}, {"redis_url"}),
     "external without host": ({"redis_topology": "external", "redis_url": "redis://"}, {"redis_url"}),
+    "external with a database of another name": (
+        {"redis_topology": "external", "redis_url": "redis://192.0.2.20/counters"},
+        {"redis_url"},
+    ),
+    "external with a login": ({"redis_topology": "external", "redis_url": "redis://me:it@[2001:db8::1]:6379/1"}, set()),
+    "external with a password beside": (
+        {"redis_topology": "external", "redis_url": "redis://192.0.2.20", "redis_password": "given"},
+        {"redis_password"},
+    ),
     "external with TLS": ({"redis_topology": "external", "redis_url": "rediss://192.0.2.20:6380/0"}, set()),
     "TLS": ({"redis_tls": "true"}, set()),
     "TLS of an external Redis": (
@@ -159,6 +168,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "password of digits": ({"redis_password": 12345}, set()),
     "password with the end of its line": ({"redis_password": "given\n"}, set()),
     "port 0": ({"http_port": "0"}, {"http_port"}),
+    "port of the swarm": ({"http_port": "2377"}, {"http_port"}),
     "port 65536": ({"http_port": "65536"}, {"http_port"}),
     "stack name in capitals": ({"stack_name": "Counter"}, {"stack_name"}),
     "stack name of the other stack": ({"stack_name": "counter-redis"}, {"stack_name"}),
@@ -180,6 +190,10 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a moment and a backup": ({"to": "2026-11-26T10:00:05Z", "backup": "latest"}, {"to"}),
     "no log of changes": ({"backup_log_interval": "0"}, set()),
     "a new password without backups": ({"backup_rotate": True}, {"backup_rotate"}),
+    "backups each second": (
+        {"backup_schedule": "* * * * * *", "backup_repository": "/srv/backups"},
+        {"backup_schedule"},
+    ),
     "stack name too long": ({"stack_name": "a" * 32}, {"stack_name"}),
     "stack name with an option": ({"stack_name": "a --prune"}, {"stack_name"}),
     "no CPU": ({"app_cpus": "0"}, {"app_cpus"}),
@@ -208,7 +222,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a file as CSV": ({"file": "counters.csv", "mode": "add"}, set()),
     "a file as JSON": ({"file": "there/counters.json", "mode": "set"}, set()),
     "a format without a file": ({"file": "there/.csv"}, {"file"}),
-    "environment": ({"app_environment": {"COUNTER_LOG_LEVEL": "info"}}, set()),
+    "environment": ({"app_environment": {"COUNTER_KEY_SECONDS": "3600"}}, set()),
+    "environment of the project's own": ({"app_environment": {"COUNTER_THREADS": "8"}}, {"app_environment"}),
     "environment of another form": ({"app_environment": {"log-level": "info"}}, {"app_environment"}),
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
     "all replicas at once": ({"app_update_parallelism": "0"}, set()),
@@ -328,7 +343,11 @@ def test_all_wrong_values_are_named_at_once() -> None:
     assert "Nothing was changed" in output
     assert "replicas=abc: must be a whole number from 1 to 64. This works: -e replicas=4" in output
     assert "redis_topology=sentinl: must be standalone" in output
-    assert "http_port=0: must be a port from 1 to 65535. This works: -e http_port=8080" in output
+    assert (
+        "http_port=0: must be a port from 1 to 65535, and not 2377 or 7946, which the swarm needs. This works: -e"
+        in output
+    )
+    assert " http_port=8080" in output
 
 
 def test_a_password_in_a_refused_url_is_not_shown() -> None:
@@ -396,6 +415,54 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "purge: is an option of ./counter destroy" in output
     assert "redis_move" not in output.partition("would ignore this")[2]
     assert "hook_timeout" not in output.partition("would ignore this")[2]
+
+
+def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, Any]] = {"another": {"release": "bookworm", "level": 3, "replicas": 0}}
+    said = refused_hosts(tmp_path, hosts, "deploy.yml")
+    assert "replicas=0" in said["another"]
+    assert "release" not in said["another"]
+
+
+def test_a_variable_of_a_single_role_has_the_type_that_the_role_needs() -> None:
+    output = deploy("-e", "redis_timeout=soon", "-e", "swarm_join_timeout={{ 60 }}", "-e", "smoke_timeout=60")
+    assert "redis_timeout=soon: must be a whole number. docs/settings.md has its default" in output
+    assert "swarm_join_timeout" not in output
+    assert "smoke_timeout" not in output
+
+
+def test_a_tag_is_refused() -> None:
+    done = run("ansible-playbook", "status.yml", "--tags", "app")
+    assert done.returncode != 0
+    assert "--tags=app: no stage has such a tag, so nothing would be done" in done.stdout
+
+
+def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
+    groups = {"managers": {"hosts": {"one": {}}}, "worker": {"hosts": {"two": {}}}, "manager": {"hosts": {"one": {}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "The hosts two would be ignored, since the group worker of the inventory is none of managers" in output
+    assert "Did you mean workers?" in output
+
+
+def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump({"managers": {"hosts": {"one": {"app_memory": "{{ my_memory }}"}}}})
+    )
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "Nothing was changed, since a setting cannot be read: " in output
+    assert "'my_memory' is undefined" in output
+
+
+@pytest.mark.parametrize("verb", ["status", "playbooks/releases", "playbooks/logs"])
+def test_a_manager_that_cannot_be_reached_is_named(tmp_path: Path, verb: str) -> None:
+    host = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_user": "root"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+    done = run("ansible-playbook", f"{verb}.yml", "-i", tmp_path / "hosts.yml")
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert done.returncode != 0
+    assert "one (127.0.0.1) cannot be reached: " in said
+    assert "Check whether this works: ssh -p 1 root@127.0.0.1 true" in said
 
 
 def test_files_of_imports(tmp_path: Path) -> None:
@@ -502,8 +569,9 @@ def test_a_port_that_a_process_holds_is_refused_with_its_name(listener: tuple[in
     Path("/proc/net/ip_vs").exists() or bool(shutil.which("modprobe") and not os.system("modprobe -n -q ip_vs")),  # noqa: S605
     reason="this kernel has ip_vs",
 )
-def test_the_mesh_is_refused_where_the_kernel_has_no_ip_vs() -> None:
-    output = deploy("-e", "edge=mesh")
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_the_mesh_is_refused_where_the_kernel_has_no_ip_vs(check: list[str]) -> None:
+    output = deploy("-e", "edge=mesh", *check)
     assert "edge=mesh: Swarm's own load balancer is IPVS" in output
     assert "has no ip_vs" in output
     assert "This works: -e edge=proxy" in output

@@ -437,7 +437,7 @@ def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -
     site.lock.write_text(json.dumps({"run": other, "until": EARLY}))
     code, said = site.run()
     assert code == 0
-    assert "of eve@there (run 00000000), which has not been heard of for too long" in said
+    assert "of eve@there (run 00000000), which did not renew its lock before the lease ended" in said
 
 
 def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:

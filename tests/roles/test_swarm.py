@@ -16,16 +16,23 @@ from support.ansible import PLAYBOOKS, run
 def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[str, str]) -> list[tuple[str, str, str]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return what was asked for: of which host, node, its role.
 
-    ``nodes`` is changed as asked. A host is named as its node.
+    ``nodes`` is changed as asked. A host is named as its node. In its place, ``heartbeat`` has a number of seconds.
     """
+    heartbeat = 5_000_000_000
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
 
     def answer() -> None:
         for name, server in engines.items():
-            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes)
+            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, heartbeat=heartbeat)
 
     def change(host: str, path: str, body: Any) -> None:
+        nonlocal heartbeat
+        if path == "/swarm/update":
+            heartbeat = body["Dispatcher"]["HeartbeatPeriod"]
+            asked.append((host, "heartbeat", f"{heartbeat / 1e9:g}"))
+            answer()
+            return
         node = path.split("/")[2]
         asked.append((host, node, body["Role"]))
         nodes[node] = body["Role"]
@@ -54,10 +61,16 @@ def test_a_swarm_that_is_as_the_inventory_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_only_manager_changes_places_with_a_worker(tmp_path: Path) -> None:
     nodes = {"one": "manager", "two": "worker"}
-    assert converge(tmp_path, ["two"], ["one"], nodes) == [("one", "two", "manager"), ("two", "one", "worker")]
+    assert converge(tmp_path, ["two"], ["one"], nodes) == [
+        ("one", "two", "manager"),
+        ("two", "heartbeat", "30"),
+        ("two", "one", "worker"),
+        ("two", "heartbeat", "5"),
+    ]
     assert nodes == {"one": "worker", "two": "manager"}
 
 
 def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Path) -> None:
     asked = converge(tmp_path, ["one"], ["two", "three"], dict.fromkeys(["one", "two", "three"], "manager"))
-    assert sorted(asked) == [("one", "three", "worker"), ("one", "two", "worker")]
+    assert (asked[0], asked[-1]) == (("one", "heartbeat", "30"), ("one", "heartbeat", "5"))
+    assert sorted(asked[1:-1]) == [("one", "three", "worker"), ("one", "two", "worker")]

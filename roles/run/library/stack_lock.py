@@ -233,7 +233,7 @@ def manager() -> docker.APIClient | None:
     if not HAS_DOCKER:
         return None
     try:
-        client = docker.APIClient(version="auto", timeout=ENGINE_SECONDS)
+        client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
     except DockerException:
         return None  # no engine runs
     return client if client.info()["Swarm"]["ControlAvailable"] else None
