@@ -438,8 +438,9 @@ def test_a_tag_is_refused() -> None:
 
 
 def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
-    groups = {"managers": {"hosts": {"one": {}}}, "worker": {"hosts": {"two": {}}}, "manager": {"hosts": {"one": {}}}}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
+    groups = {"managers": ["one"], "worker": ["two"], "manager": ["one"]}
+    inventory = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
     output = deploy("-i", str(tmp_path / "hosts.yml"))
     assert "The hosts two would be ignored, since the group worker of the inventory is none of managers" in output
     assert "Did you mean workers?" in output
