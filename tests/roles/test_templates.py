@@ -127,6 +127,12 @@ def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
         assert re.findall(r"\{\{(?!\.)|\{%", text) == [], name
 
 
+def test_what_the_project_sets_in_the_apps_environment_cannot_be_replaced(combination: tuple[str, Rendered]) -> None:
+    rules = yaml.safe_load((ROOT / "roles/preflight/vars/main/rules.yml").read_text())
+    own = re.compile(rules["__preflight_own_environment"])
+    assert [name for name in services(combination[1])["app"]["environment"] if not own.match(name)] == []
+
+
 def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination

@@ -194,10 +194,10 @@ class Link:
             confirmation.append(("INFO", "memory"))
         self._connection.send_packed_command(self._connection.pack_commands([*commands, *confirmation]))
         replies = [self._reply(until) for _ in commands]
-        confirmed = [self._reply(until) for _ in confirmation]
+        answers = [self._reply(until) for _ in confirmation]
         if look:
-            self._note_memory(confirmed.pop())
-        return replies, self._doubt(confirmed, until)
+            self._note_memory(answers.pop())
+        return replies, self._doubt(answers, until)
 
     def _note_memory(self, reply: Any) -> None:
         """Record how full the node is, and warn while it is nearly full. A full node refuses increments."""
