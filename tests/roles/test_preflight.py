@@ -446,6 +446,21 @@ def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
     assert "Did you mean workers?" in output
 
 
+def test_a_setting_of_the_stack_is_the_same_on_all_its_hosts(tmp_path: Path) -> None:
+    own = {"app_memory": "256M", "redis_password": "hers", "docker_package_source": "upstream"}
+    groups = {
+        "managers": {"one": {}, "two": {"app_memory": "128M"}, "three": own},
+        "loadgen": {"four": {"app_memory": "512M"}},
+    }
+    inventory = {name: {"hosts": hosts, "vars": {"ansible_connection": "local"}} for name, hosts in groups.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "since three and one have different values of app_memory, redis_password. All hosts" in output
+    assert "hers" not in output
+    assert "since two and" not in output
+    assert "since four and" not in output
+
+
 def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"managers": {"hosts": {"one": {"app_memory": "{{ my_memory }}"}}}})
