@@ -35,9 +35,10 @@ def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice."""
+    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice, and ``shown`` of a secret."""
     return [
         {"name": name, "rule": f"must be {_rule(spec[name])}"}
+        | ({"shown": "***"} if value is not None and "no_log" in spec[name] else {})
         for name, value in values.items()
         if not _validated(name, value, spec)[1]
     ]
@@ -137,6 +138,9 @@ def roles_options(root: str) -> dict[str, dict[str, Any]]:
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
+        return value, False
+    # The validator would make text of it, such as "['sentinel']".
+    if isinstance(value, (Mapping, list)) and spec[name]["type"] == "str":
         return value, False
     value = _plain(value)
     # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.

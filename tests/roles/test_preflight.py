@@ -111,6 +111,8 @@ OTHER_VERBS = [
 ]
 # The wrong values are tried in groups, since each case takes half a second.
 GROUPS = [list(WRONG)[first::8] for first in range(8)]
+# The options that are said to work contain the name of the stack.
+OTHERS = set(DEFAULTS) - {"stack_name"}
 # Name of the case: what is set, and the variables that are refused. Each group of wrong values is a case, too.
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing set": ({}, set()),
@@ -228,6 +230,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
     "all replicas at once": ({"app_update_parallelism": "0"}, set()),
     **{f"wrong {group[0]} and others": ({name: WRONG[name] for name in group}, set(group)) for group in GROUPS},
+    "every other setting a mapping": (dict.fromkeys(OTHERS, {"x": 1}), OTHERS),
+    "every other setting a list": (dict.fromkeys(OTHERS - {"edge_domains"}, ["x"]), OTHERS - {"edge_domains"}),
     "every setting without a value": (dict.fromkeys(DEFAULTS), set(DEFAULTS)),
     "several at once": ({"replicas": "0", "edge": "x", "http_port": "y"}, {"replicas", "edge", "http_port"}),
 }
