@@ -230,8 +230,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
     "all replicas at once": ({"app_update_parallelism": "0"}, set()),
     **{f"wrong {group[0]} and others": ({name: WRONG[name] for name in group}, set(group)) for group in GROUPS},
-    "every other setting a mapping": (dict.fromkeys(OTHERS, {"x": 1}), OTHERS),
-    "every other setting a list": (dict.fromkeys(OTHERS - {"edge_domains"}, ["x"]), OTHERS - {"edge_domains"}),
+    "every other setting a mapping": ({name: {"x": 1} for name in OTHERS}, OTHERS),
+    "every other setting a list": ({name: ["x"] for name in OTHERS - {"edge_domains"}}, OTHERS - {"edge_domains"}),
     "every setting without a value": (dict.fromkeys(DEFAULTS), set(DEFAULTS)),
     "several at once": ({"replicas": "0", "edge": "x", "http_port": "y"}, {"replicas", "edge", "http_port"}),
 }
