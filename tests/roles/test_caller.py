@@ -34,9 +34,9 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    told = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
-    assert told["variables"] == {"app_threads": 7, "docker_host_manage": "false"}
-    assert told["command"][1:] == [
+    printed = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    assert printed["variables"] == {"app_threads": 7, "docker_host_manage": "false"}
+    assert printed["command"][1:] == [
         f"--inventory={site / 'hosts.yml'}",
         "--user=admin",
         f"--become-password-file={site / 'password'}",

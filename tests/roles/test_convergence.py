@@ -93,9 +93,9 @@ def test_a_full_disk_is_the_cause_though_the_health_check_fails_as_well(log: str
     assert host
     assert judged.host == host
     judged.cause = convergence.likely_cause(f"{judged.error} {log}")
-    told = convergence.problem(judged)
-    assert told.startswith(f"{judged.name} on {host}: 0 of 1 tasks run (task: non-zero exit (137)")
-    assert "; likely cause: the disk of that host is full" in told
+    said = convergence.problem(judged)
+    assert said.startswith(f"{judged.name} on {host}: 0 of 1 tasks run (task: non-zero exit (137)")
+    assert "; likely cause: the disk of that host is full" in said
 
 
 def test_a_task_that_starts_is_the_one_whose_log_is_read() -> None:

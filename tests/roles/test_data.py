@@ -58,10 +58,10 @@ class Stack:
 
     def type(self, verb: str, *words: str, **options: Any) -> tuple[int, str]:
         """Run a verb; return its exit status and what it prints, in one line."""
-        told = {"verb": verb, "state_dir": str(self.manager.state)} | options
+        options_of_run = {"verb": verb, "state_dir": str(self.manager.state)} | options
         command = ["ansible-playbook", "-i", str(self.site / "hosts.yml"), str(PLAYBOOKS / "data.yml")]
         done = run(
-            *(*command, "-e", json.dumps(told), *words),
+            *(*command, "-e", json.dumps(options_of_run), *words),
             ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
             APP_PYTHON=self.python,
             COUNTER_REDIS_NODES=self.redis.address,

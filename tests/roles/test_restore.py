@@ -32,7 +32,7 @@ COMES_BACK = {
 }
 
 
-def told(site: Path, **given: Any) -> dict[str, Any]:
+def adopted(site: Path, **given: Any) -> dict[str, Any]:
     """Return what is said with these extra variables."""
     source = site / "source.json"
     source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": FILES}))
@@ -50,7 +50,7 @@ def told(site: Path, **given: Any) -> dict[str, Any]:
 
 
 def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
-    found = told(tmp_path, backup="latest", http_port=8081, **GIVEN)
+    found = adopted(tmp_path, backup="latest", http_port=8081, **GIVEN)
     known = {name: value for name, value in SETTINGS.items() if name not in ("gone", "http_port")}
     assert found["settings"] == known | {"replicas": 6}
     assert set(found["files"]) == COMES_BACK
@@ -58,7 +58,7 @@ def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
 
 
 def test_another_stack_in_another_topology(tmp_path: Path) -> None:
-    found = told(
+    found = adopted(
         tmp_path, backup="latest", stack_name="beside", redis_topology="standalone", replicas=2, confirm="beside"
     )
     assert found["settings"] == {"http_port": 8080, "app_threads": 7}

@@ -232,7 +232,7 @@ def test_a_machine_without_proc_knows_of_no_process(monkeypatch: pytest.MonkeyPa
     assert not runs.has_ended({"process": runs.process(1)})
 
 
-def test_secrets_are_told_apart_and_not_shown() -> None:
+def test_secrets_differ_and_are_not_shown() -> None:
     shown = runs.without_secrets({"replicas": "6", "redis_password": "one", "app_environment": {"A": 1}}, ["replicas"])
     assert shown["replicas"] == "6"
     assert re.fullmatch("sha256:[0-9a-f]{12}", shown["redis_password"])
@@ -354,10 +354,10 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
     (line,) = site.lines()
     assert line["verdict"] == "failed"
     assert line["sentence"].startswith("Fail: ")
-    told = dict(entry.split("=", 1) for entry in (site.directory / "told").read_text().splitlines())
-    assert (told["COUNTER_VERB"], told["COUNTER_STACK"], told["COUNTER_RUN"]) == ("scale", "counter", line["run"])
-    assert (told["COUNTER_VERDICT"], told["COUNTER_SENTENCE"]) == ("failed", line["sentence"])
-    assert (told["COUNTER_REPLICAS"], told["COUNTER_URL"]) == ("4", "")
+    given = dict(entry.split("=", 1) for entry in (site.directory / "told").read_text().splitlines())
+    assert (given["COUNTER_VERB"], given["COUNTER_STACK"], given["COUNTER_RUN"]) == ("scale", "counter", line["run"])
+    assert (given["COUNTER_VERDICT"], given["COUNTER_SENTENCE"]) == ("failed", line["sentence"])
+    assert (given["COUNTER_REPLICAS"], given["COUNTER_URL"]) == ("4", "")
     assert not (site.directory / "told-of-success").exists()
 
 
@@ -502,13 +502,13 @@ def test_hooks_do_not_run_in_a_check(site: Site) -> None:
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
 
 
-def test_the_documentation_lists_what_hooks_are_told() -> None:
-    told = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text(encoding="utf-8"))
+def test_the_documentation_lists_what_hooks_get() -> None:
+    variables = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text(encoding="utf-8"))
     page = (ROOT / "docs/day-two.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`COUNTER_.*?) \|", page, re.MULTILINE)
     described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert sorted(described) == sorted([*told["run_hook_facts"], *told["run_hook_outcome"]])
+    assert sorted(described) == sorted([*variables["run_hook_facts"], *variables["run_hook_outcome"]])
     lines = re.findall(
         r"^\| ((?:`[a-z]+`(?:, )?)+) \|", page.partition("## Audit log")[2].partition("## ")[0], re.MULTILINE
     )
-    assert sorted(name for line in lines for name in re.findall(r"\w+", line)) == sorted(told["__run_line"])
+    assert sorted(name for line in lines for name in re.findall(r"\w+", line)) == sorted(variables["__run_line"])

@@ -88,9 +88,9 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
     def note(hours: float, minutes: float | None) -> dict[str, str]:
         """Return what the app tells of a backup of so long ago, and of a log that ended so long ago."""
         made = now - timedelta(hours=hours)
-        told = {"id": f"{made:%Y%m%dT%H%M%SZ}", "time": f"{made:%Y-%m-%dT%H:%M:%SZ}"}
+        backup = {"id": f"{made:%Y%m%dT%H%M%SZ}", "time": f"{made:%Y-%m-%dT%H:%M:%SZ}"}
         ended = {} if minutes is None else {"log_until": f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"}
-        return told | ended
+        return backup | ended
 
     notes = {
         "new": note(29, 5),

@@ -77,9 +77,9 @@ def test_the_state_directory_is_written_in_one_place() -> None:
 
 def test_every_verb_is_a_playbook_with_a_comment_and_no_other_playbook_is() -> None:
     begun = re.compile(r"\b(?:run|reading)_verb: (\w+)")
-    told = {path.stem for path in ROOT.glob("playbooks/*.yml") if path.read_text(encoding="utf-8").startswith("# ")}
-    told |= {path.stem for path in ROOT.glob("*.yml")}
-    assert told == {verb for words in found_by(begun).values() for verb in words}
+    verbs = {path.stem for path in ROOT.glob("playbooks/*.yml") if path.read_text(encoding="utf-8").startswith("# ")}
+    verbs |= {path.stem for path in ROOT.glob("*.yml")}
+    assert verbs == {verb for words in found_by(begun).values() for verb in words}
 
 
 def test_verbs_that_change_something_take_the_options_of_their_runs() -> None:
