@@ -47,7 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
             step.add_argument("--baseline", type=Path)
     step = steps.add_parser("guard")
     step.add_argument("run", type=Path)
-    step.add_argument("--limit", type=float, default=7200, help="seconds after which the guard runs the command in any case")
     step.add_argument("command", nargs="+")
     step = steps.add_parser("compare")
     step.add_argument("directory", type=Path, help="directory that contains the runs")
@@ -125,7 +124,7 @@ def _rate(arm: Arm, settings: Settings, run: Path) -> float:
 
 def guard_step(options: argparse.Namespace) -> int:
     """Start the guard, which watches the playbook from now on."""
-    print(f"guard: process {guard.start(options.run.resolve(), options.limit, options.command)}")
+    print(f"guard: process {guard.start(options.run.resolve(), options.command)}")
     return 0
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ FINISHED = "finished"
 VARIABLES = "put-back.json"
 """File of variables for the command; it may contain passwords."""
 POLL_SECONDS = 0.5
+PUT_BACK_SECONDS = 4200
+"""More than the command waits for the lock (roles/bench/tasks/guard.yml)."""
 
 
 def ancestor(name: str) -> int:
@@ -30,8 +33,8 @@ def ancestor(name: str) -> int:
     return found
 
 
-def start(run: Path, limit: float, command: Sequence[str]) -> int:
-    """Start a process that watches for at most ``limit`` seconds; return its id."""
+def start(run: Path, command: Sequence[str]) -> int:
+    """Start a process that watches as long as ansible-playbook runs; return its id."""
     watched = ancestor("ansible-playbook")
     born = _born(watched)
     child = os.fork()
@@ -44,27 +47,26 @@ def start(run: Path, limit: float, command: Sequence[str]) -> int:
             os.dup2(target, descriptor)
         # Ansible waits until every process has closed its pipes.
         os.closerange(3, 1024)
-        watch(run, watched, born, limit, command)
+        watch(run, watched, born, command)
+    except Exception:  # noqa: BLE001  # this process ends here, and nothing else would show it
+        traceback.print_exc()
     finally:
         (run / VARIABLES).unlink(missing_ok=True)
         os._exit(0)
 
 
-def watch(run: Path, watched: int, born: str, limit: float, command: Sequence[str]) -> None:
+def watch(run: Path, watched: int, born: str, command: Sequence[str]) -> None:
     """Wait until the run is finished; if the watched process ends first, clean up."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
+    while _born(watched) == born:
         if (run / FINISHED).exists():
             return
-        if _born(watched) != born:
-            break
         time.sleep(POLL_SECONDS)
     # The playbook may have finished between the two checks.
     if (run / FINISHED).exists():
         return
     print(f"guard: process {watched} ended before the run was finished: restoring the replicas found before", flush=True)
     stop_arm(run)
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=600)
+    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=PUT_BACK_SECONDS)
     subprocess.run([sys.executable, "-m", "bench", "report", str(run)], check=False, stdin=subprocess.DEVNULL, timeout=120)
     (run / FINISHED).touch()
 

@@ -20,7 +20,7 @@ def create_app(config: Config | None = None, store: Store | None = None) -> Flas
     app.json.sort_keys = False  # type: ignore[attr-defined]
     counting = Counting(config, store or open_store(config))
     views.register(app, counting)
-    metrics.INFO.labels(config.version, config.topology.value, config.replica).set(1)
+    metrics.INFO.labels(config.image, config.topology.value, config.replica).set(1)
     if config.edge is not Edge.NONE:
         # One hop, the edge, sets X-Forwarded-For; without it the header would be the client's own claim.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]

@@ -80,10 +80,10 @@ class Config:
     edge: Edge = Edge.NONE
     replica: str = "1"
     node: str = "localhost"
-    version: str = "dev"
+    image: str = "dev"
     """The tag of the image."""
-    release: str = ""
-    """The project's version, where it is known."""
+    version: str = ""
+    """The project's version; empty if it is unknown."""
     threads: int = 32
     workers: int = 1
     deadline: float = 5.0
@@ -152,8 +152,8 @@ class Config:
             edge=env.choice("EDGE", Edge, Edge.NONE),
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),
-            version=env.text("VERSION", "dev"),
-            release=env.text("RELEASE", ""),
+            image=env.text("IMAGE", "dev"),
+            version=env.text("VERSION", ""),
             threads=env.integer("THREADS", 32, 2, 1000),
             workers=env.integer("WORKERS", 1, 1, 64),
             deadline=deadline,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from counter.config import Config
-from counter.records import GREATEST, SHOWN, Record, RecordError, digest, lines_of, parse
+from counter.records import GREATEST, Record, RecordError, digest, first_of, lines_of, parse
 from counter.store import open_route
 from counter.store.keys import COUNTERS, imports_key, value_key
 from counter.store.operation import Command
@@ -179,8 +179,7 @@ class Import:
 
 
 def _in_words(steps: Sequence[Step]) -> list[str]:
-    lines = [f"{step.record.name} from {step.now} to {step.record.value}" for step in steps[:SHOWN]]
-    return lines + ([f"and {len(steps) - SHOWN} more"] if steps[SHOWN:] else [])
+    return first_of([f"{step.record.name} from {step.now} to {step.record.value}" for step in steps])
 
 
 def _give_way() -> None:

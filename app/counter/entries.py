@@ -11,11 +11,11 @@ from typing import Any
 
 from redis import Redis
 
+from counter.records import first_of
 from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, value_key
 from counter.store.operation import Command
 from counter.store.primaries import BATCH
 
-SHOWN = 5
 READ = 50
 """How many values to read at a time."""
 WEIGHT = 20_000
@@ -70,7 +70,7 @@ def read(source: Redis) -> Iterator[list[Entry]]:
             for key, kind in kinds.items()
             if kind not in _KINDS or (kind == "hash" and left_of[key] == -1)  # ids are stored in hashes, which expire
         ]:
-            raise EntryError(f"Redis holds keys that this project does not store: {some(strange)}")
+            raise EntryError(f"Redis holds keys that this project does not store: {', '.join(first_of(strange))}")
         wanted = [key for key in keys if key not in _NOTES and not key.endswith(PROOF_SUFFIX)]
         found: list[Entry] = []
         for some_keys in batched(wanted, READ):
@@ -156,4 +156,4 @@ def different(entries: Sequence[Entry], replies: Sequence[Any]) -> list[str]:
 
 def some(things: Sequence[str]) -> str:
     """Return the first of some things, and how many more there are."""
-    return ", ".join(things[:SHOWN]) + (f", and {len(things) - SHOWN} more" if len(things) > SHOWN else "")
+    return ", ".join(first_of(things))

@@ -39,7 +39,7 @@ BACKUP = Gauge(
     "counter_backup_timestamp_seconds", "When the newest proved backup was made.", multiprocess_mode="mostrecent"
 )
 DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.", multiprocess_mode="max")
-INFO = Gauge("counter_info", "Always 1; what runs.", ["version", "topology", "replica"], multiprocess_mode="max")
+INFO = Gauge("counter_info", "Always 1; what runs.", ["image", "topology", "replica"], multiprocess_mode="max")
 
 
 def exposition() -> bytes:

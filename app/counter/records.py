@@ -53,10 +53,15 @@ def parse(text: str, form: str) -> list[Record]:
             names.add(row.name)
             records.append(row)
     if wrong:
-        raise RecordError("; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if wrong[SHOWN:] else ""))
+        raise RecordError("; ".join(first_of(wrong)))
     if not records:
         raise RecordError("it has no counters")
     return records
+
+
+def first_of(texts: Sequence[str]) -> list[str]:
+    """Return the first of the texts, and how many more there are."""
+    return [*texts[:SHOWN], *([f"and {len(texts) - SHOWN} more"] if texts[SHOWN:] else [])]
 
 
 def lines_of(records: Sequence[Record], form: str) -> Iterator[str]:
@@ -150,7 +155,7 @@ def _json_rows(text: str) -> Iterator[tuple[str, Record | str]]:
     try:
         rows = json.loads(text, object_hook=compact)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"it is no JSON: {error}") from error
+        raise RecordError(f"it is not JSON: {error}") from error
     if not isinstance(rows, list):
         raise RecordError("it must be a list of objects with name, value and, if you like, time")
     for number, row in enumerate(rows, 1):

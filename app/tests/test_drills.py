@@ -31,6 +31,8 @@ def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
 def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat.KEY) -> Path:
     """Record some load, the fault, and load again."""
     out = server.log.with_suffix(".jsonl")
+    # Without reads, increments are under way whenever a fault comes.
+    plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=0.0 if repeat is Repeat.BLIND else 0.1)
     stop = threading.Event()
 
     def more(count: int) -> None:
@@ -38,7 +40,7 @@ def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat
         wait_until(f"{count} more increments", lambda: acknowledged(out) >= wanted, 60)
 
     with ThreadPoolExecutor(1) as pool:
-        recording = pool.submit(record, Plan(server.url, "drill", 16, 120, out, repeat), stop)
+        recording = pool.submit(record, plan, stop)
         try:
             wait_until("the recorder", out.exists)
             more(200)

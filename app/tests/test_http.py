@@ -132,12 +132,12 @@ def test_the_page_counts_a_visit_and_says_who_answered(client: FlaskClient, redi
     assert client.get("/api/counters/visits").json["value"] == 2
 
 
-@pytest.mark.parametrize(("release", "shown"), [("1.4.0", "counter 1.4.0 (image abc)"), ("", "counter (image abc)")])
-def test_the_release_is_shown(client_of: Build, redis_server: RedisServer, release: str, shown: str) -> None:
-    client = client_of(REDIS_NODES=redis_server.address, RELEASE=release, VERSION="abc")
+@pytest.mark.parametrize(("version", "shown"), [("1.4.0", "counter 1.4.0 (image abc)"), ("", "counter (image abc)")])
+def test_the_version_is_shown(client_of: Build, redis_server: RedisServer, version: str, shown: str) -> None:
+    client = client_of(REDIS_NODES=redis_server.address, VERSION=version, IMAGE="abc")
     assert f"<footer>{shown}</footer>" in client.get("/").text
     store = client.get("/api/store").json
-    assert (store["release"], store["version"]) == (release or None, "abc")
+    assert (store["version"], store["image"]) == (version or None, "abc")
 
 
 def test_without_redis_every_request_ends_and_only_health_is_green(lonely: FlaskClient) -> None:

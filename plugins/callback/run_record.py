@@ -10,8 +10,8 @@ import atexit
 import getpass
 import json
 import os
+import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -58,7 +58,7 @@ HANDED_ON = {
 
 
 class CallbackModule(CallbackBase):
-    """Knows of a run what its tasks cannot know: who began it, how much has changed, and why it failed."""
+    """Records what the tasks of a run cannot know: who began it, how much has changed, and why it failed."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -99,7 +99,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
         """Note a failure. If a block rescues it and the run then fails elsewhere, that failure replaces it."""
         if self._record and not ignore_errors:
-            self._refusal = result.task.action.rpartition(".")[2] in ("assert", "fail")
+            self._refusal = is_refusal(result.task)
             self._fail(result.task, "; ".join(messages(result.result)))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -144,7 +144,7 @@ class CallbackModule(CallbackBase):
             )
         except subprocess.TimeoutExpired:
             done = subprocess.CompletedProcess(words, 1, stdout="")
-        # Whoever mistypes an option, or has no server yet, need not hear that the audit log cannot be reached.
+        # If an option was mistyped, or there is no server yet, that the audit log cannot be reached does not matter.
         if self._held or done.returncode == 0:
             self._say(done.stdout.strip())
         if self._held and done.returncode:
@@ -158,16 +158,21 @@ class CallbackModule(CallbackBase):
             self._display.display(text, color=C.COLOR_WARN)
 
 
+def is_refusal(task: Any) -> bool:
+    """Tell whether a task that failed refused the run. A task that refuses to continue ends a run that has begun."""
+    name = str(task.name or "")
+    return task.action.rpartition(".")[2] in ("assert", "fail") and bool(re.match("Refuse (?!to continue)", name))
+
+
 def new_record(verb: str) -> dict[str, Any]:
     """Return the record of a run that begins now; ``began`` is in seconds since 1970."""
     login = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-    git = shutil.which("git")
-    describe = [git or "false", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         described = subprocess.run(  # noqa: S603
             describe, capture_output=True, text=True, check=False, timeout=GIT_SECONDS
         ).stdout.strip()
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         described = ""
     return {
         "id": secrets.token_hex(4),

@@ -13,11 +13,19 @@ def as_options(values: Mapping[str, Any]) -> str:
     return "".join(f" -e {shlex.quote(_assignment(name, value))}" for name, value in values.items())
 
 
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Return ``OPTION=VALUE`` for each value that is given; a list has several values."""
+    lists = {name: value if isinstance(value, list | tuple) else [value] for name, value in options.items()}
+    return [f"{name}={value}" for name, values in lists.items() for value in values if value]
+
+
 def _assignment(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"{name}={str(value).lower()}"
     # Ansible would split a value at its blanks.
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and " " not in str(value).strip():
+    if isinstance(value, str | int | float) and " " not in str(value).strip():
         return f"{name}={value}"
-    return f"{name}={str(value).lower()}" if isinstance(value, bool) else json.dumps({name: value})
+    return json.dumps({name: value})
 
 
 class FilterModule:
@@ -25,4 +33,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"as_options": as_options}
+        return {"as_options": as_options, "as_words": as_words}

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-FORMAT = 2
-"""Format of ``deployed.json``. A new number needs a function like `_from_format_1`, and an example in the tests."""
-
+# A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
+_WRITTEN_LAST = ("redis/internal", "deployed.json")
 _OLD_NAMES = {
     "counter_cpus": "app_cpus",
     "counter_memory": "app_memory",
@@ -54,6 +53,36 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "maintenance": json.loads(texts.get("maintenance.json", "{}")),
         "releases": history(texts.get("releases.json")),
     }
+
+
+def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> str:
+    """Return the host whose state a deployment uses: ``first``, unless that one has none or was away since.
+
+    ``states``: host -> files of its state directory (path -> ``content`` and ``mtime``). The first manager is written
+    before all others. So if another host has a different file that is newer, the first one missed what was written.
+    """
+    parts = {host: part_of_stack(files) for host, files in states.items()}
+    own = parts.pop(first, {})
+    missed = {
+        host: max(newer)
+        for host, files in parts.items()
+        if (newer := [file["mtime"] for path, file in files.items() if path in own and _is_newer(file, own[path])])
+    }
+    if not missed and not any(path in own for path in _WRITTEN_LAST):
+        missed = {
+            host: files[path]["mtime"] for host, files in parts.items() for path in _WRITTEN_LAST if path in files
+        }
+    return max(missed, key=lambda host: missed[host], default=first)
+
+
+def _is_newer(file: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    return bool(file["content"] != own["content"] and file["mtime"] > own["mtime"])
+
+
+def part_of_stack(files: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the files that all managers have, without those of a host's Redis nodes; `_WRITTEN_LAST` come last."""
+    ours = {path: file for path, file in files.items() if not path.startswith("redis-secrets/")}
+    return dict(sorted(ours.items(), key=lambda item: item[0] in _WRITTEN_LAST))
 
 
 def with_content(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -129,6 +158,11 @@ def _redis_of_format_1(texts: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def below(files: Mapping[str, str], directory: str) -> dict[str, str]:
+    """Return the files (text by path) with their paths below a directory."""
+    return {f"{directory}/{name}": text for name, text in files.items()}
+
+
 class FilterModule:
     """The filters by name, for Ansible."""
 
@@ -136,9 +170,12 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "deployed_state": deployed_state,
+            "keeper": keeper,
+            "part_of_stack": part_of_stack,
             "with_content": with_content,
             "history": history,
             "differing": differing,
             "missing_directories": missing_directories,
             "with_written": with_written,
+            "below": below,
         }

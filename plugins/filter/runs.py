@@ -27,7 +27,7 @@ def process(pid: int) -> dict[str, Any]:
             # The name of the program may contain spaces and parentheses. The 22nd field is the 20th after it.
             "start": stat.rpartition(")")[2].split()[19] if stat else "",
         }
-    # Without /proc nothing is known of processes, so that they all seem to go on.
+    # Without /proc, nothing is known about processes, so all count as running.
     return {"machine": "", "boot": "", "pid": pid, "start": ""}
 
 
@@ -35,14 +35,27 @@ def has_ended(run: Mapping[str, Any]) -> bool:
     """Tell whether the ``process`` of a run is known to have ended; false if it belongs to another machine."""
     then = run["process"]
     now = process(then["pid"])
+    if now["boot"] == then["boot"] and not now["start"] and _is_hidden(then["pid"]):
+        return False
     return bool(now["machine"] == then["machine"] and now != then)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Tell whether a process of another user runs that /proc does not show (mount option ``hidepid``)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def hooks(directory: str, playbooks: str) -> dict[str, Any]:
     """Return ``found``, the names of the hooks in a directory, and ``refused``: name -> why it would never run.
 
     A verb that changes something names itself in its playbook. All but ``unlock`` take the lock first, after which a
-    hook may run before the change. Files that end in ``.example`` are no hooks.
+    hook may run before the change. Files that end in ``.example`` are not hooks.
     """
     texts = [path.read_text(encoding="utf-8") for path in Path(playbooks).glob("*.yml")]
     verbs = sorted({verb for text in texts for verb in re.findall(r"^ +run_verb: (\w+)$", text, re.MULTILINE)})

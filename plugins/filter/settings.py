@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_network
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -
         for name, value in values.items()
         if not _validated(name, value, spec)[1]
     ]
+
+
+def whole(value: Any, least: int = 0, most: float = inf) -> bool:
+    """Tell whether a value is a whole number in this range, as a number or as text."""
+    return re.fullmatch("[0-9]+", str(value)) is not None and least <= int(value) <= most
 
 
 def refused(broken: Iterable[Mapping[str, Any]], wrong: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -172,6 +178,7 @@ class FilterModule:
         return {
             "typed": typed,
             "mistyped": mistyped,
+            "whole": whole,
             "refused": refused,
             "nearest": nearest,
             "not_networks": not_networks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.loader import lookup_loader
@@ -14,8 +15,10 @@ description:
   - Does what C(ansible.builtin.template) does. That one first copies all variables of the host deeply, which takes
     longer than the rest.
 options:
-  _terms: {description: Names of templates., required: true}
+  _terms: {description: Names of templates in C(templates/) of the project or of the role., required: true}
 """
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
 class LookupModule(LookupBase):
@@ -24,7 +27,8 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the text of each template named in ``terms``."""
         template = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
-        texts: list[str] = template.run(terms, _Shared(variables or {}), **kwargs)
+        found = [str(path) if (path := TEMPLATES / name).exists() else name for name in terms]
+        texts: list[str] = template.run(found, _Shared(variables or {}), **kwargs)
         return texts
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from manager import Manager
 
-from plugins.filter.deployed import FORMAT, deployed_state, differing, missing_directories, with_written
+from plugins.filter.deployed import deployed_state, differing, keeper, missing_directories, part_of_stack, with_written
 
 HERE = Path(__file__).resolve().parent / "deployed"
 """State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
@@ -73,11 +72,6 @@ def test_files_of_format_1_say_the_same(topology: str) -> None:
     assert state["redis"] == REDIS[topology]
     assert state["move"] == {}
     assert state["releases"] == []
-
-
-def test_the_format_that_is_written_is_the_one_that_is_read() -> None:
-    derived = (HERE.parents[2] / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8")
-    assert yaml.safe_load(derived)["deployed_format"] == FORMAT
 
 
 @pytest.mark.parametrize("topology", REDIS)
@@ -157,3 +151,49 @@ def test_only_files_that_differ_are_written_and_only_missing_directories_made() 
         written = with_written(state, found, host)
         assert differing({"deployed.json": "same", "redis/stack.yml": "same"}, {host: written}) == []
         assert missing_directories(found, dict.fromkeys(states, written)) == []
+
+
+def state(**files: tuple[str, float]) -> dict[str, dict[str, Any]]:
+    """Return a state directory: for each file, content and mtime; `internal` and `deployed` are those that tell one."""
+    names = {"internal": "redis/internal", "deployed": "deployed.json", "logins": "redis-secrets/logins"}
+    return {names.get(name, name): {"content": text, "mtime": time} for name, (text, time) in files.items()}
+
+
+OLD = state(internal=("a", 1), passwords=("a", 1), move=("unfinished", 2))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "kept"),
+    [
+        ({}, {}, "one"),
+        ({}, OLD, "two"),
+        (state(logins=("x", 9)), OLD, "two"),
+        # Without Redis of its own, a stack has no passwords.
+        ({}, state(deployed=("a", 1)), "two"),
+        (OLD, {}, "one"),
+        (OLD, OLD, "one"),
+        # The first manager is written first; a run that was killed did not reach the other one.
+        (state(internal=("b", 3), passwords=("b", 3)), OLD, "one"),
+        (state(internal=("a", 1), passwords=("b", 3)), OLD, "one"),
+        # The other one was away when a file was removed.
+        (state(internal=("a", 1), passwords=("a", 1)), OLD, "one"),
+        # The first one was away.
+        (OLD, state(internal=("a", 1), passwords=("b", 3)), "two"),
+        (OLD, state(internal=("a", 1), passwords=("a", 1), logins=("y", 9)), "one"),
+        # A copy was broken off.
+        (state(passwords=("a", 9)), OLD, "two"),
+    ],
+)
+def test_whose_state_is_used(one: dict[str, Any], two: dict[str, Any], kept: str) -> None:
+    assert keeper({"two": two, "one": one}, "one") == kept
+
+
+def test_the_newest_of_several_states_is_used() -> None:
+    states = {"one": OLD, "two": state(passwords=("b", 3)), "three": state(passwords=("c", 4)), "four": OLD}
+    assert keeper(states, "one") == "three"
+    assert keeper({"two": OLD}, "one") == "two"
+
+
+def test_what_shows_that_a_copy_is_whole_comes_last() -> None:
+    files = state(deployed=("a", 1), internal=("a", 1), logins=("x", 1), passwords=("a", 1))
+    assert list(part_of_stack(files)) == ["passwords", "deployed.json", "redis/internal"]

@@ -441,6 +441,25 @@ def test_a_tag_is_refused() -> None:
     assert "--tags=app: no stage has such a tag, so nothing would be done" in done.stdout
 
 
+def test_a_limit_is_refused_where_it_would_leave_a_part_of_the_stack(tmp_path: Path) -> None:
+    groups = {"managers": "one", "workers": "two", "loadgen": "three"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": {host: {}}} for name, host in groups.items()}))
+    output = deploy("-i", str(tmp_path / "hosts.yml"), "--limit", "one")
+    assert "--limit=one leaves out two, but ./counter deploy must reach all hosts of the stack; nothing" in output
+
+
+def test_hosts_that_do_not_reach_each_other_are_refused(tmp_path: Path) -> None:
+    local = {"ansible_connection": "local"}
+    groups = {
+        "managers": {"one": local | {"swarm_advertise_address": "127.0.0.1"}},
+        "workers": {"two": local | {"swarm_advertise_address": "2001:db8::2"}},
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": hosts} for name, hosts in groups.items()}))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "one: has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
+    assert "two: has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
+
+
 def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
     groups = {"managers": ["one"], "worker": ["two"], "manager": ["one"]}
     inventory = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()}
@@ -603,7 +622,8 @@ IP = """#!/bin/sh
 
 
 @as_root
-def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path, asked: bool) -> None:  # noqa: FBT001
     def host(*networks: tuple[str, str, bool], manager: bool = True) -> dict[str, Any]:
         own = [
             {"Name": name, "Labels": {"com.docker.stack.namespace": stack}, "Options": {"encrypted": ""} if yes else {}}
@@ -619,15 +639,14 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
     engines = {
         "readable": host(*deployed(encrypted=False)),
         "encrypted": host(*deployed(encrypted=True)),
-        "as-asked": host(*deployed(encrypted=True)),
-        "another-stack": host(*deployed(encrypted=False), other),
-        "new": None,
+        "third": None if asked else host(*deployed(encrypted=False), other),
         "worker": host(*deployed(encrypted=True), manager=False),
     }
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/ip").write_text(IP)
     (tmp_path / "bin/ip").chmod(0o755)
     groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
+    wanted, unwanted = str(asked).lower(), str(not asked).lower()
     with ExitStack() as stack:
         for name, answers in engines.items():
             if answers:
@@ -637,16 +656,17 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
             groups["workers" if name == "worker" else "managers"]["hosts"][name] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
-                "overlay_encrypted": name in ("readable", "as-asked"),
+                # The stand-in for `ip` knows no route.
+                "swarm_advertise_address": "192.0.2.11",
             }
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}, sort_keys=False))
         output = deploy(
-            *("-i", str(tmp_path / "hosts.yml"), "-e", "http_port=65123"),
+            *("-i", str(tmp_path / "hosts.yml"), "-e", "http_port=65123", "-e", f"overlay_encrypted={wanted}"),
             ANSIBLE_ANY_ERRORS_FATAL="false",
             PATH=f"{tmp_path / 'bin'}:{project_environment()['PATH']}",
         )
-    assert set(re.findall(r"fatal: \[([a-z-]+)\]", output)) == {"readable", "encrypted"}, output
-    assert "overlay_encrypted=true: counter-redis_store and counter_front of counter exist without encryption" in output
-    assert "Keep overlay_encrypted=false. Or" in output
-    assert "./counter destroy && ./counter deploy -e overlay_encrypted=true" in output
-    assert "Keep overlay_encrypted=true. Or" in output
+    assert set(re.findall(r"fatal: \[([a-z-]+)\]", output)) == {"readable" if asked else "encrypted"}, output
+    exist = f"counter-redis_store and counter_front of counter exist {'without' if asked else 'with'} encryption"
+    assert f"overlay_encrypted={wanted}: {exist}" in output
+    assert f"Keep overlay_encrypted={unwanted}. Or" in output
+    assert f"./counter destroy && ./counter deploy -e overlay_encrypted={wanted}" in output

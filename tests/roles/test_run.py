@@ -39,6 +39,7 @@ def load(path: str) -> Any:
 
 lock = load("roles/run/library/stack_lock.py")
 runs = load("plugins/filter/runs.py")
+run_record = load("plugins/callback/run_record.py")
 
 EARLY, NOW, LATE = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T12:00:00Z"
 
@@ -225,6 +226,28 @@ def test_a_process_is_known_to_have_ended_only_on_its_own_machine() -> None:
     assert not runs.has_ended(elsewhere)
 
 
+def test_a_process_that_proc_hides_from_other_users_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        there = {"process": runs.process(process.pid)}
+
+        def read(path: str) -> str:
+            """Return the content of a file that other users may read."""
+            shown = Path(path).exists() and not path.endswith("/stat")
+            return Path(path).read_text(encoding="utf-8").strip() if shown else ""
+
+        monkeypatch.setattr(runs, "_read", read)
+        assert runs.has_ended(there)
+
+        def refuse(_pid: int, _signal: int) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(runs.os, "kill", refuse)
+        assert not runs.has_ended(there)
+        assert runs.has_ended({"process": there["process"] | {"boot": "the one before"}})
+        monkeypatch.undo()
+        process.kill()
+
+
 def test_a_machine_without_proc_knows_of_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"process": runs.process(os.getpid())}
     monkeypatch.setattr(runs.Path, "readlink", lambda _path: (_ for _ in ()).throw(FileNotFoundError()))
@@ -373,6 +396,18 @@ def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) ->
         ("refused", "Refuse it: Assertion failed")
     ]
     assert not (site.directory / "told").exists()
+
+
+def test_only_tasks_that_refuse_to_begin_refuse() -> None:
+    verdicts = {
+        ("ansible.builtin.assert", "Refuse invalid values"): True,
+        ("ansible.builtin.fail", "Refuse to run without a deployment"): True,
+        ("ansible.builtin.fail", "Refuse to continue without the new primary"): False,
+        ("ansible.builtin.fail", "Report why it failed"): False,
+        ("ansible.builtin.command", "Refuse"): False,
+    }
+    for (action, name), refuses in verdicts.items():
+        assert run_record.is_refusal(SimpleNamespace(action=action, name=name)) == refuses, name
 
 
 def test_a_second_run_is_refused_or_waits(site: Site) -> None:

@@ -40,7 +40,7 @@ class ExternalRoute:
     remembers = True
 
     def __init__(self, config: Config) -> None:
-        """Read the URL; the password file, where given, overrides the URL's password."""
+        """Read the URL; the password file, if given, overrides the URL's password."""
         self._options = _url_options(config)
         self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
         self._acks = config.required_acks

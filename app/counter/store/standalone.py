@@ -26,12 +26,7 @@ class StandaloneRoute:
         """Take the first configured node."""
         self._address = config.redis_nodes[0]
         self._options = connection_options(config)
-        link = Link(self._locate, self._options, acks=config.required_acks)
-        self._lane = Lane(link)
-
-    def _locate(self, until: float) -> Address:
-        del until
-        return self._address
+        self._lane = Lane(Link(lambda _: self._address, self._options, acks=config.required_acks))
 
     def lane(self, key: str) -> Lane:
         """Return the only lane."""

@@ -39,6 +39,7 @@ loaded:
 """
 
 import json
+import os
 import shutil
 import time
 from hashlib import sha256
@@ -81,6 +82,8 @@ class Edge:
 
     def write(self, version: str, texts: dict[str, str]) -> None:
         """Write a version that HAProxy accepts, and change the link to it; ends the module otherwise."""
+        # There may be private keys.
+        os.umask(0o077)
         new = self.top / f"{version}.new"
         shutil.rmtree(new, ignore_errors=True)
         for name, text in texts.items():

@@ -12,12 +12,12 @@ description:
 options:
   url: {type: str, required: true, description: "Address of the counter, such as http://192.0.2.11:80."}
   replicas: {type: int, required: true, description: How many different replicas must answer.}
-  counter: {type: str, default: smoke, description: Name of the counter that is incremented.}
   certificate:
     type: str
     description: The certificate that the address must serve, as PEM. Clients name a domain, so its name is not checked.
   timeout: {type: int, default: 60, description: How long to wait in seconds.}
   headers: {type: dict, default: {}, description: Headers of each request.}
+  status_command: {type: str, required: true, description: "The command that shows what runs, for messages."}
 """
 
 RETURN = r"""
@@ -29,12 +29,17 @@ acknowledged:
   description: How many increments were acknowledged.
   type: int
   returned: always
+requested:
+  description: How many increments were requested. One that failed may have been counted all the same.
+  type: int
+  returned: always
 counted:
   description: The growth of the counter.
   type: int
   returned: always
 """
 
+import http.client
 import json
 import ssl
 import time
@@ -45,7 +50,10 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
+COUNTER = "smoke"
 REQUEST_SECONDS = 10
+# What a request raises that got no answer, or another one than JSON.
+FAILURES = (OSError, ValueError, http.client.HTTPException)
 # The certificate is compared as a whole instead (`served`).
 ANY_CERTIFICATE = ssl.create_default_context()
 ANY_CERTIFICATE.check_hostname = False
@@ -53,7 +61,7 @@ ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 def ask(url: str, headers: dict, method: str = "GET") -> dict:
-    """Return the JSON answer; raises OSError (the base of urllib's errors) or ValueError."""
+    """Return the JSON answer; raises one of FAILURES."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
     with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
         return json.load(response)
@@ -71,7 +79,6 @@ def main() -> None:
         argument_spec={
             "url": {"type": "str", "required": True},
             "replicas": {"type": "int", "required": True},
-            "counter": {"type": "str", "default": "smoke"},
             "certificate": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
             "headers": {"type": "dict", "default": {}},
@@ -81,25 +88,27 @@ def main() -> None:
     )
     wanted, headers = module.params["replicas"], module.params["headers"]
     url, certificate = module.params["url"].rstrip("/"), module.params["certificate"]
-    counter = f"{url}/api/counters/{module.params['counter']}"
+    counter = f"{url}/api/counters/{COUNTER}"
     deadline = time.monotonic() + module.params["timeout"]
     answered: Counter[str] = Counter()
-    before, error = None, ""
+    before, requested, error = None, 0, ""
     while len(answered) < wanted and time.monotonic() < deadline:
         try:
             if before is None and certificate and served(url) != certificate:
                 raise ValueError("it serves another certificate than the one that was deployed")
             if before is None:
                 before = ask(counter, headers)["value"]
+            requested += 1
             answered[ask(f"{counter}/increment", headers, "POST")["replica"]] += 1
-        except (OSError, ValueError) as failure:
-            error = str(failure)
+        except FAILURES as failure:
+            error = str(failure) or type(failure).__name__
             time.sleep(0.5)
         else:
             # With even balancing, one request per replica would do. After more, some are not ready: ask slower.
             if sum(answered.values()) > 4 * wanted:
                 time.sleep(0.1)
-    result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values()), "counted": -1}
+    result = {"changed": False, "replicas": dict(answered), "acknowledged": sum(answered.values())}
+    result |= {"requested": requested, "counted": -1}
     if len(answered) < wanted:
         module.fail_json(
             msg=f"{len(answered)} of {wanted} replicas answered at {url}"
@@ -110,7 +119,7 @@ def main() -> None:
         )
     try:
         result["counted"] = ask(counter, headers)["value"] - before
-    except (OSError, ValueError) as failure:
+    except FAILURES as failure:
         module.fail_json(
             msg=f"{counter} cannot be read: {failure}. This shows what runs: {module.params['status_command']}",
             **result,

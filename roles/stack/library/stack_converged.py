@@ -46,10 +46,6 @@ converged:
   description: Whether every service has converged.
   type: bool
   returned: always
-seconds:
-  description: How long the module waited.
-  type: float
-  returned: always
 """
 
 import time
@@ -183,7 +179,6 @@ def main() -> None:
         "nodes": [node_row(node) for node in nodes],
         "services": [asdict(state) | {"problem": problem(state)} for state in states],
         "converged": bool(states) and not failures and not pending,
-        "seconds": round(elapsed, 1),
     }
     if timeout and not result["converged"]:
         wrong = failures or pending

@@ -1,0 +1,96 @@
+"""The last stage of a deployment: what it counts must be what the counter grew by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from subprocess import CompletedProcess
+from threading import Thread
+
+import pytest
+import yaml
+from support.ansible import ROOT, run
+
+
+class Counting(BaseHTTPRequestHandler):
+    """A counter of two replicas. It breaks off its second answer, and counts so many increments too many."""
+
+    value = 0
+    asked = 0
+    surplus = 0
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+    def do_GET(self) -> None:
+        """Return the value."""
+        self.answer({"value": Counting.value})
+
+    def do_POST(self) -> None:
+        """Count; return the replica."""
+        Counting.asked += 1
+        Counting.value += 1 + Counting.surplus
+        if Counting.asked != 2:
+            self.answer({"replica": str(Counting.asked % 2)})
+
+    def answer(self, document: dict[str, int | str]) -> None:
+        """Send a document."""
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def origin() -> Iterator[str]:
+    """Serve a counter; return its address."""
+    Counting.value = Counting.asked = Counting.surplus = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def smoke(site: Path, origin: str) -> CompletedProcess[str]:
+    """Check the counter."""
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "roles": ["settings"],
+        "tasks": [
+            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+            {"ansible.builtin.import_role": {"name": "smoke"}},
+        ],
+    }
+    (site / "play.yml").write_text(yaml.safe_dump([play]))
+    given = {
+        "replicas": 2,
+        "counter_origins": [origin],
+        "counter_url": f"{origin}/",
+        "counter_headers": {},
+        "https_served": [],
+        "smoke_timeout": 20,
+    }
+    (site / "hosts.yml").write_text("{managers: {hosts: {localhost: {ansible_connection: local}}}}")
+    return run(
+        *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(given)),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+    )
+
+
+def test_an_increment_without_an_answer_may_have_counted(tmp_path: Path, origin: str) -> None:
+    done = smoke(tmp_path, origin)
+    assert done.returncode == 0, done.stdout
+    assert Counting.asked == Counting.value == 4
+    assert f"{origin}: 3 acknowledged, 4 counted, replicas 0 1" in done.stdout
+
+
+def test_a_counter_that_grows_by_more_is_refused(tmp_path: Path, origin: str) -> None:
+    Counting.surplus = 1
+    done = smoke(tmp_path, origin)
+    assert done.returncode != 0
+    assert "increments were acknowledged at" in done.stdout
+    assert f"the counter grew by {Counting.value}" in done.stdout
