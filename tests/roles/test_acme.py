@@ -164,6 +164,11 @@ def test_a_certificate_is_issued_renewed_when_due_and_kept_when_refused(site: Si
     assert "changed=0" in output, output
     assert site.served() == issued
 
+    (site.state / "acme/directory").write_text("https://former.example/directory\n")
+    output = site.deploy("counter.example")
+    assert site.served() != issued
+    issued = site.served()
+
     output = site.deploy("counter.example", "blocked.example")
     assert output.startswith("failed"), output
     assert "issued no certificate for counter.example, blocked.example" in output

@@ -62,3 +62,8 @@ def test_defaults_are_of_the_specified_type(role: Path) -> None:
         spec = specs(role)[name]
         assert isinstance(value, TYPES[spec["type"]]), f"{name}: {value!r} is no {spec['type']}"
         assert "choices" not in spec or value in spec["choices"], name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=by_name)
+def test_passwords_are_not_shown(role: Path) -> None:
+    assert [name for name, spec in specs(role).items() if "password" in name and not spec.get("no_log")] == []

@@ -448,16 +448,17 @@ def test_a_limit_is_refused_where_it_would_leave_a_part_of_the_stack(tmp_path: P
     assert "--limit=one leaves out two, but ./counter deploy must reach all hosts of the stack; nothing" in output
 
 
-def test_hosts_that_do_not_reach_each_other_are_refused(tmp_path: Path) -> None:
-    local = {"ansible_connection": "local"}
+def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
+    local = {"ansible_connection": "local", "app_cpus": 4096}
     groups = {
         "managers": {"one": local | {"swarm_advertise_address": "127.0.0.1"}},
         "workers": {"two": local | {"swarm_advertise_address": "2001:db8::2"}},
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": hosts} for name, hosts in groups.items()}))
     output = deploy("-i", str(tmp_path / "hosts.yml"))
-    assert "one: has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
-    assert "two: has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
+    assert "has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
+    assert "has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
+    assert re.search(r"one: has \d+ cores, so no replica can start there with app_cpus=4096.0; ", output)
 
 
 def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ HTTPS = {
     "edge_domains": ["counter.example"],
     "edge_hsts_seconds": 86400,
 }
+DOLLARS = "$HOME costs $5"
 MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "2001:db8::1"], "pass": "let-me-through"}
 COMBINATIONS = (
     {
@@ -63,7 +64,14 @@ COMBINATIONS = (
         }
     }
     | {"standalone-backups": {"backup_repository": "/srv/backups", "engine": NEW_ENGINE}}
-    | {"limits": {"edge_requests_per_second": 5, "maintenance": MAINTENANCE, "engine": NEW_ENGINE}}
+    | {
+        "limits": {
+            "edge_requests_per_second": 5,
+            "maintenance": MAINTENANCE,
+            "app_environment": {"TEXT": DOLLARS},
+            "engine": NEW_ENGINE,
+        }
+    }
 )
 
 SECRETS = {
@@ -130,7 +138,8 @@ def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
 def test_what_the_project_sets_in_the_apps_environment_cannot_be_replaced(combination: tuple[str, Rendered]) -> None:
     rules = yaml.safe_load((ROOT / "roles/preflight/vars/main/rules.yml").read_text())
     own = re.compile(rules["__preflight_own_environment"])
-    assert [name for name in services(combination[1])["app"]["environment"] if not own.match(name)] == []
+    others = [name for name in services(combination[1])["app"]["environment"] if not own.match(name)]
+    assert others == (["TEXT"] if combination[0] == "limits" else [])
 
 
 def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
@@ -326,6 +335,9 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
         done = run("docker", "stack", "config", "--compose-file", path)
         assert done.returncode == 0, f"{name} {stack}: {done.stderr}"
         assert not done.stderr, done.stderr
+        if name == "limits" and stack == "counter.stack.yml":
+            environment = yaml.safe_load(done.stdout)["services"]["app"]["environment"]
+            assert environment["TEXT"] == DOLLARS
 
 
 @pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh", "https", "limits"])

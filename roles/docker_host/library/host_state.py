@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_state
-short_description: Read memory, disk, packages, files, kernel settings and a service of a host at once
+short_description: Read cores, memory, disk, packages, files, kernel settings and a service of a host at once
 options:
   packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
   files: {type: list, elements: path, required: true, description: Paths of small text files.}
@@ -17,6 +17,10 @@ attributes:
 """
 
 RETURN = r"""
+cpus:
+  description: Number of cores that programs can use.
+  type: int
+  returned: always
 memory_mb:
   description: Memory of the host, in MB.
   type: int
@@ -90,6 +94,7 @@ def main() -> None:
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
+        cpus=len(os.sched_getaffinity(0)),
         memory_mb=int(memory[0]) // 1024,
         disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),
         packages=installed(module),
