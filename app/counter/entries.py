@@ -70,7 +70,7 @@ def read(source: Redis) -> Iterator[list[Entry]]:
             for key, kind in kinds.items()
             if kind not in _KINDS or (kind == "hash" and left_of[key] == -1)  # ids are stored in hashes, which expire
         ]:
-            raise EntryError(f"Redis holds keys that this project does not store: {', '.join(first_of(strange))}")
+            raise EntryError(f"Redis holds keys that this project does not store: {some(strange)}")
         wanted = [key for key in keys if key not in _NOTES and not key.endswith(PROOF_SUFFIX)]
         found: list[Entry] = []
         for some_keys in batched(wanted, READ):

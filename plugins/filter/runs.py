@@ -43,11 +43,10 @@ def has_ended(run: Mapping[str, Any]) -> bool:
 def _is_hidden(pid: int) -> bool:
     """Tell whether a process of another user runs that /proc does not show (mount option ``hidepid``)."""
     try:
-        os.kill(pid, 0)
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
     except PermissionError:
         return True
-    except OSError:
-        return False
     return False
 
 

@@ -15,7 +15,7 @@ from support.ansible import ROOT, run
 
 
 class Counting(BaseHTTPRequestHandler):
-    """A counter of two replicas. It breaks off its second answer, and counts so many increments too many."""
+    """A counter of two replicas, which breaks off its second answer; each increment adds `surplus` more than one."""
 
     value = 0
     asked = 0
