@@ -118,6 +118,25 @@ def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) 
     assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
 
 
+def test_a_first_manager_that_was_away_changes_nothing(manager: Manager, tmp_path: Path) -> None:
+    """Another one was first meanwhile. Only a deployment takes its state over."""
+    away = Manager(tmp_path, manager.state)
+    shutil.copytree(away.state, tmp_path / "other")
+    hosts = tmp_path / "hosts.yml"
+    inventory = yaml.safe_load(hosts.read_text())
+    inventory["managers"]["hosts"]["other"] = {"ansible_connection": "local"}
+    hosts.write_text(yaml.safe_dump(inventory))
+    # The loop over the other managers has each one's name.
+    states = tmp_path / "{{ item if item is defined and item is string else 'state' }}"
+    options = {"replicas": 2}
+    assert away.play("recall", options, states).returncode == 0
+    (tmp_path / "other/counter/redis_password").write_text("rotated")
+    done = away.play("recall", options, states)
+    assert done.returncode != 0
+    assert "host missed changes of counter: other has newer files" in " ".join(done.stdout.split())
+    assert away.play("recall", {**options, "deployed_recall_to_change": False}, states).returncode == 0
+
+
 def test_nothing_is_recalled_where_nothing_is_deployed(manager: Manager, tmp_path: Path) -> None:
     done = manager.play("recall", {}, tmp_path / "nowhere")
     assert done.returncode != 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_state
-short_description: Read cores, memory, disk, packages, files, kernel settings and a service of a host at once
+short_description: Read facts, cores, memory, disk, packages, files, kernel settings and a service of a host at once
 options:
   packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
   files: {type: list, elements: path, required: true, description: Paths of small text files.}
@@ -17,6 +17,16 @@ attributes:
 """
 
 RETURN = r"""
+ansible_facts:
+  description: >-
+    Those of C(ansible.builtin.setup) about the distribution, the init system, containers and the default route. That
+    module takes longer than this whole one, since it carries the facts of all systems.
+  type: dict
+  returned: always
+time:
+  description: The host's clock, in seconds since the epoch.
+  type: int
+  returned: always
 cpus:
   description: Number of cores that programs can use.
   type: int
@@ -49,9 +59,29 @@ enabled:
 
 import os
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts.ansible_collector import get_ansible_collector
+from ansible.module_utils.facts.namespace import PrefixFactNamespace
+from ansible.module_utils.facts.network.linux import LinuxNetwork
+from ansible.module_utils.facts.system.distribution import DistributionFactCollector
+from ansible.module_utils.facts.system.platform import PlatformFactCollector
+from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
+from ansible.module_utils.facts.virtual.linux import LinuxVirtualCollector
+
+COLLECTORS = [PlatformFactCollector, DistributionFactCollector, ServiceMgrFactCollector, LinuxVirtualCollector]
+
+
+def facts(module: AnsibleModule) -> dict[str, Any]:
+    """Return the facts that the roles read, under the names of ansible.builtin.setup."""
+    namespace = PrefixFactNamespace(namespace_name="ansible", prefix="ansible_")
+    collector = get_ansible_collector(COLLECTORS, namespace, gather_subset=["all"])
+    ip = module.get_bin_path("ip")
+    default_ipv4, _ = LinuxNetwork(module).get_default_interfaces(ip) if ip else ({}, {})
+    return {**collector.collect(module=module), "ansible_default_ipv4": default_ipv4}
 
 
 def installed(module: AnsibleModule) -> list[str]:
@@ -94,6 +124,8 @@ def main() -> None:
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
+        ansible_facts=facts(module),
+        time=int(time.time()),
         cpus=len(os.sched_getaffinity(0)),
         memory_mb=int(memory[0]) // 1024,
         disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),
