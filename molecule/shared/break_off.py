@@ -1,9 +1,9 @@
 """Run a playbook and break it off in a stage, as `kill -9`, a closed laptop or a power cut would.
 
-break_off.py ROLE HOST COMMAND...   end COMMAND with SIGKILL two seconds after the first task of the role ROLE began
-break_off.py ROLE -HOST COMMAND...  instead, end all SSH sessions of the container HOST until COMMAND has ended
+break_off.py TASK HOST COMMAND...   end COMMAND with SIGKILL two seconds after a task began whose name begins with TASK
+break_off.py TASK -HOST COMMAND...  instead, end all SSH sessions of the container HOST until COMMAND has ended
 
-Prints the last lines of the output. Fails if the role had no task, and if COMMAND succeeded.
+Prints the last lines of the output. Fails if there was no such task, and if COMMAND succeeded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_SECONDS = 600
 
 def main() -> None:
     """Run the command and break it off."""
-    role, host, *command = sys.argv[1:]
+    task, host, *command = sys.argv[1:]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
@@ -30,10 +30,10 @@ def main() -> None:
             lines.append(line)
             # Preflight, which is before the lock, has a task of docker_host too.
             locked |= line.startswith("TASK [run :")
-            if locked and line.startswith(f"TASK [{role} :"):
+            if locked and line.startswith(f"TASK [{task}"):
                 break
         else:
-            sys.exit(f"{role} had no task:\n{''.join(lines[-30:])}")
+            sys.exit(f"no task {task}:\n{''.join(lines[-30:])}")
         time.sleep(INTO_THE_STAGE_SECONDS)
         if host.startswith("-"):
             sessions = ["docker", "exec", host[1:], "pkill", "-9", "-f", "sshd-session: |sshd: [a-z]+@"]
