@@ -9,8 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from support.ansible import ROOT, project_environment, run, stand_in_for_the_engine
+
+from plugins.filter.images import image_names
 
 BASE = "debian:trixie-slim"
 PLAY = [
@@ -65,6 +68,42 @@ def test_another_revision_takes_the_base_anew_and_once(tmp_path: Path) -> None:
     build = f"build --quiet --label counter-deploy=base --tag {name} -: FROM {BASE}"
     assert calls == ["docker_image_pull", build]
     assert choose(second, [BASE, name], image_revision=2) == (name, [])
+
+
+TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__images_targets"]
+"""What each image is made of."""
+
+
+@pytest.mark.parametrize(
+    ("path", "added", "renamed"),
+    [
+        ("app/counter/__pycache__/views.cpython-313.pyc", "compiled anew", set()),
+        ("app/tests/test_views.py", "# not in an image\n", set()),
+        ("app/counter/views.py", "# changed\n", {"app", "backup"}),
+        ("app/requirements.txt", "# changed\n", {"app", "backup"}),
+        ("redis_node/added.py", "# new\n", {"redis-node"}),
+        ("backup/requirements.txt", "# changed\n", {"backup"}),
+        ("Dockerfile", "# the end of the last stage\n", {"registry"}),
+    ],
+)
+def test_what_an_image_is_made_of_renames_it(tmp_path: Path, path: str, added: str, renamed: set[str]) -> None:
+    ignored = shutil.ignore_patterns("*_cache")
+    for name in ("app", "backup", "redis_node"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(ROOT / "Dockerfile", tmp_path)
+
+    def names(*arguments: object) -> dict[str, str]:
+        return image_names(TARGETS, TARGETS, str(tmp_path), arguments, "registry/counter-")
+
+    before = names(BASE, 1)
+    assert re.fullmatch(r"registry/counter-app:[0-9a-f]{12}", before["app"])
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as end:
+        end.write(added.encode() + b"\xff" * (file.suffix == ".pyc"))
+    assert {image for image, name in names(BASE, 1).items() if name != before[image]} == renamed
+    # Everything is installed anew.
+    assert not set(names(BASE, 2).values()) & set(before.values())
 
 
 def test_every_package_is_installed_after_the_revision_is_known() -> None:

@@ -1,0 +1,55 @@
+"""Filters for the images: their names, and their ids in responses of the Docker engine's API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+_STAGE = re.compile(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", re.DOTALL | re.MULTILINE)
+
+
+def image_names(
+    images: Iterable[str],
+    targets: Mapping[str, Mapping[str, Sequence[str]]],
+    source: str,
+    arguments: Iterable[object],
+    prefix: str,
+) -> dict[str, str]:
+    """Return image -> name. The tag is a digest of what the image is made of, so a changed image has another name.
+
+    ``targets``: image -> the ``stages`` of the Dockerfile, and the files and directories that they ``copy``.
+    ``source``: the directory with all of them. ``arguments``: the build's. ``prefix``: what the names begin with.
+    """
+    stages = dict(_STAGE.findall(Path(source, "Dockerfile").read_text(encoding="utf-8")))
+
+    def content(target: Mapping[str, Sequence[str]]) -> Iterable[object]:
+        yield from arguments
+        yield from (stages[name] for name in target["stages"])
+        for path in sorted(path for name in target["copy"] for path in _files(Path(source, name))):
+            yield path.relative_to(source)
+            yield path.read_text(encoding="utf-8")
+
+    tags = {image: sha256("\n".join(map(str, content(targets[image]))).encode()).hexdigest()[:12] for image in images}
+    return {image: f"{prefix}{image}:{tag}" for image, tag in tags.items()}
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file, or all files of the directory but those that Python compiled, which no image gets."""
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+
+
+def image_ids(images: Iterable[Mapping[str, Any]], names: Container[str]) -> dict[str, str]:
+    """Return name -> id of the images (``GET /images/json``) with one of the names, sorted by name."""
+    found = {tag: image["Id"] for image in images for tag in image.get("RepoTags") or [] if tag in names}
+    return dict(sorted(found.items()))
+
+
+class FilterModule:
+    """The filters by name, for Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {"image_names": image_names, "image_ids": image_ids}
