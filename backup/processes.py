@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ TIMED_OUT = -1
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a program ended: its exit status or ``TIMED_OUT``, and what it wrote to its two outputs."""
+    """How a program ended, and what it wrote to its two outputs.
+
+    ``status``: its exit status, less than zero if a signal ended it, or ``TIMED_OUT``.
+    """
 
     status: int
     printed: str
@@ -34,6 +38,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 def bound(command: Sequence[str]) -> list[str]:
     """Return a command that gets SIGTERM when this process ends."""
     return ["setpriv", "--pdeathsig", "TERM", *command]
+
+
+def ended(status: int) -> str:
+    """Return how a program ended, and what helps if the kernel ended it for want of memory."""
+    return f"ended with {status}{' (raise backup_memory)' if status == -signal.SIGKILL else ''}"
 
 
 def run(

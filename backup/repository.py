@@ -17,7 +17,7 @@ from typing import Any
 from backup.content import room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.processes import TIMED_OUT, Done, locked, run
+from backup.processes import TIMED_OUT, Done, ended, locked, run
 
 PROJECT = "counter-deploy"
 FORMAT = 1
@@ -209,8 +209,8 @@ class Repository:
             return
         # Neither a full disk nor a server that has gone says anything about the backup.
         room(directory, 0)
-        if done.status in set(Exit) or (look := self._look()).status:
-            raise self._error(done if done.status in set(Exit) else look)
+        if _says_nothing(done) or (look := self._look()).status:
+            raise self._error(done if _says_nothing(done) else look)
         raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
 
     @contextmanager
@@ -266,7 +266,7 @@ class Repository:
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""
         done = self._try(["check", "--read-data", "--quiet"], LONG_SECONDS)
-        if done.status in set(Exit):
+        if _says_nothing(done):
             raise self._error(done)
         if done.status:
             raise BadBackupError(f"{self._shown} is damaged: {_last(done.said)}")
@@ -277,7 +277,7 @@ class Repository:
         Otherwise it would refer to them, since restic saves nothing that the repository already has.
         """
         done = self._try(["check", "--read-data", "--json"], LONG_SECONDS)
-        if done.status in set(Exit):
+        if _says_nothing(done):
             raise self._error(done)
         summary = next(iter(_messages(done.printed, "summary")), {})
         if not summary.get("num_errors"):
@@ -368,8 +368,15 @@ class Repository:
             case Exit.TIMED_OUT:
                 tries = [line for line in done.said.splitlines() if "returned error" in line]
                 return BackupError(f"{self._shown} does not answer in time: {tries[-1] if tries else _last(done.said)}")
+            case status if status < 0:
+                return BackupError(f"{self._shown}: restic {ended(status)}: {_last(done.said)}")
             case _:
                 return BackupError(f"{self._shown}: {_last(done.said)}")
+
+
+def _says_nothing(done: Done) -> bool:
+    """Tell whether what restic did says nothing of the backups: it could not begin or finish, or was killed."""
+    return done.status < 0 or done.status in set(Exit)
 
 
 def _readable[S: Snapshot](found: S) -> S:

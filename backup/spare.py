@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from backup.errors import BackupError
-from backup.processes import bound
+from backup.processes import bound, ended
 
 LOAD_SECONDS = 300
 STOP_SECONDS = 10
@@ -59,7 +58,6 @@ def _loaded(process: subprocess.Popen[bytes], socket: Path, log: Path) -> Redis:
         except (BusyLoadingError, RedisError, OSError):
             time.sleep(POLL_SECONDS)
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-    ended = process.poll()
-    state = f"did not load the data within {LOAD_SECONDS} s" if ended is None else f"ended with {ended}"
-    memory = " (raise backup_memory)" if ended == -signal.SIGKILL else ""
-    raise BackupError(f"the Redis for the comparison {state}{memory}: {'; '.join(lines[-3:])}")
+    status = process.poll()
+    state = f"did not load the data within {LOAD_SECONDS} s" if status is None else ended(status)
+    raise BackupError(f"the Redis for the comparison {state}: {'; '.join(lines[-3:])}")

@@ -28,16 +28,19 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it may be promoted, and lower it when it is the primary. Does not return."""
-    priority, journal = NEVER, Journal(settings.address)
+    # Only a replica tells its priority, which `promote` raises, too: a primary is told once, whatever it had before.
+    priority, lowered, journal = NEVER, False, Journal(settings.address)
     while _applies(settings):
         try:
             reason = missing(settings)
             wanted = NEVER if reason is None else priority if reason else ELECTABLE
-            if wanted != priority:
+            if wanted != priority or (reason is None and not lowered):
                 ask(settings, settings.address, "CONFIG", "SET", "replica-priority", wanted)
                 priority = wanted
+            lowered = reason is None
             journal.write("may be promoted" if priority else f"may not be promoted yet: {reason}" if reason else "")
         except NoAnswerError as error:
+            lowered = False
             if not priority:
                 journal.write(f"may not be promoted yet: {error}")
         time.sleep(POLL_SECONDS)

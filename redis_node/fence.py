@@ -10,7 +10,7 @@ import math
 import time
 from contextlib import suppress
 
-from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.ask import NoAnswerError, ask, ask_all, info
 from redis_node.quorum import PRIMARY_NAME, View, agreed_primary, view
 from redis_node.settings import Address, Settings
 
@@ -30,12 +30,14 @@ def open_when_seen(settings: Settings) -> str:
     loaded_at = sound_since = math.inf
     while True:
         with suppress(NoAnswerError):
-            # While the server loads its data, it answers the Sentinels' pings but not this.
-            if ask(settings, settings.address, "ROLE")[0] == "slave":
+            facts = info(settings, settings.address, "replication", "persistence")
+            if facts["role"] == "slave":
                 _open(settings)
                 return "the Sentinels made it a replica"
             began = time.monotonic()
-            loaded_at = min(loaded_at, began)
+            # The server also answers the Sentinels' pings while it loads its data; those say nothing.
+            if facts["loading"] == "0":
+                loaded_at = min(loaded_at, began)
             sound = _sound(settings, loaded_at)
             sound_since = min(sound_since, time.monotonic()) if sound > len(settings.sentinels) // 2 else math.inf
             if sound == len(settings.sentinels) or began - sound_since > REMEMBERED_SECONDS:

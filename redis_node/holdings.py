@@ -13,7 +13,8 @@ from redis_node.ask import Connection, NoAnswerError, ask, ask_all
 from redis_node.electable import ELECTABLE
 from redis_node.settings import Address, Settings
 
-PATTERN = "{*}:value"
+PATTERN = "{[a-z0-9]*}:value"
+"""The values of counters. What begins with a dot is a note of the app or of the backups."""
 SCAN_KEYS = 1000
 PROMOTION_SECONDS = 40.0
 """The Sentinels try every 12 s (twice their failover-timeout), and need a few more."""

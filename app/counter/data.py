@@ -128,7 +128,7 @@ class Import:
         lowers: list[Step] = []
         for batch in batched(self._records, BATCH):
             for step in self._steps(batch):
-                if step.then > GREATEST and not step.done:
+                if step.then > max(GREATEST, step.now):
                     raise DataError(f"{step.record.name}: {step.now} and {step.record.value} are more than {GREATEST}")
                 changed += step.then != step.now
                 before += step.done

@@ -79,15 +79,6 @@ def pre_request(worker: Any, request: Any) -> None:
         request.force_close()
 
 
-def child_exit(server: Any, worker: Any) -> None:
-    """Drop the gauges of a worker that is gone."""
-    del server
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        from prometheus_client import multiprocess  # noqa: PLC0415  # only after the variable is set
-
-        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
 def on_exit(server: Any) -> None:
     """Remove the metrics' directory."""
     del server

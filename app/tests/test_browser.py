@@ -169,3 +169,46 @@ def test_a_lost_store_is_said_and_recovery_is_shown(
     redis_server.up()
     wait_for(driver, "the end of the alert", lambda: not driver.find_element(By.ID, "problem").is_displayed())
     assert int(text(driver, "value")) >= 1
+
+
+ANSWERS = """
+const real = window.fetch;
+window.trouble = arguments[0];
+window.fetch = async (url, options) => {
+  if (options.method !== "POST" || !window.trouble) return real(url, options);
+  const kind = window.trouble.length > 1 ? window.trouble.shift() : window.trouble[0];
+  if (kind !== "store-unavailable") await real(url, options);
+  if (kind === "lost") throw new TypeError(kind);
+  return new Response(JSON.stringify({ code: kind, detail: kind }), { status: 503, headers: { "Retry-After": "0.1" } });
+};
+"""
+"""Increments reach the replica, except where the answer says otherwise, but its answers do not reach the page."""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (["lost"], "It is not known whether"),
+        (["store-indeterminate", "store-unavailable"], "It is not known whether"),
+        (["store-unavailable"], "Not counted"),
+    ],
+    ids=["lost", "indeterminate", "unavailable"],
+)
+def test_what_may_have_counted_is_said_and_the_next_click_does_not_count_it_again(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer, trouble: list[str], said: str
+) -> None:
+    def click() -> None:
+        driver.find_element(By.ID, "button").click()
+        wait_for(driver, "the button", lambda: driver.find_element(By.ID, "button").is_enabled())
+
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script(ANSWERS, trouble)
+    for _ in range(2):  # the second one may get no further
+        click()
+        assert text(driver, "problem").startswith(said)
+    driver.execute_script("window.trouble = null")
+    for expected in ("2", "3"):
+        click()
+        assert text(driver, "value") == redis_server.client().get("{visits}:value") == expected
+        assert not driver.find_element(By.ID, "problem").is_displayed()

@@ -16,6 +16,7 @@ from topologies import PASSWORD, Cluster
 
 from counter.config import Config
 from counter.store import open_store
+from counter.store.keys import claim_key, proof_key
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
@@ -88,6 +89,18 @@ def test_a_key_belongs_to_one_counter_wherever_the_counters_live(cluster: Cluste
             store.increment(name, "k")
         assert store.read(name).value == 0
     assert store.increment(NAMES[0], "k").value == 1
+
+
+def test_braces_in_a_clients_key_do_not_lead_to_another_slot(cluster: Cluster, config: Config) -> None:
+    def slot(key: str) -> object:
+        return cluster.nodes[0].client().execute_command("CLUSTER", "KEYSLOT", key)
+
+    keys = ["{b}", "a{b", "a}b", "}", "{}b", "{}{b}", "}{", "a}b{c", "{{b}}"]
+    for count, key in enumerate(keys, 1):
+        stored = claim_key(key)
+        assert slot(proof_key(stored)) == slot(stored)
+        # Each process begins by writing the keys of the version before, which are the ones that have no braces around.
+        assert open_store(config).increment("c0", key).value == count
 
 
 @pytest.mark.fault

@@ -269,6 +269,10 @@ def test_a_counter_stays_where_it_counts_exactly(site: Site) -> None:
     status, _, said = site.run("import", text=table({"b": 1, "a": 1}), mode="add")
     assert (status, said) == (1, f"a: {GREATEST + 3} and 1 are more than {GREATEST}\n")
     assert site.counters == {"a": GREATEST + 3}
+    # An import that adds nothing to it is made.
+    assert site.add(table({"b": 1, "a": 1}), "max")["changed"] == 1
+    assert site.add(table({"b": 1, "a": 0}))["changed"] == 1
+    assert site.counters == {"a": GREATEST + 3, "b": 2}
 
 
 @everywhere

@@ -80,6 +80,24 @@ def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: R
     assert lifetime - 500 < redis.pttl(place_of("a", mine).hash) <= lifetime
 
 
+def test_a_longer_lifetime_forgets_no_id_that_still_lives(redis_server: RedisServer) -> None:
+    link, redis, ids = link_to(redis_server), redis_server.client(), alike(4)
+    place, short, long = place_of("a", ids[0]), 600_000, 3_600_000
+    assert counted(link, ids[:1], short) == [1]
+    redis.pexpire(place.hash, short - 1)  # as old as a lifetime
+    assert counted(link, ids[1:2], short) == [2]
+    assert redis.exists(place.before)
+    assert counted(link, ids[2:3], long) == [3]
+    assert counted(link, ids[:3], long) == [1, 2, 3]
+    assert redis.pttl(place.before) < short
+    assert long < redis.pttl(place.hash) <= 2 * long
+    # When the renamed hash has expired, the other one is renamed as ever.
+    redis.pexpire(place.before, 0)
+    redis.pexpire(place.hash, long - 1)
+    assert counted(link, ids[1:], long) == [2, 3, 4]
+    assert redis.hkeys(place.before) == [place_of("a", one).field for one in ids[1:3]]
+
+
 def test_a_setting_in_which_a_request_outlives_its_id_cannot_be_made() -> None:
     config = Config.from_env({"COUNTER_KEY_SECONDS": "120", "COUNTER_DEADLINE_SECONDS": "60"})
     # Begun in the last moment of the window, ended at the deadline, by a clock that is ahead.

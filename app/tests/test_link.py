@@ -76,6 +76,17 @@ def test_a_counter_that_does_not_exist_is_not_read_without_proof(pair: tuple[Red
     assert not primary.client().exists("{never}:value")
 
 
+def test_a_full_primary_with_replicas_proves_no_read_either(pair: tuple[RedisServer, RedisServer]) -> None:
+    primary, _ = pair
+    primary.client().set("{a}:value", 7)
+    primary.client().config_set("maxmemory", 1)
+    (unproved,) = committed(to(primary, acks=1), Read("a", soon()))
+    assert unproved.failure
+    assert "maxmemory" in unproved.failure.reason
+    (plain,) = committed(to(primary), Read("a", soon()))  # where no replica confirms, nothing is written
+    assert plain.value == 7
+
+
 def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
     primary = RedisServer(tmp_path, *ON_DISK)
     with running(primary):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
+import shlex
 from typing import Any
 
 from ansible import constants as C  # noqa: N812
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -15,7 +18,14 @@ short_description: Prints the custom statistic C(closing_sentence), or the path 
 description:
   - Roles set the sentence with set_stats. Ansible's default callback would print it as a nested structure.
   - The path is that of E(ANSIBLE_LOG_PATH). Without it, a failure is followed by the sentence too.
+  - After a failure whose message suggests a command, the inventory of the command line is named, since such commands
+    lack it.
 """
+
+
+def shown(inventory: str) -> str:
+    """Return an inventory as a person would type it here. A list of hosts has a comma."""
+    return inventory if "," in inventory else os.path.relpath(inventory)
 
 
 class CallbackModule(CallbackBase):
@@ -28,12 +38,22 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         """Be ready for a run that is interrupted."""
         super().__init__()
+        self._suggests = False
         # An interrupted run has no statistics.
         atexit.register(self._name_the_log)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Note whether the message suggests a command."""
+        self._suggests |= not ignore_errors and "./counter " in str(result.result.get("msg"))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Run after the recap."""
         failed = stats.failures or stats.dark
+        inventories = [path for path in context.CLIARGS["inventory"] if path not in C.DEFAULT_HOST_LIST]
+        if self._suggests and inventories:
+            options = " ".join(f"-i {shlex.quote(shown(path))}" for path in inventories)
+            # Standard output may be read by a program.
+            self._display.display(f"\nThat command needs the inventory of this run too: {options}", stderr=True)
         if not failed or not C.DEFAULT_LOG_PATH:
             atexit.unregister(self._name_the_log)
             sentence = stats.custom.get("_run", {}).get("closing_sentence")

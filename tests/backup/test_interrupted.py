@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +116,27 @@ def test_a_tag_that_was_half_changed_makes_no_second_backup(site: Site) -> None:
     assert len(site.run("run")["id"]) == len(saved["id"])
     assert len(json.loads(site.restic("snapshots", "--json"))) == 2
     assert len(site.backups) == 2
+
+
+@pytest.mark.parametrize("work", ["restore", "check"])
+def test_a_restic_that_was_killed_says_nothing_of_the_backup(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """The kernel does so when there is too little memory."""
+    site.count({"a": 1})
+    saved = site.run("run")
+    restic = shutil.which("restic")
+    (killed := tmp_path / "bin" / "restic").parent.mkdir()
+    killed.write_text(f'#!/bin/sh\ncase " $* " in *" {work} "*) kill -KILL $$ ;; esac\nexec {restic} "$@"\n')
+    killed.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{killed.parent}:{os.environ['PATH']}")
+        said = site.refused("verify", "all")
+    assert "restic ended with -9 (raise backup_memory)" in said
+    (kept,) = site.backups
+    assert kept["proved"] >= saved["proved"]
+    assert not kept["bad"]
+    assert site.run("verify", "all")
 
 
 @pytest.mark.fault

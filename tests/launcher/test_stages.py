@@ -203,6 +203,24 @@ def test_only_messages_are_printed_where_a_playbook_says_so(site: Site) -> None:
     ]
 
 
+def test_a_suggested_command_gets_the_inventory_of_the_run(site: Site) -> None:
+    """Without it, the command would change other hosts."""
+    done = site.run(
+        """
+  tasks:
+    - name: Fail
+      ansible.builtin.fail:
+        msg: "Nothing is deployed. This deploys it: ./counter deploy"
+"""
+    )
+    assert done.stdout.splitlines()[-4:] == [
+        "",
+        f"That command needs the inventory of this run too: -i {os.path.relpath(site.directory / 'hosts', ROOT)}",
+        "",
+        f"The whole log: {site.log_path}",
+    ]
+
+
 def test_a_failure_on_every_host_is_shown_once(site: Site) -> None:
     done = site.run(
         """

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from redis import Redis
@@ -113,6 +114,44 @@ def takes_writes(app: Redis) -> bool:
 
 
 @pytest.mark.fault
+def test_what_the_sentinels_saw_while_a_primary_loaded_its_data_lets_it_take_no_write(running: Set) -> None:
+    """It answers their pings meanwhile, but may be replaced before it has loaded everything.
+
+    Sentinels that were restarted, too, do not see that it was.
+    """
+    primary = running.primary()
+    with primary.client("counter").pipeline(transaction=False) as many:
+        for number in range(500):
+            many.set(f"{{n{number}}}:value", token_hex(100))
+        many.execute()
+    # Redis answers only while it loads the first of its files, which a rewrite makes.
+    primary.client().config_set("auto-aof-rewrite-min-size", 1024)
+    wait_until("a rewrite", lambda: rewritten(primary))
+    running.kill()
+    primary.log.write_text("")
+    shared = Path(primary.environ["NODE_CONFIG"])
+    slowly = "key-load-delay 12000\nloading-process-events-interval-bytes 1024\n"  # of Redis, for tests; microseconds
+    shared.write_text(shared.read_text() + slowly)
+    running.start()
+    wait_until("it to load", lambda: primary.listens() and loads(primary))
+    wait_until("it to take writes", lambda: "takes writes as primary" in primary.said())
+    assert not loads(primary)
+    running.settled()
+    assert running.primary() is primary
+    assert running.increment() == 4
+
+
+def rewritten(node: Member) -> bool:
+    files = (node.volume / "appendonlydir").glob("*.base.rdb")
+    ended = node.client().info("persistence")["aof_rewrite_in_progress"] == 0
+    return ended and any(file.stat().st_size > 50_000 for file in files)
+
+
+def loads(node: Member) -> bool:
+    return bool(node.client().info("persistence")["loading"])
+
+
+@pytest.mark.fault
 def test_a_killed_primary_is_replaced_and_returns_as_a_replica(running: Set) -> None:
     killed = running.primary()
     killed.kill()
@@ -204,6 +243,9 @@ def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Se
 def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Set) -> None:
     primary = running.primary()
     stale, whole = [node for node in running.nodes if node is not primary]
+    # What the app and the backups note is no counter.
+    primary.client("counter").set("{.ready}:value", 1)
+    primary.client("counter").set("{.backup}:value", '{"id": "20261126T000000Z"}')
     stale.kill()
     assert running.increment(50) == 53
     running.kill()
@@ -219,9 +261,17 @@ def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Se
     assert done.stdout == f"{whole.address} is the primary\n", done.stderr
     assert running.value() == 53
     wait_until("the other to follow", lambda: running.increment() == 54)
+    wait_until("it not to be promoted again before it is in sync", lambda: priority(whole) == "0")
     done = stale.ask("promote")
     assert done.returncode == 1
     assert f"{whole.address} is the primary: nothing was changed" in done.stderr
+
+
+def priority(node: Member) -> str:
+    """Return the replica-priority, which a primary tells only in its file."""
+    node.client("sentinel").config_rewrite()
+    (line,) = re.findall("^replica-priority (.*)$", (node.volume / "redis.conf").read_text(), re.MULTILINE)
+    return str(line)
 
 
 @pytest.mark.fault

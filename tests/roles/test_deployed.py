@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from manager import Manager
+from support.ansible import PLAYBOOKS, run
 
 from plugins.filter.deployed import deployed_state, differing, keeper, missing_directories, part_of_stack, with_written
 
@@ -197,3 +200,31 @@ def test_the_newest_of_several_states_is_used() -> None:
 def test_what_shows_that_a_copy_is_whole_comes_last() -> None:
     files = state(deployed=("a", 1), internal=("a", 1), logins=("x", 1), passwords=("a", 1))
     assert list(part_of_stack(files)) == ["passwords", "deployed.json", "redis/internal"]
+
+
+@pytest.mark.parametrize("has_a_state", [True, False], ids=["missed-a-move", "new"])
+def test_the_first_manager_uses_what_it_takes_over_in_the_same_run(tmp_path: Path, *, has_a_state: bool) -> None:
+    """Not its own state, which still has an unfinished move that another first manager has finished."""
+    present = {"redis/redis.json": '{"topology": "cluster", "nodes": 6, "tls": false}', "redis/internal": "internal"}
+    former = {**present, "redis/redis.json": '{"topology": "sentinel", "nodes": 3, "tls": false}'}
+    states = {"two": present, "one": {**former, "redis/move.json": '{"from": "sentinel"}'} if has_a_state else {}}
+    for age, (host, files) in enumerate(states.items()):
+        for name, text in files.items():
+            path = tmp_path / host / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            os.utime(path, times=(1e9 - age, 1e9 - age))
+    hosts = {host: {"ansible_connection": "local"} for host in ("one", "two")}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "take_over.yml"),
+        *("-e", json.dumps({"state_dir": f"{tmp_path}/{{{{ inventory_hostname }}}}"})),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    used = document["plays"][-1]["tasks"][-1]["hosts"]["one"]["msg"]
+    assert used["deployed"]["redis"]["topology"] == "cluster"
+    assert used["deployed"]["move"] == {}
+    assert used["files"] == sorted(present)
+    assert read(tmp_path / "one") == read(tmp_path / "two")

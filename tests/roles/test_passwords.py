@@ -102,7 +102,9 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
     done = bring(tmp_path, "sentinel", f"# 0\noperator {lost}\n")
     assert done.returncode != 0
     said = re.sub(r"\s+", " ", done.stdout)
-    assert "Nothing was changed. The Redis nodes of counter on one use passwords that one, the first manager" in said
+    assert (
+        "No password was changed. The Redis nodes of counter on one use passwords that one, the first manager" in said
+    )
     assert "Make the directory" not in done.stdout
     assert lost not in done.stdout + done.stderr
 

@@ -227,6 +227,15 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "environment": ({"app_environment": {"COUNTER_KEY_SECONDS": "3600"}}, set()),
     "environment of the project's own": ({"app_environment": {"COUNTER_THREADS": "8"}}, {"app_environment"}),
     "environment of another form": ({"app_environment": {"log-level": "info"}}, {"app_environment"}),
+    "own registry without a port": (
+        {"image_distribution": "registry", "image_registry": "localhost"},
+        {"image_registry"},
+    ),
+    "own registry with a path": (
+        {"image_distribution": "registry", "image_registry": "one:5000/team"},
+        {"image_registry"},
+    ),
+    "own registry": ({"image_distribution": "registry", "image_registry": "one:5000"}, set()),
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
     "all replicas at once": ({"app_update_parallelism": "0"}, set()),
     **{f"wrong {group[0]} and others": ({name: WRONG[name] for name in group}, set(group)) for group in GROUPS},

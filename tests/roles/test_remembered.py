@@ -126,8 +126,8 @@ def test_a_first_manager_that_was_away_changes_nothing(manager: Manager, tmp_pat
     inventory = yaml.safe_load(hosts.read_text())
     inventory["managers"]["hosts"]["other"] = {"ansible_connection": "local"}
     hosts.write_text(yaml.safe_dump(inventory))
-    # The loop over the other managers has each one's name.
-    states = tmp_path / "{{ item if item is defined and item is string else 'state' }}"
+    shutil.copytree(away.state, tmp_path / "host")
+    states = tmp_path / "{{ inventory_hostname }}"
     options = {"replicas": 2}
     assert away.play("recall", options, states).returncode == 0
     (tmp_path / "other/counter/redis_password").write_text("rotated")

@@ -10,7 +10,9 @@ import yaml
 from support.ansible import PLAYBOOKS, run
 
 SETTINGS = {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "of old"}
-DEPLOYED = {"format": 2, "settings": SETTINGS}
+SITE = {"backup_repository": "/mnt/gone", "image_registry": "192.0.2.1:5000", "docker_host_manage": False}
+"""Where things were at the site that is lost: a new one says that itself."""
+DEPLOYED = {"format": 2, "settings": SETTINGS | SITE}
 RELEASES = {"format": 1, "releases": [{"number": 3, "verdict": "serving", "replicas": 6}]}
 FILES = {
     "deployed.json": json.dumps(DEPLOYED),

@@ -69,9 +69,7 @@ def test_the_control_machine_is_one_host() -> None:
 def test_the_state_directory_is_written_in_one_place() -> None:
     """Elsewhere its record is removed at most; which files there are is asked of one module."""
     assert set(found_by(re.compile(r"/etc/counter-deploy"))) == {"roles/settings/vars/main/derived.yml"}
-    assert set(found_by(re.compile(r"\bstate_files:"))) == {
-        f"roles/deployed/tasks/{name}.yml" for name in ("read", "recall")
-    }
+    assert set(found_by(re.compile(r"\bstate_files:"))) == {"roles/deployed/tasks/read.yml"}
     for name in found_by(re.compile(r"deployed\.json")):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert name.startswith(("roles/deployed/", "plugins/filter/deployed.py")) or "state: absent" in text, name

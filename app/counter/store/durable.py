@@ -171,9 +171,9 @@ class DurableStore:
                     return operation
                 failure = operation.failure
                 self._route.failed(failure)
-                if not failure.uncertain:
-                    lane = None  # otherwise the repeat must go to the same node, the only one that may know the id
-                uncertain = uncertain or failure.uncertain
+                uncertain = uncertain or (failure.uncertain and isinstance(operation, Increment))
+                if not uncertain:
+                    lane = None  # otherwise each repeat must go to the same node, the only one that may know the id
                 patient = patient or self._patience.acquire(blocking=False)
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
                 if failure.permanent or not patient or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
@@ -182,7 +182,7 @@ class DurableStore:
         finally:
             if patient:
                 self._patience.release()
-        if uncertain and isinstance(operation, Increment):
+        if uncertain:
             raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import cache
+
+from redis.crc import key_slot
+
 COUNTERS = "counters"
 """The set of all counters' names."""
 
@@ -17,8 +22,16 @@ BACKUP_KEY = "{.backup}:value"
 
 def proof_key(key: str) -> str:
     """Return a key in the slot of ``key``, for the write that proves the primary."""
-    tag = key.partition("{")[2].partition("}")[0] or key
+    tag, closed, _ = key.partition("{")[2].partition("}")
+    if not (tag and closed):  # Redis hashes the whole key then
+        tag = _tag_in(key_slot(key.encode())) if "}" in key else key
     return f"{{{tag}}}{PROOF_SUFFIX}"
+
+
+@cache
+def _tag_in(slot: int) -> str:
+    """Return a tag that leads to a slot. The search takes about 20 ms, for rare keys of clients only."""
+    return next(tag for tag in map(str, itertools.count()) if key_slot(tag.encode()) == slot)
 
 
 def value_key(name: str) -> str:

@@ -12,7 +12,7 @@ from counter.store.operation import Command, Operation
 _REMEMBER = """
 local lifetime = tonumber(ARGV[1])
 
--- Adds ids to a hash. Each lives for at least one lifetime and at most two.
+-- Adds ids to a hash. Each lives for at least one lifetime and at most two, or three after the lifetime was raised.
 local function remember(hash, before, ...)
   if before == hash then
     redis.call('HSET', hash, ...)
@@ -21,7 +21,8 @@ local function remember(hash, before, ...)
   end
   local left = redis.call('PTTL', hash)
   if left >= 0 and left < lifetime then
-    redis.call('RENAME', hash, before)
+    -- If the lifetime was raised, ids in the renamed hash may still live. Then this hash goes on instead.
+    if redis.call('EXISTS', before) == 0 then redis.call('RENAME', hash, before) end
     left = -2
   end
   redis.call('HSET', hash, ...)
