@@ -153,3 +153,9 @@ def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_prob
         "the edge edge-3 has not loaded the configuration that was deployed; this loads it: ./counter deploy",
         "the certificate for soon.example ends within 7 days; replace its file, and run ./counter deploy",
     ]
+
+
+def test_a_host_that_ssh_cannot_reach_is_a_problem(tmp_path: Path) -> None:
+    hosts = {"there": {"edge_loaded": {"loaded": {}}}, "gone": {"edge_loaded": {"unreachable": True}}}
+    said = ["gone cannot be reached by SSH, so its edge and its disk were not looked at"]
+    assert judged(tmp_path, hosts) == {"there": said, "gone": said}
