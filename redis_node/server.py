@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Sequence
 
 AGAIN_SECONDS = 1.0
+STOP_SECONDS = 15.0
+"""How long the server may take to stop. It may wait ten seconds for its replicas."""
 
 
 def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: Callable[[], None]) -> int:
@@ -53,7 +55,14 @@ def _look_after(work: Callable[[], None]) -> None:
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
-    """Ask the server to stop until it does: while it writes its first file after a copy, Redis refuses once."""
+    """Ask the server to stop until it does, and kill it in the end.
+
+    While it writes its first file after a copy, Redis refuses: once, or as long as the disk is full.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
     while child.returncode is None:
-        child.terminate()
+        if time.monotonic() < deadline:
+            child.terminate()
+        else:
+            child.kill()
         time.sleep(AGAIN_SECONDS)
