@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
 AGAIN_SECONDS = 1.0
 STOP_SECONDS = 15.0
 """How long the server may take to stop. It may wait ten seconds for its replicas."""
@@ -31,16 +32,17 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
         if stopping:
             return
         stopping = True
-        try:
-            before_stop()
-        finally:
-            threading.Thread(target=_terminate, args=(child,), daemon=True).start()
+        # Not in the handler, which interrupts whatever this thread is doing.
+        threading.Thread(target=_end, args=(child, before_stop), daemon=True).start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         signal.signal(number, stop)
     # A session of its own keeps the interrupt of a terminal away. The child is killed when this process dies.
     child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
+    # A signal that another thread receives would not end the wait of this one, which runs the handler.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     threading.Thread(target=_look_after, args=(after_start,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     return child.wait()
 
 
@@ -52,6 +54,13 @@ def _look_after(work: Callable[[], None]) -> None:
         except (Exception, SystemExit):  # noqa: BLE001  # whatever it is
             traceback.print_exc()
             time.sleep(AGAIN_SECONDS)
+
+
+def _end(child: subprocess.Popen[bytes], before_stop: Callable[[], None]) -> None:
+    try:
+        before_stop()
+    finally:
+        _terminate(child)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
