@@ -156,6 +156,9 @@ def test_an_edge_with_another_configuration_and_a_certificate_that_ends_are_prob
 
 
 def test_a_host_that_ssh_cannot_reach_is_a_problem(tmp_path: Path) -> None:
-    hosts = {"there": {"edge_loaded": {"loaded": {}}}, "gone": {"edge_loaded": {"unreachable": True}}}
+    hosts: dict[str, dict[str, Any]] = {
+        "there": {"edge_loaded": {"loaded": {}}},
+        "gone": {"edge_loaded": {"unreachable": True}},
+    }
     said = ["gone cannot be reached by SSH, so its edge and its disk were not looked at"]
     assert judged(tmp_path, hosts) == {"there": said, "gone": said}
