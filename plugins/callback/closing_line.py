@@ -50,7 +50,8 @@ class CallbackModule(CallbackBase):
         """Run after the recap."""
         failed = stats.failures or stats.dark
         inventories = [path for path in context.CLIARGS["inventory"] if path not in C.DEFAULT_HOST_LIST]
-        if self._suggests and inventories:
+        # A task that failed may have been rescued.
+        if failed and self._suggests and inventories:
             options = " ".join(f"-i {shlex.quote(shown(path))}" for path in inventories)
             # Standard output may be read by a program.
             self._display.display(f"\nThat command needs the inventory of this run too: {options}", stderr=True)
