@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
@@ -95,41 +95,22 @@ def history(text: str | None) -> list[dict[str, Any]]:
     return list(json.loads(text)["releases"]) if text else []
 
 
-def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``host``, ``path`` and ``content`` of each file that a host lacks or has with different content.
+def differing(files: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return, for each host that lacks some of the files or has them with different content, those files.
 
     ``files``: path -> content. ``states``: host -> result of the module ``state_files`` on that host.
     """
-    return [
-        {"host": host, "path": path, "content": content}
+    found = {
+        host: {path: text for path, text in files.items() if state["files"].get(path, {}).get("content") != text}
         for host, state in states.items()
-        for path, content in files.items()
-        if state["files"].get(path, {}).get("content") != content
-    ]
-
-
-def missing_directories(
-    differing_files: Iterable[Mapping[str, str]], states: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, str]]:
-    """Return ``host`` and ``path`` of each directory of these files (from `differing`) that is missing on its host."""
-    needed = sorted({(file["host"], _directory(file["path"])) for file in differing_files})
-    return [{"host": host, "path": path} for host, path in needed if path not in states[host]["directories"]]
-
-
-def with_written(state: Mapping[str, Any], written: Iterable[Mapping[str, str]], host: str) -> dict[str, Any]:
-    """Return what `state_files` would return on the host after the files (from `differing`) were written."""
-    own = [file for file in written if file["host"] == host]
-    files = {file["path"]: {"content": file["content"], "mtime": time.time()} for file in own}
-    directories = {_directory(file["path"]) for file in own}
-    return {
-        **state,
-        "files": {**state["files"], **files},
-        "directories": sorted({*state["directories"], *directories}),
     }
+    return {host: wanted for host, wanted in found.items() if wanted}
 
 
-def _directory(path: str) -> str:
-    return path.rpartition("/")[0] or "."
+def with_written(state: Mapping[str, Any], written: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `state_files` would return after these files (path -> content) were written."""
+    files = {path: {"content": text, "mtime": time.time()} for path, text in written.items()}
+    return {**state, "files": {**state["files"], **files}}
 
 
 def _from_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +156,6 @@ class FilterModule:
             "with_content": with_content,
             "history": history,
             "differing": differing,
-            "missing_directories": missing_directories,
             "with_written": with_written,
             "below": below,
         }

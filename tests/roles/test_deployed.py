@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from manager import Manager
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, ROOT, run
 
-from plugins.filter.deployed import deployed_state, differing, keeper, missing_directories, part_of_stack, with_written
+from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, with_written
 
 HERE = Path(__file__).resolve().parent / "deployed"
 """State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
@@ -137,23 +138,60 @@ def test_scale_leaves_what_an_earlier_version_deployed_alone(manager: Manager, t
 # -- Which files are written on which manager
 
 
-def test_only_files_that_differ_are_written_and_only_missing_directories_made() -> None:
+def test_only_files_that_differ_are_written() -> None:
     same, other = {"content": "same", "mtime": 1.0}, {"content": "other", "mtime": 1.0}
     states: dict[str, dict[str, Any]] = {
-        "one": {"files": {"deployed.json": same, "redis/stack.yml": other}, "directories": [".", "redis"]},
-        "new": {"files": {}, "directories": []},
+        "one": {"files": {"deployed.json": same, "redis/stack.yml": other}},
+        "new": {"files": {}},
+        "done": {"files": {"deployed.json": same, "redis/stack.yml": same, "else": other}},
     }
-    found = differing({"deployed.json": "same", "redis/stack.yml": "same"}, states)
-    assert [(file["host"], file["path"]) for file in found] == [
-        ("one", "redis/stack.yml"),
-        ("new", "deployed.json"),
-        ("new", "redis/stack.yml"),
-    ]
-    assert missing_directories(found, states) == [{"host": "new", "path": "."}, {"host": "new", "path": "redis"}]
-    for host, state in states.items():
-        written = with_written(state, found, host)
-        assert differing({"deployed.json": "same", "redis/stack.yml": "same"}, {host: written}) == []
-        assert missing_directories(found, dict.fromkeys(states, written)) == []
+    wanted = {"deployed.json": "same", "redis/stack.yml": "same"}
+    found = differing(wanted, states)
+    assert found == {"one": {"redis/stack.yml": "same"}, "new": wanted}
+    for host, files in found.items():
+        assert differing(wanted, {host: with_written(states[host], files)}) == {}
+
+
+def write(directory: Path, *options: str, **given: Any) -> tuple[dict[str, Any], str]:
+    """Run the module; return its result, and all that it prints."""
+    done = run(
+        *("ansible", "all", "-i", "host,", "-c", "local", "-m", "state_written", "--diff", *options),
+        *("-a", json.dumps({"path": str(directory), **given})),
+        ANSIBLE_LIBRARY=str(ROOT / "roles/deployed/library"),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+        ANSIBLE_LOAD_CALLBACK_PLUGINS="true",
+    )
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    result: dict[str, Any] = document["plays"][0]["tasks"][0]["hosts"]["host"]
+    return result, done.stdout + done.stderr
+
+
+def test_files_are_for_root_only_and_secrets_are_not_shown(tmp_path: Path) -> None:
+    top = tmp_path / "stacks/counter"
+    files, secrets = {"deployed.json": "new\n", "redis/redis.conf": "port 1\n"}, {"redis/internal": "hidden\n"}
+    for options, there in (("--check",), set()), ((), {*files, *secrets}):
+        result, said = write(top, *options, files=files, secrets=secrets)
+        assert result["changed"]
+        assert [part.get("after") for part in result["diff"]] == [None, "new\n", "port 1\n"]
+        assert "redis/internal: its content is not shown" in said
+        assert "hidden" not in said
+        assert set(read(top)) == there
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o600}
+    written = read(top)
+    assert {name: file["content"] for name, file in written.items()} == {**files, **secrets}
+    result, _ = write(top, files=files, secrets=secrets)
+    assert (result["changed"], result["diff"]) == (False, [])
+    result, _ = write(top, files={"redis/redis.conf": "port 2\n"})
+    assert [(part["before"], part["after"]) for part in result["diff"]] == [("port 1\n", "port 2\n")]
+
+
+def test_a_stack_that_docker_refuses_is_not_written(tmp_path: Path) -> None:
+    for text, accepted in ("services: {app: {image: i}}\n", True), ("services: {app: {imagine: i}}\n", False):
+        result, _ = write(tmp_path, files={"counter/stack.yml": text}, validate=True)
+        assert result.get("failed", False) != accepted, result
+    assert re.search(r"Docker refuses the new .*/counter/stack.yml: .*imagine", result["msg"])
+    assert (tmp_path / "counter/stack.yml").read_text() == "services: {app: {image: i}}\n"
 
 
 def state(**files: tuple[str, float]) -> dict[str, dict[str, Any]]:

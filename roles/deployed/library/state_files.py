@@ -21,10 +21,6 @@ files:
   description: Content and mtime (seconds since the epoch) of each file, by its path below the directory.
   type: dict
   returned: always
-directories:
-  description: Paths of the existing directories below the directory, and C(.) for the directory itself.
-  type: list
-  returned: always
 beside:
   description: Content of the file in the directories beside this one, by the name of the directory.
   type: dict
@@ -46,18 +42,11 @@ def main() -> None:
     others = [path for path in top.parent.glob(f"*/{name}") if path.parent != top] if name else []
     beside = {path.parent.name: path.read_text(encoding="utf-8", errors="replace") for path in others}
     files = {}
-    directories = ["."] if top.is_dir() else []
-    for path in sorted(top.rglob("*")):
-        name = str(path.relative_to(top))
-        if path.is_dir():
-            directories.append(name)
-        elif path.is_file():
-            # The project writes text files only, so replaced bytes belong to other files.
-            files[name] = {
-                "content": path.read_text(encoding="utf-8", errors="replace"),
-                "mtime": path.stat().st_mtime,
-            }
-    module.exit_json(changed=False, files=files, directories=directories, beside=beside)
+    for path in sorted(path for path in top.rglob("*") if path.is_file()):
+        # The project writes text files only, so replaced bytes belong to other files.
+        content = path.read_text(encoding="utf-8", errors="replace")
+        files[str(path.relative_to(top))] = {"content": content, "mtime": path.stat().st_mtime}
+    module.exit_json(changed=False, files=files, beside=beside)
 
 
 if __name__ == "__main__":
