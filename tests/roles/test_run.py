@@ -494,6 +494,24 @@ def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:
     assert (code, "somebody removed it with ./counter unlock" in said) == (2, True), said
 
 
+def test_a_lock_is_found_on_another_manager(site: Site) -> None:
+    """As in a swarm that a new first manager has not joined yet."""
+    unlock = PLAYBOOKS / "unlock.yml"
+    hosts = {name: {"ansible_connection": "local", "ansible_become": False} for name in ("one", "two")}
+    (site.directory / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    locks = f"{site.directory}/{{{{ inventory_hostname }}}}"
+    there = site.directory / "two/counter"
+    there.parent.mkdir()
+    process = runs.process(1) | {"machine": "another"}
+    other = {"id": "0" * 8, "verb": "deploy", "who": "eve@there", "from": "/srv", "since": EARLY, "process": process}
+    there.write_text(json.dumps({"run": other, "until": "2999-01-01T00:00:00Z"}))
+    code, said = site.run(playbook=unlock, run_locks=locks)
+    assert (code, said.count("eve@there has been running ./counter deploy on counter")) == (0, 1), said
+    assert there.exists()
+    code, said = site.run(playbook=unlock, run_locks=locks, confirm="counter")
+    assert (code, "The lock is removed. eve@there" in said, there.exists()) == (0, True, False), said
+
+
 # -- Hooks
 
 
