@@ -19,7 +19,7 @@ from backup import newest
 from backup.content import STATE, UNFINISHED, Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.processes import TIMED_OUT, run
+from backup.processes import TIMED_OUT, ended, run
 from backup.repository import BEGAN, FORM, FORMAT, ID, MOMENT, STACK, UNTIL, Log, Repository
 from backup.snapshot import CATCH_UP_SECONDS, Nodes
 from backup.stream import BrokenError, Stream
@@ -211,8 +211,9 @@ def _cut(directory: Path, moment: datetime) -> Iterable[Path]:
     for path in sorted(directory.glob("*.aof")):
         second = f"{moment.timestamp():.0f}"
         done = run(["redis-check-aof", "--truncate-to-timestamp", second, str(path)], CUT_SECONDS)
-        if done.status == TIMED_OUT:
-            raise BackupError(f"{path.name} of the log could not be cut within {CUT_SECONDS} s")
+        if done.status < 0:
+            how = f"took more than {CUT_SECONDS} s" if done.status == TIMED_OUT else ended(done.status)
+            raise BackupError(f"{path.name} of the log could not be cut: redis-check-aof {how}")
         if done.status or "Successfully truncated" not in done.printed:
             said = (done.printed + done.said).strip().splitlines()
             raise BadBackupError(f"{path.name} of the log is damaged: {'; '.join(said[-2:])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 from sites import KINDS, Site
 from support.waiting import wait_until
 
+from backup.errors import BackupError, BadBackupError
+from backup.log import _cut
 from counter.store.types import StoreError
 
 INTERVAL = 2
@@ -160,6 +163,17 @@ def test_moments_that_no_log_has_are_refused(site: Site) -> None:
         pack.write_bytes(damaged)
     assert "cannot be read back" in site.refused("restore", log["until"])
     assert site.counters == {"a": 1}
+
+
+def test_a_log_is_not_damaged_because_cutting_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "redis-check-aof"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "a.aof").touch()
+    with pytest.raises(BackupError, match=r"a.aof of the log could not be cut: .* \(raise backup_memory\)") as raised:
+        list(_cut(tmp_path, datetime.now(UTC)))
+    assert not isinstance(raised.value, BadBackupError)
 
 
 @pytest.mark.parametrize("kind", ["standalone", "sentinel"])
