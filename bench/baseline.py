@@ -26,11 +26,12 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
     differences = [f"{fact}: {then.get(fact)} then, {now.get(fact)} now" for fact in COMPARABLE if now.get(fact) != then.get(fact)]
     rows = []
     if not differences:
-        columns = {(row["column"], row["replicas"]): row for row in earlier["counts"]}
+        others = {row["replicas"]: row for row in reversed(earlier["counts"])}
+        # A speed-up is one over the first count.
+        same_first = earlier["counts"][0]["replicas"] == summary["counts"][0]["replicas"]
         for row in summary["counts"]:
-            other = columns.get((row["column"], row["replicas"]))
-            if other:
-                rows += _rows(row, other)
+            if row["replicas"] in others:
+                rows += _rows(row, others[row["replicas"]], same_first=same_first)
     return {
         "run": earlier["run"]["id"],
         "topology": earlier["settings"]["topology"],
@@ -42,7 +43,7 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
-def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(row: Mapping[str, Any], other: Mapping[str, Any], *, same_first: bool) -> list[dict[str, Any]]:
     before, after = (_at(side, ("latency", "rate_rps")) or 0.0 for side in (other, row))
     alike = abs(after - before) <= SAME_RATE * before
     paced = f"at {before:,.0f} requests/s then, {after:,.0f} now"
@@ -50,7 +51,7 @@ def _rows(row: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, An
         ("requests/s, saturated", ("saturation", "throughput_rps"), True),
         (f"p99 in ms {paced}", ("latency", "corrected_ms", "p99"), alike),
         (f"p50 in ms {paced}", ("latency", "corrected_ms", "p50"), alike),
-        ("speed-up", ("speedup", "value"), True),
+        *([("speed-up", ("speedup", "value"), True)] if same_first else []),
     )
     rows = []
     for figure, path, comparable in chosen:

@@ -22,6 +22,7 @@ COMPARABLE = (
     "spawn_rate",
     "weights",
     "workers",
+    "locustfile",
 )
 """What must be equal for two runs to be comparable. Topology, edge and images may differ: they are the subject of a comparison."""
 

@@ -65,7 +65,6 @@ def command(load: LocustRun, directory: Path) -> list[str]:
     if load.workers:
         words += ["--master", "--expect-workers", load.workers, "--expect-workers-max-wait", 30]
     if load.locustfile == package / "locustfile.py":
-        words += ["--counter", load.counter]
         words += [word for action, weight in zip(("page", "increment", "read"), load.weights, strict=True) for word in (f"--weight-{action}", weight)]
     return [str(word) for word in words]
 

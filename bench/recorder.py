@@ -11,7 +11,6 @@ The master or single process writes two files to the directory ``--record``; wor
 """
 
 import json
-import logging
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,7 +23,8 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from bench.percentiles import hlog_line, microseconds, new_histogram
 
-logger = logging.getLogger(__name__)
+QUIT_SECONDS = 20
+"""How long a worker may take to quit after its last request."""
 
 
 @events.init_command_line_parser.add_listener
@@ -60,7 +60,8 @@ class Recorder:
         hooks = environment.events
         if self.is_worker:
             hooks.report_to_master.add_listener(self.on_report_to_master)
-            hooks.test_stop.add_listener(self.on_worker_stop)
+            # Before its last report, which it sends when it quits.
+            hooks.test_stop.add_listener(lambda **_: self.collect(before=float("inf")))
         else:
             directory = Path(environment.parsed_options.record)
             directory.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ class Recorder:
             self.files["latency"].write("#[Histogram log format version 1.2]\n#[StartTime: 0 (seconds since epoch)]\n")
             hooks.worker_report.add_listener(self.on_worker_report)
             if isinstance(environment.runner, MasterRunner):
-                environment.runner.register_message("recorder", self.on_worker_message)
+                hooks.test_stop.add_listener(self.on_master_stop)
             hooks.test_start.add_listener(lambda **_: self.mark("started"))
             hooks.spawning_complete.add_listener(lambda **_: self.mark("spawned"))
             hooks.test_stopping.add_listener(lambda **_: self.mark("stopping"))
@@ -152,22 +153,21 @@ class Recorder:
         """Send the outbox with the worker's regular report."""
         data["recorder"] = self.taken()
 
-    def on_worker_stop(self, **_: Any) -> None:
-        """Send the remaining data before this worker reports that it has stopped.
+    def on_master_stop(self, **_: Any) -> None:
+        """Wait until each worker has ended its requests, reported them and quit.
 
-        The master waits only half a second for the last regular report, which is too short on a busy machine.
+        Locust waits only half a second for the last reports, which would lack the requests that take longer.
         """
-        self.collect(before=float("inf"))
-        self.environment.runner.send_message("recorder", self.taken())
+        runner = self.environment.runner
+        runner.send_message("quit")
+        with gevent.Timeout(self.environment.stop_timeout + QUIT_SECONDS, exception=False):
+            while runner.worker_count:
+                gevent.sleep(0.1)
 
     def taken(self) -> dict[str, list[str]]:
         """Return the outbox, and replace it by an empty one."""
         taken, self.outbox = self.outbox, {"latency": [], "events": []}
         return taken
-
-    def on_worker_message(self, msg: Any, **_: Any) -> None:
-        """Add a worker's last outbox to this one."""
-        self.on_worker_report({"recorder": msg.data})
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         """Add a worker's outbox to this one."""

@@ -15,6 +15,8 @@ from scipy.optimize import OptimizeWarning, curve_fit
 MINIMUM_POINTS = 4
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+BOUNDS = ((0, 0, 0), (math.inf, 1, 1))
+"""Of the law's parameters."""
 EXTRAPOLATION = 2.0
 """How far beyond the largest measured count a prediction may reach, as a factor."""
 
@@ -113,7 +115,7 @@ class Fit:
 def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
     """Least squares over ``points`` (replicas, throughput), with all three parameters at least 0.
 
-    Raises TooFewPoints with fewer than four different counts.
+    Raises TooFewPoints with fewer than four different counts, or if no parameters fit them.
     """
     counts = sorted({replicas for replicas, _ in points})
     if len(counts) < MINIMUM_POINTS:
@@ -125,10 +127,15 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
     x = np.array([replicas for replicas, _ in points], dtype=float)
     y = np.array([throughput for _, throughput in points], dtype=float)
     scale = y.max()
+    if not scale:
+        raise TooFewPoints("no request succeeded, so there is no throughput to which the scalability law could be fitted")
     start = (y[x == x.min()].mean() / x.min() / scale, 0.01, 0.0001)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
-        best, covariance = curve_fit(usl, x, y / scale, p0=start, bounds=([0, 0, 0], [np.inf, 1, 1]), max_nfev=10_000)
+        try:
+            best, covariance = curve_fit(usl, x, y / scale, p0=start, bounds=BOUNDS, max_nfev=10_000)
+        except RuntimeError as error:
+            raise TooFewPoints(f"the scalability law does not fit the measured throughput: {error}") from error
     draws = _draws(best, x, y / scale)
     best[0] *= scale
     draws[:, 0] *= scale
@@ -144,11 +151,12 @@ def _draws(best: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     fitted = usl(x, *best)
     # The raw residuals are too small, since three parameters were fitted to the same points.
     residuals = (y - fitted) / fitted * math.sqrt(len(x) / max(1, len(x) - 3))
+    start = np.clip(best, 1e-9, np.array(BOUNDS[1]) - 1e-9)
     draws = []
     for _ in range(200):
         noisy = fitted * (1 + generator.choice(residuals, len(x)) * generator.choice((-1, 1), len(x)))
         try:
-            draws.append(curve_fit(usl, x, noisy, p0=best + 1e-6, bounds=([0, 0, 0], [np.inf, 1, 1]), max_nfev=2000)[0])
+            draws.append(curve_fit(usl, x, noisy, p0=start, bounds=BOUNDS, max_nfev=2000)[0])
         except RuntimeError:
             continue
     return np.array(draws or [best])

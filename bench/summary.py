@@ -1,7 +1,7 @@
 """Assembles ``summary.json``, which contains every figure of the report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,9 @@ def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[
     limit = settings.capacity_p99_ms
     result: dict[str, Any] = {"fit": None, "refused": None, "capacity": None, "capacity_p99_ms": limit, "points": []}
     try:
-        result["points"] = [list(point) for point in _points(measured, limit)]
-        fit = scaling.fit_usl(_points(measured, limit))
+        points = _points(measured, limit)
+        result["points"] = [list(point) for point in points]
+        fit = scaling.fit_usl(points)
     except scaling.TooFewPoints as reason:
         return {**result, "refused": str(reason)}
     curve = [(n, float(scaling.usl(n, fit.single, fit.contention, fit.coherence)), *fit.interval(n)) for n in range(1, 2 * fit.largest + 1)]
@@ -176,14 +177,16 @@ def _checks(
     entries = [(arm["name"], entry) for arm in measured for entry in arm["ledger"]]
     wrong = [(name, entry) for name, entry in entries if entry["state"] in ("lost", "surplus")]
     disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
-    done, failed = (sum(arm[key] for arm in measured) for key in ("requests", "failed"))
+    done = sum(arm["requests"] for arm in measured)
+    # Of the whole runs: a request that fails before or after the measured window failed too.
+    failed = sum(error["count"] for arm in measured for error in arm["errors"])
     errors = failed / (done + failed) if done + failed else 1.0
     last = counts[-1]
     paced = [arm for arm in measured if arm["phase"] == "L"]
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
-    machine = max((s["load"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=None)
-    busiest = max(arm["generator"]["busiest_cores"] for arm in measured)
+    machine = _largest([s["load"] for s in arm["services"] if s["service"] == "node"] for arm in measured)
+    busiest = _largest([arm["generator"]["busiest_cores"]] if arm["generator"]["processes"] else [] for arm in measured)
     return [
         verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),
         verdict.at_most(
@@ -191,7 +194,7 @@ def _checks(
             "errors",
             round(errors, 6),
             settings.max_error_ratio,
-            f"{failed:,} of {done + failed:,} measured requests failed",
+            f"{failed:,} requests failed, and {done:,} measured ones succeeded",
         ),
         verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
         verdict.at_most(
@@ -226,14 +229,14 @@ def _checks(
             "guard",
             "offered rate",
             min((arm["achieved_ratio"] for arm in paced), default=None),
-            verdict.ACHIEVED_SHARE,
+            verdict.ACHIEVED_SHARE if paced else None,
             "requests sent divided by requests due at the fixed rate, in the worst arm",
         ),
         verdict.at_least(
             "objective",
             "efficiency",
             last["efficiency"],
-            settings.min_efficiency,
+            settings.min_efficiency if len(counts) > 1 else None,
             f"speed-up of {last['replicas']} replicas divided by perfect scaling",
         ),
         verdict.at_most(
@@ -244,6 +247,12 @@ def _checks(
             f"milliseconds from the intended start, with {last['replicas']} replicas at the fixed rate",
         ),
     ]
+
+
+def _largest(values: Iterable[Sequence[float]]) -> float | None:
+    """The largest value over all arms; None if an arm has none."""
+    of_arms = [max(own, default=None) for own in values]
+    return None if None in of_arms else max(of_arms)
 
 
 def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -262,15 +271,14 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
     if last["speedup"]:
         speed = last["speedup"]
         interval = f"{speed['low']:.2f} to {speed['high']:.2f}, {speed['interval']}" if len(speed["pairs"]) > 1 else speed["interval"]
-        parts[-1:] = [
-            (parts or [""])[-1] + f", {speed['value']:.2f} times as much as {_replicas(first['replicas'])} ({interval}; efficiency {last['efficiency']:.0%})"
-        ]
+        # A speed-up implies a saturation.
+        parts[-1] += f", {speed['value']:.2f} times as much as {_replicas(first['replicas'])} ({interval}; efficiency {last['efficiency']:.0%})"
     if last["p99_ratio"]:
         latency, base = last["latency"], first["latency"]
         parts.append(
             f"at {latency['rate_rps']:,.0f} requests/s, p99 was {latency['corrected_ms']['p99']:,.0f} ms, compared with {base['corrected_ms']['p99']:,.0f} ms"
         )
-    failed = [check for check in checks if check.passed is False]
+    failed = [check for check in checks if check.passed is False or check.is_unknown]
     if failed:
         parts.append(("but " if parts else "") + "; ".join(_complaint(check) for check in failed))
     else:
@@ -281,6 +289,8 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
 def _complaint(check: verdict.Check) -> str:
     if check.rule in ("ledger", "errors", "complete", "undisturbed"):
         return check.text
+    if check.value is None:
+        return f"{check.rule} was not measured ({check.text})"
     return f"{check.rule} is {check.value:g}, limit {check.limit:g} ({check.text})"
 
 
@@ -299,7 +309,6 @@ def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environme
         )
     if settings.quick:
         limits.append("This was a quick run with short arms. It shows that everything works; use a full run for figures.")
-    if settings.quick:
         limits.append("One pair of runs gives no confidence interval; a full run with -e bench_repeats=2 gives one.")
     elif 2 * settings.repeats < 4:
         limits.append(f"The range of the ratios of {2 * settings.repeats} pairs is not a confidence interval; -e bench_repeats=2 gives one.")

@@ -1,10 +1,11 @@
 """PASS, FAIL or INCONCLUSIVE, and why.
 
 A wrong ledger, or more errors than allowed, is a fact regardless of the generator: FAIL. If the generator or the measurement was
-the bottleneck, the figures do not describe the application: INCONCLUSIVE. Otherwise the objectives decide.
+the bottleneck, the figures do not describe the application: INCONCLUSIVE. So is a value that has a limit but was not measured.
+Otherwise the objectives decide.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ Kind = Literal["fact", "guard", "objective"]
 
 @dataclass(frozen=True)
 class Check:
-    """One rule applied to ``value`` and ``limit``. ``passed`` is None if one of them is missing."""
+    """One rule applied to ``value`` and ``limit``. ``passed`` is None without a value, or without a limit: nothing is demanded."""
 
     kind: Kind
     rule: str
@@ -27,24 +28,29 @@ class Check:
     passed: bool | None
     text: str
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the value is missing that the limit is for."""
+        return self.value is None and self.limit is not None
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
 
 
-def decide(checks: Iterable[Check]) -> Result:
+def decide(checks: Sequence[Check]) -> Result:
     """The verdict over all checks; the module's docstring describes the order."""
     failed = {check.kind for check in checks if check.passed is False}
     if "fact" in failed:
         return "FAIL"
-    if "guard" in failed:
+    if "guard" in failed or any(check.is_unknown for check in checks):
         return "INCONCLUSIVE"
     return "FAIL" if "objective" in failed else "PASS"
 
 
 def worst(results: Iterable[Result]) -> Result:
-    """The worst of several verdicts; PASS when there are none."""
-    return max(results, key=["PASS", "INCONCLUSIVE", "FAIL"].index, default="PASS")
+    """The worst of one or more verdicts."""
+    return max(results, key=["PASS", "INCONCLUSIVE", "FAIL"].index)
 
 
 def exit_code(result: Result, strict: bool) -> int:

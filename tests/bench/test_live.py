@@ -11,12 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench.arm import run_arm
 from bench.generator import GeneratorFailed, LocustRun, run
 from bench.ledger import client_requests
+from bench.percentiles import read_hlog
 from bench.plan import Settings, arms
 from bench.summary import summarise
 from bench.warmup import NotAllAnswered, warm_up
@@ -65,6 +69,43 @@ def test_independent_nodes_fail_on_the_ledger(start_counter: Callable[[int], str
     result, rules = failed_rules(tmp_path / "run")
     assert result == "FAIL"
     assert "ledger" in rules
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Counts each increment, and answers some seconds later."""
+
+    protocol_version = "HTTP/1.1"
+    counted: list[str]
+
+    def do_POST(self) -> None:
+        self.counted.append(self.path)
+        time.sleep(2.5)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+def test_workers_report_what_was_answered_after_the_end(tmp_path: Path) -> None:
+    handler = type("Counting", (Slow,), {"counted": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        files = ",".join(str(ROOT / "bench" / name) for name in ("recorder.py", "pacing.py", "locustfile.py"))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCH_RECORD": "worker"}
+        command = [sys.executable, "-m", "locust", "--worker", "--master-host", "127.0.0.1", "--locustfile", files]
+        worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            load = LocustRun(f"http://127.0.0.1:{server.server_port}", "c", 20, 20.0, 6, 0.0, (0, 1, 0), LOCUSTFILE, workers=1)
+            run(load, tmp_path)
+        finally:
+            worker.kill()
+            worker.wait()
+            server.shutdown()
+    assert client_requests(tmp_path / "locust.json") == {"increment": (len(handler.counted), 0)}
+    recorded = [interval.histogram.get_total_count() for interval in read_hlog(tmp_path / "latency.hlog") if interval.outcome == "ok"]
+    assert sum(recorded) == len(handler.counted) > 20
 
 
 @pytest.fixture

@@ -68,6 +68,22 @@ def test_fewer_than_four_counts_are_refused(points: list[tuple[int, float]]) -> 
         fit_usl(points)
 
 
+@pytest.mark.parametrize("throughput", [(500, 505, 470, 481), (500, 480, 470, 430), (500, 400, 200, 100), (100, 200, 400, 800)])
+def test_throughput_that_does_not_grow_or_grows_perfectly_can_be_fitted(throughput: tuple[float, ...]) -> None:
+    """Then a parameter is at its bound."""
+    points = list(zip((1, 2, 4, 8), throughput, strict=True))
+    fit = fit_usl(points)
+    for n, measured in points:
+        low, high = fit.interval(n)
+        assert low <= high
+        assert math.isclose(float(usl(n, fit.single, fit.contention, fit.coherence)), measured, rel_tol=0.25)
+
+
+def test_no_throughput_is_refused() -> None:
+    with pytest.raises(TooFewPoints, match="no request succeeded"):
+        fit_usl([(n, 0.0) for n in (1, 2, 4, 8)])
+
+
 def measured() -> list[tuple[int, float]]:
     generator = np.random.default_rng(2)
     return [(n, float(usl(n, 250, 0.03, 0.0005)) * generator.normal(1, 0.02)) for n in (1, 2, 4, 8) for _ in range(2)]

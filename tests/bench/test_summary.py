@@ -150,6 +150,24 @@ def test_low_ceiling_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
     assert "generator ceiling" in failed
 
 
+def test_without_samples_of_a_machine_the_run_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("same-count")
+    for file in (run / "resources").glob("*.csv"):
+        file.unlink()
+    verdict = summarise(run)["verdict"]
+    assert verdict["result"] == "INCONCLUSIVE"
+    assert "machine CPU was not measured" in verdict["sentence"]
+
+
+def test_a_request_that_failed_outside_of_the_window_failed(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("same-count")
+    with (run / "arms/S-r2-1/events.jsonl").open("a") as events:
+        events.write(json.dumps({"error": "HTTP 503", "request": "read", "second": 0, "count": 2}) + "\n")
+    verdict = summarise(run)["verdict"]
+    assert verdict["result"] == "FAIL"
+    assert "2 requests failed" in verdict["sentence"]
+
+
 def test_two_counts_give_no_capacity(recorded: Callable[[str], dict[str, Any]]) -> None:
     scaling = recorded("busy-machine")["scaling"]
     assert scaling["fit"] is None
@@ -173,6 +191,18 @@ def test_baseline_of_another_machine_is_not_compared(recorded: Callable[[str], d
     assert not result["comparable"]
     assert result["rows"] == []
     assert result["differences"] == ["cores: 64 then, 2 now"]
+
+
+def test_counts_are_compared_wherever_they_are_in_the_list(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    """A speed-up is only comparable over the same first count."""
+    summary = recorded("busy-machine")
+    other = json.loads(json.dumps(summary))
+    other["counts"][0] |= {"replicas": 2}
+    other["counts"].insert(1, {**other["counts"][0], "replicas": 3})
+    (tmp_path / "summary.json").write_text(json.dumps(other))
+    rows = compare(summary, tmp_path)["rows"]
+    assert {row["replicas"] for row in rows} == {4}
+    assert "speed-up" not in {row["figure"] for row in rows}
 
 
 @pytest.mark.parametrize(("share", "alike"), [(1.04, True), (0.96, True), (1.3, False), (0.7, False)])

@@ -1,7 +1,7 @@
 """What decides, and in which order."""
 
 import pytest
-from bench.verdict import Check, at_least, at_most, decide, exit_code
+from bench.verdict import Check, Kind, at_least, at_most, decide, exit_code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +28,13 @@ def test_facts_then_guards_then_objectives(checks: list[Check]) -> None:
 @given(CHECKS)
 def test_what_was_not_asked_decides_nothing(checks: list[Check]) -> None:
     assert decide(checks) == decide([check for check in checks if check.passed is not None])
+
+
+@pytest.mark.parametrize("kind", ["guard", "objective"])
+def test_what_was_asked_but_not_measured_is_inconclusive(kind: Kind) -> None:
+    assert decide([at_most(kind, "r", 0.5, 0.6, ""), at_most(kind, "r", None, 0.6, "")]) == "INCONCLUSIVE"
+    assert decide([at_most(kind, "r", None, None, "")]) == "PASS"
+    assert decide([at_most("fact", "r", 1, 0, ""), at_most(kind, "r", None, 0.6, "")]) == "FAIL"
 
 
 @pytest.mark.parametrize(("result", "strict", "code"), [("PASS", True, 0), ("FAIL", False, 1), ("INCONCLUSIVE", False, 0), ("INCONCLUSIVE", True, 2)])
