@@ -1,7 +1,8 @@
-"""Restores the deployment when the playbook is interrupted, since Ansible does not run ``always`` after Ctrl-C.
+"""Cleans up when the playbook is interrupted, since Ansible does not run ``always`` after Ctrl-C.
 
 A process in a separate session watches the ansible-playbook that started it. If ansible-playbook ends before the run is marked
-as finished, the guard stops the running arm and runs the command that restores the replicas found before the benchmark.
+as finished, the guard stops the running arm and runs a command: it restores the replicas found before the benchmark, or removes
+the stack of a comparison.
 """
 
 import os
@@ -64,10 +65,11 @@ def watch(run: Path, watched: int, born: str, command: Sequence[str]) -> None:
     # The playbook may have finished between the two checks.
     if (run / FINISHED).exists():
         return
-    print(f"guard: process {watched} ended before the run was finished: restoring the replicas found before", flush=True)
+    print(f"guard: process {watched} ended before the run was finished: running {' '.join(command)}", flush=True)
     stop_arm(run)
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=PUT_BACK_SECONDS)
-    subprocess.run([sys.executable, "-m", "bench", "report", str(run)], check=False, stdin=subprocess.DEVNULL, timeout=120)
+    if (run / "manifest.json").exists():
+        subprocess.run([sys.executable, "-m", "bench", "report", str(run)], check=False, stdin=subprocess.DEVNULL, timeout=120)
     (run / FINISHED).touch()
 
 

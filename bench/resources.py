@@ -35,7 +35,8 @@ def read_samples(paths: Iterable[Path]) -> list[Sample]:
     for path in paths:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                if None in row.values():
+                # Cut short, or written by two samplers.
+                if None in row.values() or "\0" in "".join(row.values()):
                     continue
                 samples.append(
                     Sample(

@@ -138,6 +138,14 @@ def sample(known: "dict[str, Task]", node: str) -> "list[tuple[object, ...]]":
     return rows
 
 
+def is_mine(running: Path) -> bool:
+    """Whether FILE.run still has the id of this process; a later sampler replaces it."""
+    try:
+        return running.read_text() == str(os.getpid())
+    except OSError:
+        return False
+
+
 def main(file: Path, seconds: float) -> None:
     """Sample until FILE.run is removed or the time is over."""
     running = file.with_name(file.name + ".run")
@@ -149,17 +157,18 @@ def main(file: Path, seconds: float) -> None:
     with file.open("w", newline="") as output:
         writer = csv.writer(output)
         writer.writerow(COLUMNS)
-        while running.exists() and time.monotonic() < deadline:
+        while is_mine(running) and time.monotonic() < deadline:
             started = time.monotonic()
             if started - listed >= LIST_EVERY_SECONDS:
                 try:
                     known, listed = tasks(), started
-                except (OSError, http.client.HTTPException) as error:
+                except (OSError, http.client.HTTPException, TypeError, ValueError) as error:
                     print(f"sampler: the engine does not answer: {error}", file=sys.stderr)
             writer.writerows(sample(known, node))
             output.flush()
             time.sleep(max(0.0, 1 - (time.monotonic() - started)))
-    running.unlink(missing_ok=True)
+    if is_mine(running):
+        running.unlink()
 
 
 if __name__ == "__main__":

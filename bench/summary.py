@@ -251,8 +251,8 @@ def _checks(
 
 def _largest(values: Iterable[Sequence[float]]) -> float | None:
     """The largest value over all arms; None if an arm has none."""
-    of_arms = [max(own, default=None) for own in values]
-    return None if None in of_arms else max(of_arms)
+    of_arms = list(values)
+    return max(map(max, of_arms)) if all(of_arms) else None
 
 
 def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

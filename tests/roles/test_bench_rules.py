@@ -1,0 +1,68 @@
+"""What a benchmark is asked to do is checked before anything is changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from support.ansible import PLAYBOOKS, run
+
+from bench.summary import SCHEMA
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a decimal comma": {"bench_min_efficiency": "0,9"},
+    "a unit": {"bench_max_p99_ms": "200ms"},
+    "a thousands separator": {"bench_capacity_rps": "1,000"},
+    "a limit in words": {"bench_capacity_p99_ms": "low"},
+    "a percentage": {"bench_curve_loads": ["30%"]},
+    "no load": {"bench_curve_loads": [0, 0.5]},
+    "no list": {"bench_curve_loads": "0.5"},
+    "a run without a summary": {"bench_baseline": "empty"},
+    "another format": {"bench_baseline": "other.json"},
+    "no replicas": {"bench_replicas": []},
+    "too short": {"bench_duration": 12},
+}
+RIGHT: dict[str, Any] = {
+    "bench_min_efficiency": "",
+    "bench_max_p99_ms": 200,
+    "bench_capacity_rps": "500.5",
+    "bench_curve_loads": "[0.3, 0.5]",
+    "bench_baseline": "run",
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what the check says of each host; each has other variables."""
+    site = tmp_path_factory.mktemp("rules")
+    (site / "empty").mkdir()
+    (site / "other.json").write_text('{"schema": "another/1"}')
+    (site / "run").mkdir()
+    (site / "run/summary.json").write_text(json.dumps({"schema": SCHEMA}, indent=1))
+    hosts = {name.replace(" ", "-"): values for name, values in {**WRONG, "right": RIGHT}.items()}
+    for host, values in hosts.items():
+        baseline = {"bench_baseline": str(site / values["bench_baseline"])} if "bench_baseline" in values else {}
+        hosts[host] = values | baseline | {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    done = run(
+        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "bench_rules.yml"),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+    )
+    document = json.loads(done.stdout[done.stdout.index("{\n") :])
+    results = document["plays"][-1]["tasks"][-1]["hosts"]
+    return {host: result.get("msg", "") if result.get("failed") else "" for host, result in results.items()}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_work_is_refused(said: dict[str, str], name: str) -> None:
+    (variable,) = (key for key in WRONG[name] if key.startswith("bench_"))
+    lines = said[name.replace(" ", "-")].splitlines()
+    assert lines[0] == "Nothing was changed, since this cannot work:"
+    assert [line.partition("=")[0] for line in lines[1:]] == [variable]
+    assert "This works: ./counter bench" in lines[1]
+
+
+def test_what_works_is_not_refused(said: dict[str, str]) -> None:
+    assert said["right"] == ""
