@@ -16,6 +16,7 @@ from bench.plan import Settings, arms
 from bench.resources import SATURATED, of_stack, read_samples
 
 SCHEMA = "counter-deploy/bench-summary/1"
+CURVE = "measure a curve: ./counter bench -e bench_curve_loads=[0.3,0.5,0.7,0.9]"
 
 
 def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _totals(measured: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         "failed": sum(arm["failed"] for arm in measured),
         "acknowledged": sum(entry["ok"] for entry in entries),
         "lost": sum(entry["lost"] for entry in entries),
-        "surplus": sum(entry["surplus"] for entry in entries),
+        "surplus": sum(entry["surplus"] for entry in entries if entry["state"] == "surplus"),
     }
 
 
@@ -155,15 +156,15 @@ def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> l
     """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that met it."""
     if p99_limit is None:
         return [(arm["replicas"], arm["throughput_rps"]) for arm in measured if arm["phase"] == "S"]
+    if all(arm["phase"] != "C" for arm in measured):
+        raise scaling.TooFewPoints(f"which rates meet a p99 of {p99_limit:g} ms was not measured; {CURVE}")
     kept: dict[int, float] = {}
     for arm in measured:
         latency = arm["corrected_ms"]
         if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and arm["achieved_ratio"] >= verdict.ACHIEVED_SHARE:
             kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
     if not kept:
-        raise scaling.TooFewPoints(
-            f"p99 exceeded {p99_limit:g} ms at every measured rate; measure a curve: ./counter bench -e '{{\"bench_curve_loads\": [0.3, 0.5, 0.7, 0.9]}}'"
-        )
+        raise scaling.TooFewPoints(f"p99 exceeded {p99_limit:g} ms at every measured rate; {CURVE}")
     return sorted(kept.items())
 
 

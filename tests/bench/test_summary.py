@@ -174,6 +174,12 @@ def test_two_counts_give_no_capacity(recorded: Callable[[str], dict[str, Any]]) 
     assert "needs 4" in scaling["refused"]
 
 
+def test_a_latency_limit_needs_a_curve(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(capacity_p99_ms=200))
+    assert "was not measured; measure a curve: ./counter bench -e bench_curve_loads=" in summarise(run)["scaling"]["refused"]
+
+
 def test_baseline_is_itself_without_change(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
     summary = recorded("busy-machine")
     (tmp_path / "summary.json").write_text(json.dumps(summary))
