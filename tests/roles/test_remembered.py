@@ -144,6 +144,18 @@ def test_nothing_is_recalled_where_nothing_is_deployed(manager: Manager, tmp_pat
     assert "This deploys it: ./counter deploy" in re.sub(r"\s+", " ", done.stdout)
 
 
+def test_the_logs_of_an_unfinished_deployment_can_be_read(manager: Manager, tmp_path: Path) -> None:
+    """The other verbs refer to them."""
+    state = tmp_path / "state"
+    (state / "redis").mkdir(parents=True)
+    (state / "redis/stack.yml").touch()
+    reading = {"deployed_recall_to_change": False}
+    done = manager.play("recall", reading, state)
+    assert done.returncode != 0
+    assert "What an unfinished deployment printed there: ./counter logs" in done.stdout
+    assert manager.play("recall", {**reading, "deployed_recall_unfinished": True}, state).returncode == 0
+
+
 def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) -> None:
     def node(number: int, state: str = "ready", availability: str = "active") -> dict[str, Any]:
         return {"Spec": {"Availability": availability}, "Status": {"State": state, "Addr": f"192.0.2.{number}"}}
