@@ -142,6 +142,9 @@ def roles_options(root: str) -> dict[str, dict[str, Any]]:
 
 
 def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
+    # The role has rules of its own.
+    if spec[name]["type"] == "raw":
+        return value, True
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
         return value, False
