@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FINISHED = "finished"
-VARIABLES = "put-back.json"
-"""File of variables for the command; it may contain passwords."""
+VARIABLES = "*.vars.json"
+"""Files of variables for the command, and for the commands of a comparison; they may contain passwords."""
 POLL_SECONDS = 0.5
+CHILD_SECONDS = 8000
+"""More than a command of a comparison may take (roles/bench/tasks/variant.yml)."""
 PUT_BACK_SECONDS = 4200
 """More than the command waits for the lock (roles/bench/tasks/guard.yml)."""
 
@@ -52,7 +54,8 @@ def start(run: Path, command: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001  # this process ends here, and nothing else would show it
         traceback.print_exc()
     finally:
-        (run / VARIABLES).unlink(missing_ok=True)
+        for file in run.glob(VARIABLES):
+            file.unlink()
         os._exit(0)
 
 
@@ -65,12 +68,23 @@ def watch(run: Path, watched: int, born: str, command: Sequence[str]) -> None:
     # The playbook may have finished between the two checks.
     if (run / FINISHED).exists():
         return
-    print(f"guard: process {watched} ended before the run was finished: running {' '.join(command)}", flush=True)
+    print(f"guard: process {watched} ended before the run was finished, so this is next: {' '.join(command)}", flush=True)
     stop_arm(run)
+    wait_for_children(run)
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=PUT_BACK_SECONDS)
     if (run / "manifest.json").exists():
         subprocess.run([sys.executable, "-m", "bench", "report", str(run)], check=False, stdin=subprocess.DEVNULL, timeout=120)
     (run / FINISHED).touch()
+
+
+def wait_for_children(run: Path) -> None:
+    """Wait until the command of a comparison has ended that goes on: it may not have taken its lock yet."""
+    deadline = time.monotonic() + CHILD_SECONDS
+    while time.monotonic() < deadline:
+        others = [words for process in Path("/proc").glob("[0-9]*") if "guard" not in (words := _command(int(process.name)))]
+        if not any(str(run) in line and "ansible-playbook" in line for line in map(" ".join, others)):
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def stop_arm(run: Path) -> None:

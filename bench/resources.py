@@ -36,7 +36,7 @@ def read_samples(paths: Iterable[Path]) -> list[Sample]:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 # Cut short, or written by two samplers.
-                if None in row.values() or "\0" in "".join(row.values()):
+                if None in row or None in row.values() or "\0" in "".join(row.values()):
                     continue
                 samples.append(
                     Sample(

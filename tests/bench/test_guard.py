@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.guard import FINISHED, VARIABLES
+from bench.guard import FINISHED
 from support.ansible import ROOT
+from support.waiting import wait_until
+
+VARIABLES = "put-back.vars.json"
 
 
 @pytest.fixture
@@ -22,29 +25,11 @@ def playbook(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     guard = [sys.executable, "-m", "bench", "guard", str(run), "--", "touch", str(tmp_path / "put-back")]
     script.write_text(f"import subprocess, time\nsubprocess.run({guard!r}, check=True, cwd={str(ROOT)!r})\ntime.sleep(60)\n")
     process = subprocess.Popen([sys.executable, str(script)])
-    deadline = time.monotonic() + 20
-    while not (run / "guard.log").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until("the guard to start", (run / "guard.log").exists)
     yield process
     (run / FINISHED).touch()
     process.kill()
     process.wait()
-
-
-def appears(path: Path, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if path.exists():
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def vanishes(path: Path) -> bool:
-    deadline = time.monotonic() + 20
-    while path.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not path.exists()
 
 
 def test_interrupted_playbook_is_cleaned_up_behind(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -52,19 +37,35 @@ def test_interrupted_playbook_is_cleaned_up_behind(playbook: subprocess.Popen[by
     (tmp_path / "run/arm.pid").write_text(str(arm.pid))
     playbook.kill()
     playbook.wait()
-    assert appears(tmp_path / "put-back", 20)
+    wait_until("the command to run", (tmp_path / "put-back").exists)
     assert arm.wait(timeout=20) < 0
-    assert appears(tmp_path / "run" / FINISHED, 40)
-    assert vanishes(tmp_path / "run" / VARIABLES)
+    wait_until("the run to be finished", (tmp_path / "run" / FINISHED).exists)
+    wait_until("the variables to be removed", lambda: not (tmp_path / "run" / VARIABLES).exists())
+
+
+def test_the_command_waits_for_what_a_comparison_is_doing(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """It goes on in a session of its own, and may not have taken its lock yet."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "ansible-playbook", f"@{tmp_path}/run/a.vars.json"])
+    try:
+        playbook.kill()
+        playbook.wait()
+        wait_until("the guard to notice", lambda: "so this is next" in (tmp_path / "run/guard.log").read_text())
+        time.sleep(2)
+        assert not (tmp_path / "put-back").exists()
+    finally:
+        child.kill()
+        child.wait()
+    wait_until("the command to run", (tmp_path / "put-back").exists)
 
 
 def test_finished_run_is_left_alone(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
     assert (tmp_path / "run" / VARIABLES).exists()
     (tmp_path / "run" / FINISHED).touch()
-    assert vanishes(tmp_path / "run" / VARIABLES)
+    wait_until("the variables to be removed", lambda: not (tmp_path / "run" / VARIABLES).exists())
     playbook.kill()
     playbook.wait()
-    assert not appears(tmp_path / "put-back", 2)
+    time.sleep(2)
+    assert not (tmp_path / "put-back").exists()
 
 
 def test_process_that_is_no_arm_is_never_stopped(playbook: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_process_that_is_no_arm_is_never_stopped(playbook: subprocess.Popen[byte
         (tmp_path / "run/arm.pid").write_text(str(stranger.pid))
         playbook.kill()
         playbook.wait()
-        assert appears(tmp_path / "put-back", 20)
+        wait_until("the command to run", (tmp_path / "put-back").exists)
         assert stranger.poll() is None
         assert os.getpgid(stranger.pid)
     finally:

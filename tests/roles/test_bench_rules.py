@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, ROOT, run
 
 from bench.summary import SCHEMA
 
@@ -44,7 +45,12 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (site / "run/summary.json").write_text(json.dumps({"schema": SCHEMA}, indent=1))
     hosts = {name.replace(" ", "-"): values for name, values in {**WRONG, "right": RIGHT}.items()}
     for host, values in hosts.items():
-        baseline = {"bench_baseline": str(site / values["bench_baseline"])} if "bench_baseline" in values else {}
+        # The playbooks are not in the directory in which it is typed.
+        baseline = (
+            {"bench_baseline": os.path.relpath(site / values["bench_baseline"], ROOT)}
+            if "bench_baseline" in values
+            else {}
+        )
         hosts[host] = values | baseline | {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     done = run(

@@ -28,7 +28,7 @@ checked = subprocess.run(checked, capture_output=True, text=True).stdout
 if "Check settings and hosts" not in checked or "Nothing was changed" in checked:
     sys.exit(checked)
 with open(environ["CALLS"], "a") as calls:
-    print(playbook, given["redis_topology"], "in a comparison:", given.get("bench_in_comparison"), file=calls)
+    print(playbook, given["stack_name"], given.get("redis_topology"), given.get("bench_in_comparison"), file=calls)
 if playbook == "bench.yml":
     name = given["redis_topology"]
     run = shutil.copytree(pathlib.Path(environ["RECORDED"], name), pathlib.Path(given["bench_reports"], name))
@@ -80,4 +80,5 @@ def test_a_variant_without_a_result_breaks_the_comparison_off(recorded: Path) ->
     assert "Write the comparison" not in done.stdout
     calls = (recorded.parent / "calls").read_text().splitlines()
     # That it is part of a comparison is what makes a FAIL a result there.
-    assert calls == [f"{playbook}.yml cluster in a comparison: True" for playbook in ("deploy", "bench", "destroy")]
+    measured = [f"{playbook}.yml counter-bench cluster True" for playbook in ("deploy", "bench")]
+    assert calls == [*measured, "destroy.yml counter-bench None None"]

@@ -44,7 +44,7 @@ def main() -> None:
     files = {}
     for path in sorted(path for path in top.rglob("*") if path.is_file()):
         # The project writes text files only, so replaced bytes belong to other files.
-        content = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes().decode(errors="replace")
         files[str(path.relative_to(top))] = {"content": content, "mtime": path.stat().st_mtime}
     module.exit_json(changed=False, files=files, beside=beside)
 

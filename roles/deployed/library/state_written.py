@@ -30,13 +30,14 @@ STACK = "stack.yml"
 def write(module: AnsibleModule, path: Path, text: str) -> None:
     """Replace a file; ends the module if Docker refuses a stack."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, delete=False) as draft:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=module.tmpdir, delete=False) as draft:
         draft.write(text)
     if path.name == STACK and module.params["validate"]:
         status, _, err = module.run_command(["docker", "stack", "config", "--compose-file", draft.name])
         if status:
             module.fail_json(msg=f"Docker refuses the new {path}: {err.strip()}")
     module.atomic_move(draft.name, str(path))
+    path.chmod(0o600)
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
     changed = False
     for name, text in {**module.params["secrets"], **public}.items():
         path = top / name
-        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        before = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         if path.is_file() and before == text:
             continue
         changed = True
