@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment import COMPARABLE
+from bench.report import lookup
 
 SAME_RATE = 0.05
 """Latencies are compared only if their rates differ by at most this share. Each run's rate is a share of its own capacity, so a faster
@@ -44,18 +45,18 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _rows(row: Mapping[str, Any], other: Mapping[str, Any], *, same_first: bool) -> list[dict[str, Any]]:
-    before, after = (_at(side, ("latency", "rate_rps")) or 0.0 for side in (other, row))
+    before, after = (lookup(side, "latency.rate_rps") or 0.0 for side in (other, row))
     alike = abs(after - before) <= SAME_RATE * before
     paced = f"at {before:,.0f} requests/s then, {after:,.0f} now"
     chosen = (
-        ("requests/s, saturated", ("saturation", "throughput_rps"), True),
-        (f"p99 in ms {paced}", ("latency", "corrected_ms", "p99"), alike),
-        (f"p50 in ms {paced}", ("latency", "corrected_ms", "p50"), alike),
-        *([("speed-up", ("speedup", "value"), True)] if same_first else []),
+        ("requests/s, saturated", "saturation.throughput_rps", True),
+        (f"p99 in ms {paced}", "latency.corrected_ms.p99", alike),
+        (f"p50 in ms {paced}", "latency.corrected_ms.p50", alike),
+        *([("speed-up", "speedup.value", True)] if same_first else []),
     )
     rows = []
     for figure, path, comparable in chosen:
-        now, then = _at(row, path), _at(other, path)
+        now, then = lookup(row, path), lookup(other, path)
         if now is not None and then:
             rows.append(
                 {
@@ -67,9 +68,3 @@ def _rows(row: Mapping[str, Any], other: Mapping[str, Any], *, same_first: bool)
                 }
             )
     return rows
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        value = value and value[key]
-    return value

@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bench.report import FORMATS, NOTHING, TEMPLATES, environment
+from bench.report import FORMATS, NOTHING, TEMPLATES, environment, lookup
 
 COLUMNS = (
-    ("requests/s", ("saturation", "throughput_rps"), "rate"),
-    ("speed-up", ("speedup", "value"), "ratio"),
-    ("p50 ms", ("latency", "corrected_ms", "p50"), "ms"),
-    ("p99 ms", ("latency", "corrected_ms", "p99"), "ms"),
+    ("requests/s", "saturation.throughput_rps", "rate"),
+    ("speed-up", "speedup.value", "ratio"),
+    ("p50 ms", "latency.corrected_ms.p50", "ms"),
+    ("p99 ms", "latency.corrected_ms.p99", "ms"),
 )
 
 
@@ -22,12 +22,7 @@ def rows(summaries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for summary in summaries:
         last = summary["counts"][-1]
-        figures: dict[str, Any] = {}
-        for title, path, _ in COLUMNS:
-            value: Any = last
-            for key in path:
-                value = value and value[key]
-            figures[title] = value
+        figures = {title: lookup(last, path) for title, path, _ in COLUMNS}
         found.append(
             {
                 "run": summary["run"]["id"],

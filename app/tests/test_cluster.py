@@ -207,8 +207,5 @@ def test_with_every_node_gone_a_request_ends_in_time(cluster: Cluster, config: C
     for node in cluster.nodes:
         node.up()
     cluster.healed()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if is_ready(store):
-            break
+    wait_until("readiness", lambda: is_ready(store))
     assert store.increment("c0").value == 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, ROOT, last_task, run
 from support.workers import made_once
 
 
@@ -55,8 +55,7 @@ class Manager:
         """Scale; return from what the stack was rendered."""
         done = self.play("recall", options, state)
         assert done.returncode == 0, done.stdout + done.stderr
-        document = json.loads(done.stdout[done.stdout.index("{\n") :])
-        found: dict[str, Any] = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+        found: dict[str, Any] = last_task(done)["host"]["msg"]
         return found
 
     def files(self) -> dict[str, str]:

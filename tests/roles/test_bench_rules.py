@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, ROOT, last_task, run
 
 from bench.summary import SCHEMA
 
@@ -57,9 +57,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "bench_rules.yml"),
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    results = document["plays"][-1]["tasks"][-1]["hosts"]
-    return {host: result.get("msg", "") if result.get("failed") else "" for host, result in results.items()}
+    return {host: result.get("msg", "") if result.get("failed") else "" for host, result in last_task(done).items()}
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, last_task, run
 
 
 @pytest.fixture
@@ -33,9 +32,9 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
         *("--become-password-file", str(site / "password"), "--user", "admin"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    printed = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
-    assert printed["variables"] == {"app_threads": 7, "docker_host_manage": "false"}
+    printed = last_task(done)["host"]["msg"]
+    given = {"app_threads": 7, "docker_host_manage": "false", "bench_users": 5, "bench_topologies": "[standalone]"}
+    assert printed["variables"] == given
     assert printed["command"][1:] == [
         f"--inventory={site / 'hosts.yml'}",
         "--user=admin",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from manager import Manager
-from support.ansible import PLAYBOOKS, ROOT, run
+from support.ansible import PLAYBOOKS, ROOT, last_task, run
 
 from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, with_written
 
@@ -161,9 +161,7 @@ def write(directory: Path, *options: str, **given: Any) -> tuple[dict[str, Any],
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
         ANSIBLE_LOAD_CALLBACK_PLUGINS="true",
     )
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    result: dict[str, Any] = document["plays"][0]["tasks"][0]["hosts"]["host"]
-    return result, done.stdout + done.stderr
+    return last_task(done)["host"], done.stdout + done.stderr
 
 
 def test_files_are_for_root_only_and_secrets_are_not_shown(tmp_path: Path) -> None:
@@ -260,8 +258,7 @@ def test_the_first_manager_uses_what_it_takes_over_in_the_same_run(tmp_path: Pat
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    used = document["plays"][-1]["tasks"][-1]["hosts"]["one"]["msg"]
+    used = last_task(done)["one"]["msg"]
     assert used["deployed"]["redis"]["topology"] == "cluster"
     assert used["deployed"]["move"] == {}
     assert used["files"] == sorted(present)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, project_environment, run, stand_in_for_the_engine
+from support.ansible import ROOT, last_task, project_environment, run, stand_in_for_the_engine
 
 from plugins.filter.images import image_names
 
@@ -49,8 +49,7 @@ def choose(site: Path, there: list[str], **options: Any) -> tuple[str, list[str]
         **engine | {"PATH": f"{docker.parent}:{project_environment()['PATH']}"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    name = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    name = last_task(done)["host"]["msg"]
     calls = site / "calls"
     return name, calls.read_text().splitlines() if calls.exists() else []
 

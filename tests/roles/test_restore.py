@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, last_task, run
 
 SETTINGS = {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "of old"}
 SITE = {"backup_repository": "/mnt/gone", "image_registry": "192.0.2.1:5000", "docker_host_manage": False}
@@ -46,8 +46,7 @@ def adopted(site: Path, **given: Any) -> dict[str, Any]:
         BACKUP_SOURCE=str(source),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    found: dict[str, Any] = document["plays"][-1]["tasks"][-1]["hosts"]["host"]["msg"]
+    found: dict[str, Any] = last_task(done)["host"]["msg"]
     return found
 
 

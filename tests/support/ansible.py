@@ -43,6 +43,11 @@ def results_by_host(playbook: Path, inventory: Path, *options: str) -> dict[str,
     """Run a playbook; return the result of its last task for each host."""
     done = run("ansible-playbook", "-i", inventory, *options, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     assert done.returncode == 0, done.stdout + done.stderr
+    return last_task(done)
+
+
+def last_task(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    """Return the result of the last task for each host, of a run with the callback ``ansible.posix.json``."""
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
     hosts: dict[str, dict[str, Any]] = document["plays"][-1]["tasks"][-1]["hosts"]
     return hosts
