@@ -168,7 +168,7 @@ def _find(repository: Repository, wanted: str) -> Saved | Log:
         return repository.find(wanted)
     moment = datetime.fromisoformat(wanted)
     if moment.tzinfo is None:
-        raise BackupError(f"{wanted} has no zone; a moment of UTC is {wanted}Z")
+        raise BackupError(f"{wanted} has no time zone; in UTC it is {wanted}Z")
     return repository.at(moment.astimezone(UTC))
 
 

@@ -130,13 +130,13 @@ class Content:
                     _run(redis, [command for entry in entries for command in commands_of(entry)])
                 for entries in self.entries(name):
                     if wrong := different(entries, _run(redis, [question_of(entry) for entry in entries])):
-                        raise BadBackupError(f"restored, these keys have other values: {some(wrong)}")
+                        raise BadBackupError(f"these keys of the restored backup have other values: {some(wrong)}")
                     held.add(entries)
                 held.used += int(redis.info("memory")["used_memory"])
         if (len(held.counters), sum(held.counters.values())) != (manifest.counters, manifest.sum):
             raise BadBackupError(
-                f"restored, it has {len(held.counters)} counters with the sum {sum(held.counters.values())}, and not "
-                f"{manifest.counters} with the sum {manifest.sum}"
+                f"the restored backup has {len(held.counters)} counters with the sum {sum(held.counters.values())}, "
+                f"instead of {manifest.counters} with the sum {manifest.sum}"
             )
         return held
 

@@ -119,4 +119,4 @@ def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[st
         if not before.get(name, 0) <= held.get(name, 0) <= after.get(name, 0)
     ]
     if wrong:
-        raise BadBackupError(f"restored, these counters have impossible values: {some(wrong)}")
+        raise BadBackupError(f"these counters of the restored backup have impossible values: {some(wrong)}")

@@ -93,10 +93,10 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
             # Counters are listed a moment after they are first counted, so the backup's own list may lack some.
             stay = [entry for entry in entries if entry.left is None and entry.key != COUNTERS]
             if wrong := different(stay, primaries.run([question_of(entry) for entry in stay])):
-                raise BackupError(f"the nodes hold something else than was written: {some(wrong)}")
+                raise BackupError(f"these keys on the nodes differ from what was written: {some(wrong)}")
     held = {record.name: record.value for record in read_all(primaries)}
     if wrong := [name for name in sorted({*held, *counters}) if held.get(name) != counters.get(name, 0)]:
-        raise BackupError(f"the nodes hold something else than the backup for these counters: {some(wrong)}")
+        raise BackupError(f"these counters on the nodes differ from the backup: {some(wrong)}")
     empty(content.directory)
     return Restored(len(counters), sum(counters.values()), keys)
 

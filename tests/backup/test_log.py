@@ -148,7 +148,7 @@ def test_moments_that_no_log_has_are_refused(site: Site) -> None:
     for moment, reason in {
         text(before): spans,
         text(time.time() + 3600): spans,
-        text(before)[:-1]: "has no zone",
+        text(before)[:-1]: "has no time zone",
         "2026-13-01T00:00:00Z": "must be in 1..12",
     }.items():
         assert reason in site.refused("restore", moment)

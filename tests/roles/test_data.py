@@ -146,12 +146,12 @@ def test_a_program_that_was_killed_is_no_success(stack: Stack, tmp_path: Path) -
     stack.engine["BROKEN"] = "docker_container_exec"
     status, said = stack.type("import", file=str(file), mode="add")
     assert status != 0
-    assert "was interrupted, and a part of it may be done: the program was ended, perhaps for lack of memory" in said
+    assert "was interrupted, and a part of it may be done: the program was killed, perhaps for lack of memory" in said
     assert f"This completes it, and changes no counter twice: ./counter import -e file={file} -e mode=add" in said
     assert "changed=1" in said
     status, said = stack.type("export", file=str(tmp_path / "none.csv"))
     assert status != 0
-    assert "Nothing was written: the program was ended" in said
+    assert "Nothing was written: the program was killed" in said
 
 
 def test_lowering_needs_a_confirmation(stack: Stack, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_nodes_that_hold_different_values_are_refused(
     file.write_text("name,value\na,1\n")
     status, said = stack.type(verb, file=str(file), mode="add")
     assert status != 0
-    assert "with redis_topology=independent, each Redis node of counter holds another value of each counter" in said
+    assert "with redis_topology=independent, each Redis node of counter holds a different value of each counter" in said
     assert stack.counters == {}
 
 

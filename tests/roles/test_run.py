@@ -384,6 +384,14 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
     assert not (site.directory / "told-of-success").exists()
 
 
+def test_a_failure_that_is_rescued_does_not_count(site: Site) -> None:
+    site.hook("after-failure", f"touch {site.directory}/told")
+    assert site.run(verb_is_rescued=True)[0] == 0
+    (line,) = site.lines()
+    assert (line["verdict"], line["sentence"]) == ("changed", "It is changed.")
+    assert not (site.directory / "told").exists()
+
+
 def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) -> None:
     for name in ("after-failure", "after-scale"):
         site.hook(name, f"touch {site.directory}/told")

@@ -118,8 +118,8 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
     makes = "this makes one, or says what is wrong: ./counter backup"
 
     def ended(when: str) -> str:
-        reason = "the reason: ./counter logs -e service=backup"
-        return f"the last changes that reached /srv/backups are those until {when}; {reason}"
+        reason = "this shows why: ./counter logs -e service=backup"
+        return f"changes after {when} have not reached /srv/backups; {reason}"
 
     old, stopped = notes["old"], notes["stopped"]
     assert old
@@ -160,5 +160,5 @@ def test_a_host_that_ssh_cannot_reach_is_a_problem(tmp_path: Path) -> None:
         "there": {"edge_loaded": {"loaded": {}}},
         "gone": {"edge_loaded": {"unreachable": True}},
     }
-    said = ["gone cannot be reached by SSH, so its edge and its disk were not looked at"]
+    said = ["gone cannot be reached by SSH, so its edge and its disk were not checked"]
     assert judged(tmp_path, hosts) == {"there": said, "gone": said}
