@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from support.processes import RedisServer
 from support.waiting import wait_until
@@ -34,19 +35,18 @@ class Load:
         self.refused = 0
         self.longest_gap = 0.0
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=[number]) for number in range(threads)]
+        self._pool = ThreadPoolExecutor(threads)
+        self._threads = threads
 
     def __enter__(self) -> Load:
         self._last = time.monotonic()
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._pool.submit(self._run, number) for number in range(self._threads)]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive(), "a thread is stuck"
+        for thread in self._running:
+            thread.result(30)
 
     def _run(self, number: int) -> None:
         count = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from history.checker import Result, Verdict, check
 from history.model import load
-from history.recorder import Plan, Repeat, record
+from history.recorder import Plan, Repeat, acknowledged, record
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 from topologies import DURABLE, SentinelSet, addresses
@@ -50,10 +50,6 @@ def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat
             stop.set()
         recording.result(90)
     return out
-
-
-def acknowledged(out: Path) -> int:
-    return out.read_text().count('"outcome": "ok"')
 
 
 def judged(out: Path, redis: RedisServer | None = None, *, expect_switch: bool = False) -> Result:

@@ -203,11 +203,9 @@ def answers(port: int, seconds: float) -> int:
                 answer.read()
                 counted.append(answer.status)
 
-    clients = [threading.Thread(target=loop) for _ in range(4)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
+    with ThreadPoolExecutor() as pool:
+        for client in [pool.submit(loop) for _ in range(4)]:
+            client.result()
     assert set(counted) == {200}
     return len(counted)
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,9 +42,9 @@ texts: dict[str, str] = {}
 class Search(RuleBasedStateMachine):
     """What befalls the set while clients count."""
 
-    @initialize()
-    def begin(self) -> None:
-        """Start a new set."""
+    @initialize(number=NODES, graceful=st.booleans(), emptied=st.booleans())
+    def begin(self, number: int, *, graceful: bool, emptied: bool) -> None:
+        """Start a new set, and let a node fail: in the simplest schedule, nothing else happens."""
         self.directory = Path(tempfile.mkdtemp())
         self.set = Set(self.directory, texts)
         self.set.start()
@@ -65,6 +66,8 @@ class Search(RuleBasedStateMachine):
         self.names = 0
         self.failing: Member | None = None
         self.emptied = self.powerless = False
+        self.count(3)
+        self.fail(number, graceful=graceful, emptied=emptied)
 
     def increment(self, key: str) -> None:
         """Count, and note what came of it."""
@@ -96,15 +99,15 @@ class Search(RuleBasedStateMachine):
             while not stop.wait(0.01):
                 self.increment_anew()
 
-        thread = threading.Thread(target=count)
-        thread.start()
-        try:
-            time.sleep(0.2)
-            yield
-            time.sleep(0.2)
-        finally:
-            stop.set()
-            thread.join()
+        with ThreadPoolExecutor() as pool:
+            counts = pool.submit(count)
+            try:
+                time.sleep(0.2)
+                yield
+                time.sleep(0.2)
+            finally:
+                stop.set()
+            counts.result()
 
     def up(self, members: list[Member]) -> list[Member]:
         return [one for one in members if one.process and one.process.poll() is None]
@@ -188,6 +191,7 @@ class Search(RuleBasedStateMachine):
                 for key in sorted(self.values):
                     self.increment(key)
                 value = self.store.read(COUNTER).value
+                assert self.values, "nothing was counted"
                 assert value == len(self.values), f"{len(self.values)} acknowledged, value {value}"
                 assert sorted(self.values.values()) == list(range(1, value + 1))
         finally:

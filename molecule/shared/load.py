@@ -120,8 +120,11 @@ class Load:
                         held.enter_context(socket.create_connection(address, 2)).sendall(request)
                 self._stop.wait(3)
 
-    def run(self, seconds: float, until: Path | None, slow: int) -> dict[str, Any]:
-        """Run for ``seconds``, or until the file ``until`` exists, and return what the module's docstring lists."""
+    def run(self, seconds: float, until: Path | None, mark: Path | None, slow: int) -> dict[str, Any]:
+        """Run for ``seconds``, or until the file ``until`` exists, and return what the module's docstring lists.
+
+        The file ``mark`` is created after the first answer.
+        """
         before = self._value()
         threads = [
             threading.Thread(target=self._increment_until_stopped, args=(index,)) for index in range(self._connections)
@@ -133,6 +136,10 @@ class Load:
             thread.start()
         while time.monotonic() - began < seconds and not (until and until.exists()):
             time.sleep(0.1)
+            if mark and not mark.exists() and any(self._durations):
+                mark.touch()
+        if until and not until.exists():
+            sys.exit(f"{until} did not exist after {seconds} s, so the load ended before what it accompanies")
         elapsed = time.monotonic() - began
         self._stop.set()
         for thread in threads:
@@ -163,11 +170,12 @@ def main() -> None:
         "--think", type=float, default=0.0, help="seconds between an answer and the next request of a connection"
     )
     parser.add_argument("--seconds", type=float, required=True, help="end after this time at the latest")
-    parser.add_argument("--until", type=Path, help="end as soon as this file exists")
+    parser.add_argument("--until", type=Path, help="end as soon as this file exists; fail if it never does")
+    parser.add_argument("--mark", type=Path, help="create this file after the first answer")
     parser.add_argument("--slow", type=int, default=0, help="connections that announce a body and never send it")
     arguments = parser.parse_args()
     load = Load(arguments.urls, arguments.counter, arguments.connections, arguments.think)
-    print(json.dumps(load.run(arguments.seconds, arguments.until, arguments.slow)))
+    print(json.dumps(load.run(arguments.seconds, arguments.until, arguments.mark, arguments.slow)))
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ class CallbackModule(CallbackBase):
         self._record: dict[str, Any] = {}
         self._held = self._noted = False
         self._refusal = False
-        self._failed_host = ""
-        self._plays_since = 0
+        self._play: Any = None
+        self._failed_tasks: dict[str, Any] = {}
         self._become_password = ""
         atexit.register(self._end)
 
@@ -81,7 +81,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Begin a record. A playbook may run several verbs, one after the other."""
-        self._plays_since += 1
+        self._play = play
         verb = play.vars.get("run_verb")
         if verb and (self._noted or verb != self._record.get("verb")):
             self._held = self._noted = False
@@ -91,9 +91,6 @@ class CallbackModule(CallbackBase):
         """Count a change, and note the closing sentence."""
         if not self._record:
             return
-        if self._record["verdict"] and self._plays_since and result.host.get_name() == self._failed_host:
-            # A block rescued the failure: a host that has failed runs no later play.
-            self._update({"verdict": "", "sentence": ""})
         answer = result.result
         if result.task.action == "stack_lock":
             self._held |= answer["held"]
@@ -103,16 +100,16 @@ class CallbackModule(CallbackBase):
         self._update({"changes": changes, "sentence": sentence})
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Note a failure. If a block rescues it and the run then fails elsewhere, that failure replaces it."""
-        if self._record and not ignore_errors:
+        """Note a failure, unless a block rescues it."""
+        if self._record and not ignore_errors and not self._is_rescued(result.host):
             self._refusal = is_refusal(result.task)
-            self._fail(result, "; ".join(messages(result.result)))
+            self._fail(result.task, "; ".join(messages(result.result)))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Note a host that cannot be reached."""
         if self._record and not result.task.ignore_unreachable:
             self._refusal = False
-            self._fail(result, f"{result.host.get_name()} cannot be reached: {result.result.get('msg', '')}")
+            self._fail(result.task, f"{result.host.get_name()} cannot be reached: {result.result.get('msg', '')}")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End a run that has failed. The playbook of one that has not failed has ended it."""
@@ -120,10 +117,16 @@ class CallbackModule(CallbackBase):
             self._end()
         self._record = {}
 
-    def _fail(self, result: Any, message: str) -> None:
-        self._failed_host, self._plays_since = result.host.get_name(), 0
+    def _is_rescued(self, host: Any) -> bool:
+        """Tell whether a block rescues the failure just seen: Ansible then sets ``ansible_failed_task`` anew."""
+        variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, include_hostvars=False)
+        before = self._failed_tasks.get(host.get_name())
+        self._failed_tasks[host.get_name()] = variables.get("ansible_failed_task")
+        return self._failed_tasks[host.get_name()] is not before
+
+    def _fail(self, task: Any, message: str) -> None:
         verdict = "refused" if self._refusal and not self._record["changes"] else "failed"
-        self._update({"verdict": verdict, "sentence": f"{result.task.get_name()}: {message}"[:LONGEST_MESSAGE]})
+        self._update({"verdict": verdict, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
 
     def _update(self, values: dict[str, Any]) -> None:
         self._record |= values

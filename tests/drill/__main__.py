@@ -8,6 +8,8 @@ seconds; ``acknowledged``, ``lost`` and ``doubled`` increments of all runs.
 from __future__ import annotations
 
 import argparse
+import binascii
+import itertools
 import json
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from statistics import median
 
 from history.checker import Result, Verdict, Violation, check
 from history.model import State, load
-from history.recorder import Plan, Repeat, record
+from history.recorder import Plan, Repeat, acknowledged, record
 
 from drill.containers import Host, LookError
 from drill.faults import FAULTS, Fault, command, lose_host, soak
@@ -33,6 +35,9 @@ WORSE = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 3.0
+MORE = 50
+"""Increments of each counter that must be acknowledged before the fault, and after it."""
+MORE_SECONDS = 90.0
 STATE_ATTEMPTS = 3
 LONGEST_SECONDS = 1800.0
 MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
@@ -110,14 +115,30 @@ def main() -> int:
 
 
 def without_keys(plan: Plan) -> Plan:
-    """Return a second plan, with another counter whose clients give no keys."""
+    """Return a second plan, with another counter on the same primary whose clients give no keys."""
+    names = (f"{plan.counter}-unkeyed-{number}" for number in itertools.count())
     return replace(
         plan,
-        counter=f"{plan.counter}-unkeyed",
+        counter=next(name for name in names if slot(name) == slot(plan.counter)),
         clients=max(1, plan.clients // 4),
         out=plan.out.with_suffix(".unkeyed.jsonl"),
         repeat=Repeat.ID,
     )
+
+
+def slot(counter: str) -> int:
+    """Return the slot of a counter in a cluster: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/."""
+    return binascii.crc_hqx(counter.encode(), 0) % 16384
+
+
+def wait_for_more(plans: Sequence[Plan]) -> None:
+    """Wait until clients have counted on each counter; raises LookError."""
+    wanted = {plan.out: acknowledged(plan.out) + MORE for plan in plans}
+    deadline = time.monotonic() + MORE_SECONDS
+    while late := [out.name for out, count in wanted.items() if acknowledged(out) < count]:
+        if time.monotonic() > deadline:
+            raise LookError(f"fewer than {MORE} increments were acknowledged within {MORE_SECONDS:.0f} s: {late}")
+        time.sleep(0.5)
 
 
 def run(
@@ -131,8 +152,10 @@ def run(
         recordings = [pool.submit(record, plan, stop) for plan in plans]
         try:
             time.sleep(BEFORE_SECONDS)
+            wait_for_more(plans)
             fault(stack)
             stack.healed()
+            wait_for_more(plans)
             time.sleep(AFTER_SECONDS)
         finally:
             stop.set()

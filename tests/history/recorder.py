@@ -8,6 +8,7 @@ import random
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -69,6 +70,11 @@ class Journal:
             number = self._count
         self.write("invoke", id=number, kind=kind, **members)
         return number
+
+
+def acknowledged(out: Path) -> int:
+    """Return how many increments a history has as acknowledged so far."""
+    return out.read_text(encoding="utf-8").count('"outcome": "ok", "replica"') if out.exists() else 0
 
 
 class Client:
@@ -176,6 +182,7 @@ def record(plan: Plan, stop: threading.Event | None = None) -> None:
 
     Raises:
         OSError: the counter cannot be read before the run, or the file not be written.
+        Exception: an answer that no client understands.
 
     """
     stop = stop or threading.Event()
@@ -187,13 +194,13 @@ def record(plan: Plan, stop: threading.Event | None = None) -> None:
             raise OSError(f"{plan.url}: no answer to GET /api/counters/{plan.counter}")
         keyed = plan.repeat is Repeat.KEY
         journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients, keyed=keyed)
-        threads = [threading.Thread(target=Client(plan, journal, stop).run) for _ in range(plan.clients)]
-        for thread in threads:
-            thread.start()
+        pool = ThreadPoolExecutor(plan.clients)
+        clients = [pool.submit(Client(plan, journal, stop).run) for _ in range(plan.clients)]
         try:
             stop.wait(plan.seconds)
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
+            pool.shutdown()
             journal.write("end", final=observer.value(OPERATION_SECONDS))
+        for client in clients:
+            client.result()  # raises what ended it early: then it has not seen the rest

@@ -234,6 +234,12 @@ def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tu
     assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
 
 
+def test_every_node_writes_to_its_disk_before_it_answers(combination: tuple[str, Rendered]) -> None:
+    """The drills cannot show it: what a process has written stays in the kernel's memory when it is killed."""
+    lines = combination[1]["redis.conf"].splitlines()
+    assert {"appendonly yes", "appendfsync always", "no-appendfsync-on-rewrite no"} <= set(lines)
+
+
 def test_tls_is_the_only_way_in_where_it_is_asked_for(combination: tuple[str, Rendered]) -> None:
     name, texts = combination
     tls = name.endswith("-tls")
