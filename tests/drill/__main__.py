@@ -77,6 +77,7 @@ def main() -> int:
         directory = options.keep or Path(scratch)
         directory.mkdir(parents=True, exist_ok=True)
         runs = []
+        unfrozen: dict[str, str] = {}
         for number in range(1, options.times + 1):
             plans = [
                 Plan(
@@ -91,9 +92,13 @@ def main() -> int:
             plans.append(without_keys(plans[0]))
             try:
                 epochs = stack.epochs() if options.fault == "soak" else {}
+                if options.fault == "freeze" and not unfrozen:
+                    unfrozen = stack.epochs()
                 moved = options.fault in MOVES_PRIMARY
                 found = run(stack, fault, plans, expect_switch=moved, max_gap=options.max_gap)
                 runs += undisturbed(found, epochs, stack.epochs()) if epochs else found
+                if unfrozen and number == options.times and stack.epochs() == unfrozen:
+                    raise LookError(f"no Sentinel began to replace the primary in {number} freezes: this shows nothing")
             except (LookError, OSError) as error:
                 sys.stderr.write(f"drill: {error}\n")
                 return 64
