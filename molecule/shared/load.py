@@ -138,12 +138,12 @@ class Load:
             time.sleep(0.1)
             if mark and not mark.exists() and any(self._durations):
                 mark.touch()
-        if until and not until.exists():
-            sys.exit(f"{until} did not exist after {seconds} s, so the load ended before what it accompanies")
         elapsed = time.monotonic() - began
         self._stop.set()
         for thread in threads:
             thread.join()
+        if until and not until.exists():
+            sys.exit(f"{until} did not exist after {seconds} s, so the load ended before what it accompanies")
         durations = sorted(duration for each in self._durations for duration in each)
         errors = sum(self._errors, Counter())
         return {
