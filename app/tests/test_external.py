@@ -92,6 +92,9 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}", "DEADLINE_SECONDS": "2"}
     client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
     assert client.post("/api/counters/a/increment").json["code"] == "store-indeterminate"
+    page = client.get("/").text
+    assert "Reloading counts another one." in page
+    assert "in a moment" not in page
     missing = "has 0 replicas, but every increment has to reach 1"
     wait_until("the probe", lambda: missing in (client.get("/api/store").json["warning"] or ""))
     replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")

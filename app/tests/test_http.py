@@ -157,6 +157,7 @@ def test_without_redis_every_request_ends_and_only_health_is_green(lonely: Flask
     page = lonely.get("/")
     assert page.status_code == 503
     assert 'role="alert" id="problem" >' in page.text
+    assert "nothing was counted. Reload in a moment." in page.text
     store = lonely.get("/api/store")
     assert store.status_code == 200
     assert [node["reachable"] for node in store.json["nodes"]] == [False]
