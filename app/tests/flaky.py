@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-LATE_SECONDS = 0.7
+LATE_SECONDS = 1.2
 
 
 class Fate(enum.Enum):
