@@ -17,6 +17,7 @@ from redis_node.settings import Address, Settings
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
+POLL_SECONDS = 0.02
 USER = "operator"
 _READ_BYTES = 65536
 
@@ -130,6 +131,15 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
     addresses = list(addresses)
     with ThreadPoolExecutor(max(1, len(addresses))) as pool:
         return dict(zip(addresses, pool.map(answer, addresses), strict=True))
+
+
+def until(probe: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Wait until ``probe`` returns True; raises NoAnswerError with the text ``otherwise`` when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not probe():
+        if time.monotonic() > deadline:
+            raise NoAnswerError(otherwise)
+        time.sleep(POLL_SECONDS)
 
 
 def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from redis_node.ask import NoAnswerError, ask, info
+from redis_node.ask import NoAnswerError, ask, info, until
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 
@@ -44,19 +43,11 @@ def hand_over(settings: Settings) -> tuple[Address, float]:
     ask(settings, me, "CONFIG", "SET", "repl-ping-replica-period", 3600)
     began = time.monotonic()
     ask(settings, me, "CLIENT", "PAUSE", int(PAUSE_SECONDS * 1000), "WRITE")
-    _until(SYNC_SECONDS, lambda: _in_sync(settings), "the replicas are not in sync")
+    until(lambda: _in_sync(settings), SYNC_SECONDS, "the replicas are not in sync")
     time.sleep(max(0.0, moment - time.monotonic()))
     ask(settings, sentinel, "SENTINEL", "FAILOVER", PRIMARY_NAME)
-    _until(PROMOTION_SECONDS, lambda: _promoted(settings, sentinel), f"{sentinel} promoted no replica")
+    until(lambda: _promoted(settings, sentinel), PROMOTION_SECONDS, f"{sentinel} promoted no replica")
     return view(settings, sentinel).primary, time.monotonic() - began
-
-
-def _until(seconds: float, probe: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not probe():
-        if time.monotonic() > deadline:
-            raise NoAnswerError(otherwise)
-        time.sleep(POLL_SECONDS)
 
 
 def _in_sync(settings: Settings) -> bool:

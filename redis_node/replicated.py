@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redis_node import electable, fence
-from redis_node.ask import NoAnswerError, ask, ask_all, info
+from redis_node.ask import NoAnswerError, ask_all, info
+from redis_node.data_node import directives, holds_data, role, use  # noqa: F401  # part of the interface of a kind
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
 from redis_node.journal import Journal
-from redis_node.logins import directives, use  # noqa: F401  # part of the interface of a kind
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
@@ -50,11 +50,6 @@ def before_stop(settings: Settings) -> None:
         _configure(settings, primary)
     except OSError as error:
         journal.write(f"could not write that it follows {primary}: {error}")
-
-
-def role(settings: Settings) -> str:
-    """Return ``primary`` or ``replica``; raises NoAnswerError."""
-    return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
 
 
 def configuration(settings: Settings, primary: Address) -> str:
@@ -121,12 +116,7 @@ def _situation(settings: Settings, *, patient: bool) -> Situation:
         peers={address: None if isinstance(found, NoAnswerError) else found for address, found in peers.items()},
         views=views(settings),
         sentinels=len(settings.sentinels),
-        has_data=has_data(settings),
+        has_data=holds_data(settings.data),
         last_primary=last_primary(settings),
         patient=patient,
     )
-
-
-def has_data(settings: Settings) -> bool:
-    """Tell whether the volume holds an append-only file."""
-    return any((settings.data / "appendonlydir").glob("*.manifest"))

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from redis_node.ask import NoAnswerError, ask
+from redis_node.ask import NoAnswerError, ask, until
 from redis_node.cluster.joining import NO_FAILOVER, Joining
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
-from redis_node.cluster.volume import holds_data, prepare
+from redis_node.cluster.volume import prepare
+from redis_node.data_node import directives, holds_data, role, use  # noqa: F401  # part of the interface of a kind
 from redis_node.journal import Journal
-from redis_node.logins import directives, use  # noqa: F401  # part of the interface of a kind
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
 
 HAND_OVER_SECONDS = 5.0
-POLL_SECONDS = 0.05
 
 
 def command(settings: Settings) -> Sequence[str]:
@@ -86,18 +85,14 @@ def hand_over(settings: Settings) -> str:
     if replica is None:
         return f"stops without handing over: no replica has a copy of its {me.slots} slots"
     began = time.monotonic()
-    _until("the replica is not in sync", lambda: not behind(settings, replica, me))
+    until(lambda: not behind(settings, replica, me), HAND_OVER_SECONDS, "the replica is not in sync")
     ask(settings, replica.address, "CLUSTER", "FAILOVER")
-    _until(
-        f"{replica.name} did not take over",
+    until(
         lambda: all(_serves(settings, replica.id, where) for where in (replica.address, me.address)),
+        HAND_OVER_SECONDS,
+        f"{replica.name} did not take over",
     )
     return f"handed {me.slots} slots over to {replica.name} in {time.monotonic() - began:.2f} s"
-
-
-def role(settings: Settings) -> str:
-    """Return ``primary`` or ``replica``; raises NoAnswerError."""
-    return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
 
 
 def unsettled(settings: Settings) -> str:
@@ -148,11 +143,3 @@ def _serves(settings: Settings, identifier: str, asked: Address) -> bool:
 def _state(settings: Settings, node: Address) -> str:
     text = str(ask(settings, node, "CLUSTER", "INFO"))
     return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("cluster_state:"))
-
-
-def _until(otherwise: str, probe: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + HAND_OVER_SECONDS
-    while not probe():
-        if time.monotonic() > deadline:
-            raise NoAnswerError(otherwise)
-        time.sleep(POLL_SECONDS)

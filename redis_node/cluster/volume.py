@@ -6,13 +6,9 @@ import sys
 from pathlib import Path
 
 from redis_node.cluster.members import Member, parse
+from redis_node.data_node import holds_data
 
 IDENTITY = "nodes.conf"
-
-
-def holds_data(data: Path) -> bool:
-    """Tell whether the volume has an append-only file."""
-    return any((data / "appendonlydir").glob("*.manifest"))
 
 
 def prepare(data: Path) -> str:
