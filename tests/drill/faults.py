@@ -101,7 +101,10 @@ def late_primary(stack: Stack) -> None:
     with ThreadPoolExecutor(1) as pool:
         kept_away = pool.submit(_keep_away, stack, stale, all_killed.is_set)
         try:
+            before = stack.value()
             time.sleep(STALE_SECONDS)
+            if stack.value() == before:
+                raise LookError(f"nothing was counted while {stale} was away, so it lacks nothing: this shows nothing")
             _kill([container for container in stack.redis() if container.service != stale])
         finally:
             all_killed.set()

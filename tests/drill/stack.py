@@ -98,6 +98,10 @@ class Stack:
         nodes = self.nodes()
         return len(nodes) if self.sentinels() or self._alone(nodes) else min(2, len(nodes))
 
+    def value(self) -> str:
+        """Return what the counter's primary has as its value; raises LookError."""
+        return self._redis_cli(self.primary(), f"GET '{{{self.counter}}}:value'")
+
     def digests(self) -> dict[str, str]:
         """Return node -> digest of the counter's value and log, for each node that has the counter and answers.
 
