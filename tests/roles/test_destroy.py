@@ -49,7 +49,6 @@ def destroy(
         docker_swarm_info={"services": [], "nodes": [node]},
         docker_node_info={"nodes": [node]},
         docker_node={},
-        docker_stack={},
     ) | {"PATH": f"{docker.parent}:{project_environment()['PATH']}"}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}}))
     (site / "play.yml").write_text(yaml.safe_dump(PLAY))
