@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,10 +52,16 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             if "bench_baseline" in values
             else {}
         )
-        hosts[host] = values | baseline | {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
-    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+        hosts[host] = values | baseline
+    return checked(site, hosts)
+
+
+def checked(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return what the check says of each host with these variables."""
+    usual = {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": usual}}))
     done = run(
-        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "bench_rules.yml"),
+        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "bench_rules.yml", "-e", f"state_dir={site}/any"),
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
     return {host: result.get("msg", "") if result.get("failed") else "" for host, result in last_task(done).items()}
@@ -71,3 +78,12 @@ def test_what_cannot_work_is_refused(said: dict[str, str], name: str) -> None:
 
 def test_what_works_is_not_refused(said: dict[str, str]) -> None:
     assert said["right"] == ""
+
+
+def test_a_comparison_does_not_replace_a_stack_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "taken-bench").mkdir()
+    said = checked(
+        tmp_path, {name: {"stack_name": name, "bench_topologies": ["standalone"]} for name in ("taken", "free")}
+    )
+    assert "./counter destroy -e stack_name=taken-bench -e purge=true -e confirm=taken-bench" in said["taken"]
+    assert said["free"] == ""
