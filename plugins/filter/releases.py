@@ -2,8 +2,8 @@
 
 A release is a dictionary: the document that ``deployed.json`` stores (``version``, ``settings``, ``endpoint``,
 ``images``, ``addresses``, ``edge``), ``replicas``, ``ids`` (id of each image by its name), and what is told of it:
-``verb``, ``rollback_to`` (0 for others), ``verdict``, ``time`` (UTC), ``seconds``, ``who``, and ``revision`` and
-``dirty`` of the checkout that the app is from.
+``verb``, ``rollback_to`` (of a rollback, and of a scale while it runs; otherwise 0), ``verdict``, ``time`` (UTC),
+``seconds``, ``who``, and ``revision`` and ``dirty`` of the checkout that the app is from.
 
 A history is a list of releases, the oldest first.
 """
@@ -168,7 +168,7 @@ def _restorable(release: Release, restored: Iterable[str]) -> list[Any]:
 
 
 def _verb(release: Release) -> str:
-    return f"{release['verb']} to {release['rollback_to']}" if release["rollback_to"] else release["verb"]
+    return f"rollback to {release['rollback_to']}" if release["verb"] == "rollback" else str(release["verb"])
 
 
 def _parts(release: Release) -> Iterator[tuple[str, str]]:

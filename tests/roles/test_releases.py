@@ -268,6 +268,11 @@ def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Ma
     assert (last["settings"]["app_threads"], last["settings"]["http_port"]) == (32, 8080)
     assert json.loads((state / "deployed.json").read_text())["settings"] == last["settings"]
     assert 'COUNTER_THREADS: "32"' in (state / "counter/stack.yml").read_text()
+    # Only a deployment ends it.
+    for verb, expected in (("scale", 1), ("deploy", 0)):
+        done = manager.play("record", {"release_verb": verb, "replicas": 6 + expected}, state)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (releases(state)[-1]["verb"], releases(state)[-1]["rollback_to"]) == (verb, expected)
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,27 @@ import re
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 import yaml
 from engines import Engine, engine, serve
 from support.ansible import PLAYBOOKS, run
 
 
 def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Run the role on a swarm of ``nodes`` (name -> role); return what was asked for: of which host, node, its role.
+    """Run the role as `play` does; return what was asked for."""
+    done, asked = play(site, managers, workers, nodes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bool(asked) == bool(re.search("changed=[1-9]", done.stdout))
+    return asked
+
+
+def play(
+    site: Path, managers: list[str], workers: list[str], nodes: dict[str, str], *, drained: str = "", **variables: str
+) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
+    """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
     ``nodes`` is changed as asked. A host is named as its node. In its place, ``heartbeat`` has a number of seconds.
     """
@@ -24,7 +36,8 @@ def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[st
 
     def answer() -> None:
         for name, server in engines.items():
-            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, heartbeat=heartbeat)
+            manager = nodes[name] == "manager"
+            server.answers = engine(name, manager=manager, roles=nodes, drained=[drained], heartbeat=heartbeat)
 
     def change(host: str, path: str, body: Any) -> None:
         nonlocal heartbeat
@@ -46,13 +59,11 @@ def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[st
             children["managers" if name in managers else "workers"]["hosts"][name] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(site / f"{name}.python"),
+                **variables,
             }
         answer()
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
-        done = run("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "swarm.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert bool(asked) == bool(re.search("changed=[1-9]", done.stdout))
-    return asked
+        return run("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "swarm.yml"), asked
 
 
 def test_a_swarm_that_is_as_the_inventory_is_left_alone(tmp_path: Path) -> None:
@@ -74,3 +85,21 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     asked = converge(tmp_path, ["one"], ["two", "three"], dict.fromkeys(["one", "two", "three"], "manager"))
     assert (asked[0], asked[-1]) == (("one", "heartbeat", "30"), ("one", "heartbeat", "5"))
     assert sorted(asked[1:-1]) == [("one", "three", "worker"), ("one", "two", "worker")]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"nodes": {"stranger": "worker"}}, "stranger. Add them to the inventory"),
+        ({"nodes": {"stranger": "worker"}, "drained": "stranger"}, ""),
+        ({"drained": "two"}, "docker node update --availability active two"),
+        ({"swarm_advertise_address": "127.0.0.1"}, ""),
+        ({"swarm_advertise_address": "192.0.2.9"}, "swarm_advertise_address=127.0.0.1 for this host"),
+    ],
+)
+def test_a_swarm_in_which_the_stack_could_not_run_is_refused(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    given = {**given, "nodes": {"one": "manager", "two": "worker", **given.get("nodes", {})}}
+    done, asked = play(tmp_path, ["one"], ["two"], **given)
+    assert asked == []
+    assert bool(done.returncode) == bool(said), done.stdout
+    assert said in re.sub(r"\s+", " ", done.stdout)
