@@ -58,9 +58,13 @@ class Container:
         """Return the number that its first process has on the host."""
         return self.host.run("docker", "inspect", "--format", "{{.State.Pid}}", self.identifier).strip()
 
-    def network(self, state: str) -> None:
-        """Set all its network interfaces ``up`` or ``down``."""
-        self.host.run("nsenter", "-t", self.pid(), "-n", "ip", "link", "set", "group", "default", state)
+    def network(self, state: str, pid: str) -> None:
+        """Set all its network interfaces ``up`` or ``down``; ``pid``: of its first process."""
+        self.host.run("nsenter", "-t", pid, "-n", "ip", "link", "set", "group", "default", state)
+
+    def freeze(self, action: str) -> None:
+        """Stop all its processes (``pause``), or let them go on (``unpause``)."""
+        self.host.run("docker", action, self.identifier)
 
     def kill(self) -> None:
         """Kill its first process from the host, and see that it is gone: from inside it would not feel a SIGKILL."""

@@ -40,11 +40,11 @@ def kill_late(stack: Stack) -> None:
 def pause(stack: Stack, seconds: float = PAUSE_SECONDS) -> None:
     """Freeze the primary, and let it go on as if nothing had happened."""
     primary = stack.primary()
-    primary.host.run("docker", "pause", primary.identifier)
+    primary.freeze("pause")
     try:
         time.sleep(seconds)
     finally:
-        primary.host.run("docker", "unpause", primary.identifier)
+        primary.freeze("unpause")
 
 
 _freezes = itertools.cycle(FREEZE_SECONDS)
@@ -58,18 +58,23 @@ def freeze(stack: Stack) -> None:
 def cut_and_kill(stack: Stack) -> None:
     """Cut the replicas off for less time than the primary needs to notice; kill it, and join them again.
 
-    They are cut off at the same moment: one that is cut off first lacks what the other confirms meanwhile, and the
-    Sentinels might promote it (docs/redis.md, limits). The primary stays away until one of them is the primary: what
-    it alone has must not come back with it.
+    The primary is frozen while they are cut off: one that is cut off first would lack what the other confirms
+    meanwhile, and the Sentinels might promote it (docs/redis.md, limits). The primary stays away until one of them is
+    the primary: what it alone has must not come back with it.
     """
     primary = stack.primary()
     replicas = [node for node in stack.nodes() if node.service != primary.service]
+    pids = [replica.pid() for replica in replicas]
     try:
-        _network(replicas, "down")
+        primary.freeze("pause")
+        try:
+            _network(replicas, "down", pids)
+        finally:
+            primary.freeze("unpause")
         time.sleep(CUT_SECONDS)
         primary.kill()
     finally:
-        _network(replicas, "up")
+        _network(replicas, "up", pids)
     others = {replica.service for replica in replicas}
     _keep_away(stack, primary.service, until=lambda: any(one.service in others for one in stack.primaries()))
 
@@ -163,9 +168,9 @@ def _keep_away(stack: Stack, service: str, until: Callable[[], bool]) -> None:
     raise LookError(f"{service} was kept away for {AWAY_SECONDS:g} s, and no other node is primary")
 
 
-def _network(containers: list[Container], state: str) -> None:
+def _network(containers: list[Container], state: str, pids: list[str]) -> None:
     with ThreadPoolExecutor(len(containers)) as pool:
-        list(pool.map(Container.network, containers, [state] * len(containers)))
+        list(pool.map(Container.network, containers, [state] * len(containers), pids))
 
 
 def _kill(containers: list[Container]) -> None:

@@ -415,6 +415,21 @@ def test_certificates_are_read_without_a_warning(refused: dict[str, str]) -> Non
     assert "WARNING" not in refused["all"]
 
 
+@pytest.mark.parametrize(
+    ("playbook", "wrong"),
+    [
+        ("deploy.yml", {"replicas", "edge_certificates", "backup_ssh_key", "backup_known_hosts"}),
+        ("playbooks/status.yml", {"replicas"}),
+    ],
+)
+def test_files_are_needed_where_they_are_read(tmp_path: Path, playbook: str, wrong: set[str]) -> None:
+    missing = {"edge_certificates": [{"certificate": "/no/such.pem", "key": "/no/such.key"}], "replicas": 0}
+    own = {"edge_tls": "own", "edge_domains": ["counter.example"], "backup_repository": "sftp:me@backup.example:/srv"}
+    keys = dict.fromkeys(["backup_ssh_key", "backup_known_hosts"], "/no/such")
+    said = refused_hosts(tmp_path, {"away": missing | own | keys}, playbook)["away"]
+    assert set(re.findall(r"(\w+)=\S*: must", said)) == wrong, said
+
+
 def test_a_name_of_other_tools_is_refused_with_ours() -> None:
     output = deploy("-e", "app_replicas=3", "-e", "port=80")
     assert "app_replicas (use replicas)" in output
