@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -238,28 +239,48 @@ def test_what_shows_that_a_copy_is_whole_comes_last() -> None:
     assert list(part_of_stack(files)) == ["passwords", "deployed.json", "redis/internal"]
 
 
+def taken_over(site: Path, states: dict[str, dict[str, str]]) -> Any:
+    """Read states (manager -> path -> content, the newest first) as deploy does; return what ``one`` uses."""
+    for age, (host, files) in enumerate(states.items()):
+        for name, text in files.items():
+            path = site / host / "state" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            os.utime(path, times=(1e9 - age, 1e9 - age))
+    hosts = {}
+    for host in states:
+        # Also what is delegated to a host runs in its own directory.
+        (python := site / f"{host}.python").write_text(f'#!/bin/sh\ncd {site / host} && exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        (site / host).mkdir(exist_ok=True)
+        hosts[host] = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    done = run(
+        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "take_over.yml"),
+        *("-e", "state_dir=state"),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return last_task(done)["one"]["msg"]
+
+
+def test_a_manager_that_was_added_gets_all_files(tmp_path: Path) -> None:
+    """Not only those that a deployment writes anew: it may become the first one."""
+    state = {"redis/internal": "internal", "acme/account.pem": "key", "maintenance.json": '{"text": "soon"}'}
+    for added in ({}, {"redis/internal": "internal"}):
+        site = tmp_path / str(len(added))
+        taken_over(site, {"one": {**state, "redis-secrets/logins": "its own"}, "two": added})
+        assert {path: file["content"] for path, file in read(site / "two/state").items()} == state
+
+
 @pytest.mark.parametrize("has_a_state", [True, False], ids=["missed-a-move", "new"])
 def test_the_first_manager_uses_what_it_takes_over_in_the_same_run(tmp_path: Path, *, has_a_state: bool) -> None:
     """Not its own state, which still has an unfinished move that another first manager has finished."""
     present = {"redis/redis.json": '{"topology": "cluster", "nodes": 6, "tls": false}', "redis/internal": "internal"}
     former = {**present, "redis/redis.json": '{"topology": "sentinel", "nodes": 3, "tls": false}'}
     states = {"two": present, "one": {**former, "redis/move.json": '{"from": "sentinel"}'} if has_a_state else {}}
-    for age, (host, files) in enumerate(states.items()):
-        for name, text in files.items():
-            path = tmp_path / host / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            os.utime(path, times=(1e9 - age, 1e9 - age))
-    hosts = {host: {"ansible_connection": "local"} for host in ("one", "two")}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
-    done = run(
-        *("ansible-playbook", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "take_over.yml"),
-        *("-e", json.dumps({"state_dir": f"{tmp_path}/{{{{ inventory_hostname }}}}"})),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    used = last_task(done)["one"]["msg"]
+    used = taken_over(tmp_path, states)
     assert used["deployed"]["redis"]["topology"] == "cluster"
     assert used["deployed"]["move"] == {}
     assert used["files"] == sorted(present)
-    assert read(tmp_path / "one") == read(tmp_path / "two")
+    assert read(tmp_path / "one/state") == read(tmp_path / "two/state")
