@@ -89,6 +89,18 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     assert after != before
 
 
+def test_scale_is_refused_after_a_deployment_that_replaced_a_password_and_did_not_end(
+    manager: Manager, tmp_path: Path
+) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    (state / "counter/redis_password").write_text("another")
+    before = (state / "counter/stack.yml").read_text()
+    done = manager.play("recall", {"replicas": 3}, state)
+    assert done.returncode != 0
+    assert "that replaced the password of Redis did not end" in done.stdout
+    assert (state / "counter/stack.yml").read_text() == before
+
+
 def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
     done = manager.play("recall", {"edge": "mesh", "app_threads": 8, "replicas": 2})
     assert done.returncode != 0
