@@ -14,6 +14,8 @@ from history.model import State
 from drill.containers import Container, Host, LookError, containers
 
 HEALING_SECONDS = 180.0
+MIN_PRIMARIES = 3
+"""Of a cluster: so many nodes have no replicas."""
 REFUSED = re.compile(r"^[A-Z]{3,} ", re.MULTILINE)
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
@@ -94,9 +96,11 @@ class Stack:
         return State(primaries, self.digests(), self.copies(), addresses)
 
     def copies(self) -> int:
-        """Return how many nodes should have the counter: all; in a cluster, the two of its pair."""
+        """Return how many nodes should have the counter: all; in a cluster those of its pair, or one of three nodes."""
         nodes = self.nodes()
-        return len(nodes) if self.sentinels() or self._alone(nodes) else min(2, len(nodes))
+        if self.sentinels() or self._alone(nodes):
+            return len(nodes)
+        return 1 if len(nodes) <= MIN_PRIMARIES else 2
 
     def value(self) -> str:
         """Return what the counter's primary has as its value; raises LookError."""

@@ -338,7 +338,7 @@ def bring(site: Path, *images: str, **others: Any) -> str:
 def test_a_rollback_goes_on_without_a_node_that_is_down(tmp_path: Path) -> None:
     said = bring(tmp_path, "counter-app:a", "counter-edge:e", "counter-redis:r")
     assert "WARNING: This run goes on without down; " in said
-    assert re.search(r"down \(127.0.0.1\) cannot be reached: .*Connection refused\. Check whether", said)
+    assert re.search(r"down \(127.0.0.1\) cannot be reached: .*Connection refused\. Check whether", said), said
     assert "goes on at one" in said
     assert "built again" not in said
 
