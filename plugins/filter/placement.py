@@ -22,13 +22,25 @@ def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def pairs(names: Iterable[str], in_pairs: bool) -> dict[str, int]:  # noqa: FBT001
-    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``; 0 without pairs."""
+def pairs(names: Iterable[str]) -> dict[str, int]:
+    """Return name -> number of its pair in a cluster, as in ``redis_node.cluster.members``."""
     numbers = {name: int(name.rpartition("-")[2]) for name in names}
     return {
-        name: 0 if not in_pairs else (number - 1) % 3 if number <= 6 else (number - 1) // 2  # noqa: PLR2004
+        name: (number - 1) % 3 if number <= 6 else (number - 1) // 2  # noqa: PLR2004
         for name, number in numbers.items()
     }
+
+
+def in_order(answers: Iterable[Mapping[str, Any]], pairs: Mapping[str, int]) -> list[Any]:
+    """Return the services in the order in which they are changed: pair by pair, each primary after the others.
+
+    ``answers``: results of a loop over services, whose ``stdout`` is the role of the node. ``pairs``: from `pairs`.
+    """
+
+    def place(answer: Mapping[str, Any]) -> tuple[int, bool]:
+        return pairs.get(answer["item"]["name"].rpartition("_")[2], 0), answer["stdout"] == "primary"
+
+    return [answer["item"] for answer in sorted(answers, key=place)]
 
 
 def node_id(host: Mapping[str, Any]) -> str:
@@ -98,6 +110,7 @@ class FilterModule:
             "single_points": single_points,
             "labelled": labelled,
             "pairs": pairs,
+            "in_order": in_order,
             "node_id": node_id,
             "named_hosts": named_hosts,
         }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import socket
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,16 +49,12 @@ def _is_hidden(pid: int) -> bool:
     return False
 
 
-def hooks(directory: str, playbooks: str) -> dict[str, Any]:
+def hooks(directory: str, before: Iterable[str], after: Iterable[str]) -> dict[str, Any]:
     """Return ``found``, the names of the hooks in a directory, and ``refused``: name -> why it would never run.
 
-    A verb that changes something names itself in its playbook. All but ``unlock`` take the lock first, after which a
-    hook may run before the change. Files that end in ``.example`` are not hooks.
+    ``before``, ``after``: the verbs before and after which hooks may run. Files that end in ``.example`` are no hooks.
     """
-    texts = [path.read_text(encoding="utf-8") for path in Path(playbooks).glob("*.yml")]
-    verbs = sorted({verb for text in texts for verb in re.findall(r"^ +run_verb: (\w+)$", text, re.MULTILINE)})
-    known = ["after-failure", *(f"{when}-{verb}" for verb in verbs for when in ("before", "after"))]
-    known.remove("before-unlock")
+    known = ["after-failure", *(f"before-{verb}" for verb in before), *(f"after-{verb}" for verb in after)]
     found, refused = [], {}
     for path in sorted(Path(directory).glob("[!.]*")):
         if path.suffix == ".example":

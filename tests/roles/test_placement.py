@@ -16,7 +16,7 @@ SENTINEL = [f"{kind}-{number}" for kind in ("redis", "sentinel") for number in (
 def cluster(count: int) -> tuple[list[str], dict[str, int]]:
     """Return names and pairs of a cluster of so many nodes."""
     names = [f"redis-{number}" for number in range(1, count + 1)]
-    return names, placement.pairs(names, True)  # noqa: FBT003  # a filter has no keywords in most of its uses
+    return names, placement.pairs(names)
 
 
 @pytest.mark.parametrize("count", [3, 6, 8, 64])
@@ -26,8 +26,18 @@ def test_pairs_are_those_of_the_program_of_the_nodes(count: int) -> None:
     assert pairs == {name: firsts.index(min(name, partner(name), key=lambda one: int(one[6:]))) for name in names}
 
 
-def test_elsewhere_all_nodes_belong_together() -> None:
-    assert placement.pairs(SENTINEL, False) == dict.fromkeys(SENTINEL, 0)  # noqa: FBT003
+@pytest.mark.parametrize(
+    ("pairs", "order"),
+    [
+        ({}, ["redis-2", "redis-4", "redis-1", "redis-5"]),
+        (cluster(6)[1], ["redis-4", "redis-1", "redis-2", "redis-5"]),
+    ],
+    ids=["nodes", "pairs"],
+)
+def test_primaries_are_changed_after_the_others(pairs: dict[str, int], order: list[str]) -> None:
+    roles = {"redis-1": "primary", "redis-2": "replica", "redis-4": "replica", "redis-5": "primary"}
+    answers = [{"item": {"name": f"counter-redis_{name}"}, "stdout": role} for name, role in roles.items()]
+    assert [service["name"].partition("_")[2] for service in placement.in_order(answers, pairs)] == order
 
 
 def test_nodes_and_sentinels_are_spread() -> None:
