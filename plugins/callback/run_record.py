@@ -177,13 +177,6 @@ def is_refusal(task: Any) -> bool:
 def new_record(verb: str) -> dict[str, Any]:
     """Return the record of a run that begins now; ``began`` is in seconds since 1970."""
     login = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        described = subprocess.run(  # noqa: S603
-            describe, capture_output=True, text=True, check=False, timeout=GIT_SECONDS
-        ).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        described = ""
     return {
         "id": secrets.token_hex(4),
         "verb": verb,
@@ -191,11 +184,31 @@ def new_record(verb: str) -> dict[str, Any]:
         "from": f"{Path.cwd()}{f', logged in from {login}' if login else ''}",
         "pid": os.getpid(),
         "began": time.time(),
-        "revision": described,
+        **revision(ROOT),
         "changes": 0,
         "verdict": "",
         "sentence": "",
     }
+
+
+def revision(root: Path) -> dict[str, Any]:
+    """Return the git ``revision`` of a checkout, empty without one, and whether it has changes (``dirty``)."""
+    return {"revision": git(root, "rev-parse", "HEAD"), "dirty": git(root, "status", "--porcelain") != ""}
+
+
+def git(root: Path, *command: str) -> str:
+    """Return what git prints; empty if it fails."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(root), *command],  # noqa: S607  # wherever the system has git
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GIT_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def command(*, with_password: bool, in_haste: bool) -> list[str]:

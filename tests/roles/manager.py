@@ -42,13 +42,17 @@ class Manager:
         }
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
 
-    def play(self, playbook: str, options: dict[str, Any], state: Path | None = None) -> CompletedProcess[str]:
+    def play(
+        self, playbook: str, options: dict[str, Any], state: Path | None = None, verb: str = "deploy"
+    ) -> CompletedProcess[str]:
+        record = {"verb": verb, "who": "me@here", "revision": "0123456789abcdef", "dirty": False}
         place = {"state_dir": str(state or self.state)}
         return run(
             *("ansible-playbook", "-i", self.site / "hosts.yml", PLAYBOOKS / f"{playbook}.yml"),
             *("-e", json.dumps(options | place)),
             ANSIBLE_ROLES_PATH=f"{self.site / 'roles'}:{ROOT / 'roles'}",
             ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+            COUNTER_DEPLOY_RUN=json.dumps(record),
         )
 
     def scale(self, state: Path | None = None, **options: Any) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import lookup_loader
 from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
+from plugins.callback.run_record import revision
 from plugins.filter.releases import (
     HISTORY,
     changed_settings,
@@ -261,7 +260,7 @@ def test_a_deployment_is_recorded_once_and_without_secrets(manager: Manager) -> 
 
 def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Manager, tmp_path: Path) -> None:
     state = shutil.copytree(manager.state, tmp_path / "state")
-    done = manager.play("rollback", {}, state)
+    done = manager.play("rollback", {}, state, "rollback")
     assert done.returncode == 0, done.stdout + done.stderr
     last = releases(state)[-1]
     assert (last["number"], last["verb"], last["rollback_to"], last["verdict"]) == (3, "rollback", 1, "serving")
@@ -270,7 +269,7 @@ def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Ma
     assert 'COUNTER_THREADS: "32"' in (state / "counter/stack.yml").read_text()
     # Only a deployment ends it.
     for verb, expected in (("scale", 1), ("deploy", 0)):
-        done = manager.play("record", {"release_verb": verb, "replicas": 6 + expected}, state)
+        done = manager.play("record", {"replicas": 6 + expected}, state, verb)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (releases(state)[-1]["verb"], releases(state)[-1]["rollback_to"]) == (verb, expected)
 
@@ -364,22 +363,16 @@ def test_images_of_a_revision_that_the_checkout_lacks_are_refused(tmp_path: Path
 # -- Where it comes from
 
 
-def origin(root: Path) -> dict[str, Any]:
-    lookup_loader.add_directory(str(ROOT / "plugins/lookup"))
-    found: dict[str, Any] = lookup_loader.get("origin", loader=DataLoader()).run([str(root)])[0]
-    return found
-
-
 def test_a_release_knows_its_revision_and_whether_the_checkout_had_changes(tmp_path: Path) -> None:
-    assert origin(tmp_path) | {"who": ""} == {"who": "", "revision": "", "dirty": False}
+    assert revision(tmp_path) == {"revision": "", "dirty": False}
     commands = (
         ["init", "-q"],
         ["-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "a"],
     )
     for command in commands:
         subprocess.run(["git", "-C", tmp_path, *command], check=True)
-    clean = origin(tmp_path)
+    clean = revision(tmp_path)
     assert re.fullmatch(r"[0-9a-f]{40}", clean["revision"])
     assert not clean["dirty"]
     (tmp_path / "new.py").touch()
-    assert origin(tmp_path) == clean | {"dirty": True}
+    assert revision(tmp_path) == clean | {"dirty": True}
