@@ -192,8 +192,12 @@ def new_record(verb: str) -> dict[str, Any]:
 
 
 def revision(root: Path) -> dict[str, Any]:
-    """Return the git ``revision`` of a checkout, empty without one, and whether it has changes (``dirty``)."""
-    return {"revision": git(root, "rev-parse", "HEAD"), "dirty": git(root, "status", "--porcelain") != ""}
+    """Return the git ``revision`` of a checkout, empty without one, and whether it has changes (``dirty``).
+
+    A user's own inventory and hooks are not changes of the project.
+    """
+    changes = git(root, "status", "--porcelain", "--", ".", ":!inventory", ":!hooks")
+    return {"revision": git(root, "rev-parse", "HEAD"), "dirty": changes != ""}
 
 
 def git(root: Path, *command: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
 _WRITTEN_LAST = ("redis/internal", "deployed.json")
+# What only the manager has that runs something: a step of a deployment, and a benchmark.
+_OF_ONE_MANAGER = ("redis/step.yml", "bench.json")
 _OLD_NAMES = {
     "counter_cpus": "app_cpus",
     "counter_memory": "app_memory",
@@ -81,7 +83,11 @@ def _is_newer(file: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 def part_of_stack(files: Mapping[str, Any]) -> dict[str, Any]:
     """Return the files that all managers have, without those of a host's Redis nodes; `_WRITTEN_LAST` come last."""
-    ours = {path: file for path, file in files.items() if not path.startswith("redis-secrets/")}
+    ours = {
+        path: file
+        for path, file in files.items()
+        if not path.startswith("redis-secrets/") and path not in _OF_ONE_MANAGER
+    }
     return dict(sorted(ours.items(), key=lambda item: item[0] in _WRITTEN_LAST))
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -64,12 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def engine(
-    node: str = "",
-    *,
-    manager: bool = False,
-    roles: Mapping[str, str] | None = None,
-    drained: Collection[str] = (),
-    heartbeat: int = 5_000_000_000,
+    node: str = "", *, manager: bool = False, roles: Mapping[str, str] | None = None, heartbeat: int = 5_000_000_000
 ) -> dict[str, Any]:
     """Return the answers of an old engine that has the base image, as ``node`` of a swarm, if that is given.
 
@@ -98,8 +93,7 @@ def engine(
         f"/images/{image['Id']}/json": image,
     }
     if manager:
-        roles = roles or {node: "manager"}
-        described = {name: describe(name, role, drained=name in drained) for name, role in roles.items()}
+        described = {name: describe(name, role) for name, role in (roles or {node: "manager"}).items()}
         answers |= {f"/nodes/{name}": about for name, about in described.items()}
         answers |= {f"/nodes/{name}/update": {} for name in described}
         tokens = {"JoinTokens": {"Manager": "token-of-managers", "Worker": "token-of-workers"}, "Version": {"Index": 1}}
@@ -113,12 +107,12 @@ def engine(
     return answers
 
 
-def describe(node: str, role: str, *, drained: bool = False) -> dict[str, Any]:
+def describe(node: str, role: str) -> dict[str, Any]:
     """Return what a manager knows of a node."""
     return {
         "ID": node,
         "Version": {"Index": 1},
-        "Spec": {"Role": role, "Availability": "drain" if drained else "active", "Labels": {"counter.host": node}},
+        "Spec": {"Role": role, "Availability": "active", "Labels": {"counter.host": node}},
         "Description": {"Hostname": node},
         "Status": {"State": "ready", "Addr": "127.0.0.1"},
     }

@@ -269,7 +269,8 @@ def test_a_manager_that_was_added_gets_all_files(tmp_path: Path) -> None:
     state = {"redis/internal": "internal", "acme/account.pem": "key", "maintenance.json": '{"text": "soon"}'}
     for added in ({}, {"redis/internal": "internal"}):
         site = tmp_path / str(len(added))
-        taken_over(site, {"one": {**state, "redis-secrets/logins": "its own"}, "two": added})
+        own = {"redis-secrets/logins": "its own", "redis/step.yml": "a step", "bench.json": "a benchmark"}
+        taken_over(site, {"one": {**state, **own}, "two": added})
         assert {path: file["content"] for path, file in read(site / "two/state").items()} == state
 
 

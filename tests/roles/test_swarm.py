@@ -36,8 +36,12 @@ def play(
 
     def answer() -> None:
         for name, server in engines.items():
-            manager = nodes[name] == "manager"
-            server.answers = engine(name, manager=manager, roles=nodes, drained=[drained], heartbeat=heartbeat)
+            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, heartbeat=heartbeat)
+            for node in server.answers.get("/nodes", []):
+                if node["ID"] == drained:
+                    node["Spec"]["Availability"] = "drain"
+                if node["ID"] == "stranger":
+                    node["Status"]["Addr"] = "192.0.2.9"
 
     def change(host: str, path: str, body: Any) -> None:
         nonlocal heartbeat
@@ -92,6 +96,7 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     [
         ({"nodes": {"stranger": "worker"}}, "stranger. Add them to the inventory"),
         ({"nodes": {"stranger": "worker"}, "drained": "stranger"}, ""),
+        ({"nodes": {"former": "worker"}, "swarm_advertise_address": "127.0.0.1"}, ""),
         ({"drained": "two"}, "docker node update --availability active two"),
         ({"swarm_advertise_address": "127.0.0.1"}, ""),
         ({"swarm_advertise_address": "192.0.2.9"}, "swarm_advertise_address=127.0.0.1 for this host"),
