@@ -11,6 +11,7 @@ The master or single process writes two files to the directory ``--record``; wor
 """
 
 import json
+import logging
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -54,14 +55,15 @@ class Recorder:
         self.replicas: Counter[tuple[int, str]] = Counter()
         self.errors: Counter[tuple[int, str, str]] = Counter()
         self.outbox: dict[str, list[str]] = {"latency": [], "events": []}
+        self.unfinished: set[str] = set()
+        self.is_stopped = False
         self.is_worker = isinstance(environment.runner, WorkerRunner)
         self.process = psutil.Process()
         self.name = environment.runner.client_id if self.is_worker else "locust"
         hooks = environment.events
         if self.is_worker:
             hooks.report_to_master.add_listener(self.on_report_to_master)
-            # Before its last report, which it sends when it quits.
-            hooks.test_stop.add_listener(lambda **_: self.collect(before=float("inf")))
+            hooks.test_stop.add_listener(self.on_worker_stop)
         else:
             directory = Path(environment.parsed_options.record)
             directory.mkdir(parents=True, exist_ok=True)
@@ -151,10 +153,15 @@ class Recorder:
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         """Send the outbox with the worker's regular report."""
-        data["recorder"] = self.taken()
+        data["recorder"] = {**self.taken(), "is_last": self.is_stopped}
+
+    def on_worker_stop(self, **_: Any) -> None:
+        """Prepare the last report, which the worker sends when it quits."""
+        self.collect(before=float("inf"))
+        self.is_stopped = True
 
     def on_master_stop(self, **_: Any) -> None:
-        """Wait until each worker has ended its requests, reported them and quit.
+        """Wait until each worker has ended its requests, reported them and quit. Without a worker's last report, the run fails.
 
         Locust waits only half a second for the last reports, which would lack the requests that take longer.
         """
@@ -163,16 +170,26 @@ class Recorder:
         with gevent.Timeout(self.environment.stop_timeout + QUIT_SECONDS, exception=False):
             while runner.worker_count:
                 gevent.sleep(0.1)
+        if self.unfinished:
+            logging.getLogger(__name__).error(
+                "no last report from %s, so it is not known what was answered: did it run out of memory?", ", ".join(sorted(self.unfinished))
+            )
+            self.environment.process_exit_code = 1
 
     def taken(self) -> dict[str, list[str]]:
         """Return the outbox, and replace it by an empty one."""
         taken, self.outbox = self.outbox, {"latency": [], "events": []}
         return taken
 
-    def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+    def on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         """Add a worker's outbox to this one."""
-        for kind, lines in data.get("recorder", {}).items():
-            self.outbox[kind].extend(lines)
+        report = data["recorder"]
+        for kind in self.outbox:
+            self.outbox[kind].extend(report[kind])
+        if report["is_last"]:
+            self.unfinished.discard(client_id)
+        else:
+            self.unfinished.add(client_id)
 
     def write(self, final: bool = True) -> None:
         """Write the outbox; if ``final``, also the seconds that are still open."""

@@ -42,7 +42,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     scale = _scaling(settings, measured)
     ceiling = manifest.get("ceiling")
     environment = manifest["environment"]
-    checks = _checks(settings, measured, counts, ceiling, missing)
+    checks = _checks(settings, measured, counts, ceiling, missing, len(environment["nodes"]))
     result = verdict.decide(checks)
     headline = _headline(counts, checks)
     summary: dict[str, Any] = {
@@ -174,6 +174,7 @@ def _checks(
     counts: Sequence[Mapping[str, Any]],
     ceiling: Mapping[str, Any] | None,
     missing: Sequence[str],
+    nodes: int,
 ) -> list[verdict.Check]:
     entries = [(arm["name"], entry) for arm in measured for entry in arm["ledger"]]
     wrong = [(name, entry) for name, entry in entries if entry["state"] in ("lost", "surplus")]
@@ -186,7 +187,8 @@ def _checks(
     paced = [arm for arm in measured if arm["phase"] == "L"]
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
-    machine = _largest([s["load"] for s in arm["services"] if s["service"] == "node"] for arm in measured)
+    # Of an arm in which a node was not sampled, nothing is known.
+    machine = _largest([s["load"] for s in arm["services"] if s["service"] == "node" and s["tasks"] >= nodes] for arm in measured)
     busiest = _largest([arm["generator"]["busiest_cores"]] if arm["generator"]["processes"] else [] for arm in measured)
     return [
         verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),

@@ -18,7 +18,7 @@ def other_than(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
 
 
 def node_facts(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return ``name``, ``cores``, ``memory_mib`` and ``docker`` of each node of a swarm (``GET /nodes``), by name."""
+    """Return ``name``, ``cores``, ``memory_mib`` and ``docker`` of each active node (``GET /nodes``), by name."""
     facts = [
         {
             "name": node["Description"]["Hostname"],
@@ -27,6 +27,7 @@ def node_facts(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "docker": node["Description"]["Engine"]["EngineVersion"],
         }
         for node in nodes
+        if node["Spec"]["Availability"] == "active"
     ]
     return sorted(facts, key=lambda each: str(each["name"]))
 

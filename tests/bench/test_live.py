@@ -88,24 +88,62 @@ class Slow(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def test_workers_report_what_was_answered_after_the_end(tmp_path: Path) -> None:
+@pytest.fixture
+def slow_server() -> Iterator[tuple[str, list[str]]]:
+    """A server and what it counted."""
     handler = type("Counting", (Slow,), {"counted": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", handler.counted
+        server.shutdown()
+
+
+@pytest.fixture
+def start_worker() -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    workers = []
+
+    def start() -> subprocess.Popen[bytes]:
         files = ",".join(str(ROOT / "bench" / name) for name in ("recorder.py", "pacing.py", "locustfile.py"))
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCH_RECORD": "worker"}
         command = [sys.executable, "-m", "locust", "--worker", "--master-host", "127.0.0.1", "--locustfile", files]
-        worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            load = LocustRun(f"http://127.0.0.1:{server.server_port}", "c", 20, 20.0, 6, 0.0, (0, 1, 0), LOCUSTFILE, workers=1)
-            run(load, tmp_path)
-        finally:
-            worker.kill()
-            worker.wait()
-            server.shutdown()
-    assert client_requests(tmp_path / "locust.json") == {"increment": (len(handler.counted), 0)}
+        workers.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+def test_workers_report_what_was_answered_after_the_end(
+    slow_server: tuple[str, list[str]], start_worker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    target, counted = slow_server
+    start_worker()
+    run(LocustRun(target, "c", 20, 20.0, 6, 0.0, (0, 1, 0), LOCUSTFILE, workers=1), tmp_path)
+    assert client_requests(tmp_path / "locust.json") == {"increment": (len(counted), 0)}
     recorded = [interval.histogram.get_total_count() for interval in read_hlog(tmp_path / "latency.hlog") if interval.outcome == "ok"]
-    assert sum(recorded) == len(handler.counted) > 20
+    assert sum(recorded) == len(counted) > 20
+
+
+def test_a_worker_that_dies_fails_the_run_not_the_counter(
+    slow_server: tuple[str, list[str]], start_worker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """What it had sent was counted and never reported: that must not look like increments too many."""
+    target, counted = slow_server
+    worker, _ = start_worker(), start_worker()
+
+    def kill() -> None:
+        while len(counted) < 20:
+            time.sleep(0.1)
+        time.sleep(3)  # a report
+        worker.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(GeneratorFailed, match=r"no last report from .*: did it run out of memory"):
+        run(LocustRun(target, "c", 20, 20.0, 8, 0.0, (0, 1, 0), LOCUSTFILE, workers=2), tmp_path)
+    thread.join()
 
 
 @pytest.fixture

@@ -150,10 +150,15 @@ def test_low_ceiling_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
     assert "generator ceiling" in failed
 
 
-def test_without_samples_of_a_machine_the_run_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("others", [0, 1])
+def test_without_samples_of_a_machine_the_run_is_inconclusive(copy_of: Callable[[str], Path], others: int) -> None:
+    """Also if there are samples of other machines."""
     run = copy_of("same-count")
-    for file in (run / "resources").glob("*.csv"):
-        file.unlink()
+    if others:
+        change(run / "manifest.json", lambda manifest: manifest["environment"]["nodes"].append({"name": "another"}))
+    else:
+        for file in (run / "resources").glob("*.csv"):
+            file.unlink()
     verdict = summarise(run)["verdict"]
     assert verdict["result"] == "INCONCLUSIVE"
     assert "machine CPU was not measured" in verdict["sentence"]

@@ -37,6 +37,23 @@ def test_what_was_asked_but_not_measured_is_inconclusive(kind: Kind) -> None:
     assert decide([at_most("fact", "r", 1, 0, ""), at_most(kind, "r", None, 0.6, "")]) == "FAIL"
 
 
+@pytest.mark.parametrize(
+    ("rate", "p99", "cpu", "verdict"),
+    [
+        (1.0, 100, 0.5, "PASS"),
+        (1.0, 300, 0.5, "FAIL"),
+        (0.9, 100, 0.5, "INCONCLUSIVE"),
+        (0.9, 300, 0.5, "FAIL"),
+        (0.9, 300, 0.9, "INCONCLUSIVE"),
+        (0.9, 300, None, "INCONCLUSIVE"),
+    ],
+)
+def test_an_application_too_slow_for_the_rate_misses_its_p99(rate: float, p99: float, cpu: float | None, verdict: str) -> None:
+    """Unless the generator may have been the cause."""
+    rate_check, p99_check = at_least("guard", "offered rate", rate, 0.98, ""), at_most("objective", "p99", p99, 200, "")
+    assert decide([rate_check, at_most("guard", "generator CPU", cpu, 0.8, ""), p99_check]) == verdict
+
+
 @pytest.mark.parametrize(("result", "strict", "code"), [("PASS", True, 0), ("FAIL", False, 1), ("INCONCLUSIVE", False, 0), ("INCONCLUSIVE", True, 2)])
 def test_exit(result: str, strict: bool, code: int) -> None:
     assert exit_code(result, strict) == code  # type: ignore[arg-type]
