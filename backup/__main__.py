@@ -32,7 +32,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from backup import log, newest, schedule
-from backup.content import MANIFEST, STATE, UNFINISHED, empty
+from backup.content import MANIFEST, STATE, empty, is_unfinished
 from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
@@ -63,7 +63,7 @@ def alone(plan: Plan) -> Iterator[None]:
 
 def run(plan: Plan, arguments: Sequence[str]) -> Any:
     """Make a backup."""
-    if (plan.state / UNFINISHED).exists():
+    if is_unfinished(plan.state):
         raise BackupError("a restore is unfinished, so the nodes may hold a part of the counters")
     primaries = Primaries(open_route(Config.from_env()))
     with alone(plan):

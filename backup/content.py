@@ -21,8 +21,6 @@ from counter.store.operation import Command
 
 MANIFEST = "manifest.json"
 STATE = "state"
-UNFINISHED = "restore.json"
-"""In the state directory while a restore is unfinished (roles/backup)."""
 HOST_ONLY = ("redis-secrets", "step.yml")
 """What belongs to a host or a run."""
 RESERVE_BYTES = 64 << 20
@@ -44,6 +42,12 @@ class Manifest:
     sum: int = 0
     keys: int = 0
     parts: dict[str, str] = field(default_factory=dict)
+
+
+def is_unfinished(state: Path) -> bool:
+    """Return whether the state directory says that a restore is unfinished (roles/backup)."""
+    path = state / "restore.json"
+    return path.exists() and json.loads(path.read_text()) != {}
 
 
 @dataclass(slots=True)

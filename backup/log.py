@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backup import newest
-from backup.content import STATE, UNFINISHED, Content, Manifest, empty, room
+from backup.content import STATE, Content, Manifest, empty, is_unfinished, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, ended, run
@@ -127,7 +127,7 @@ class Recording:
             stream.reach(*self._nodes.position(primary), CATCH_UP_SECONDS)
 
     def _refuse_unfinished(self) -> None:
-        if (self._plan.state / UNFINISHED).exists():
+        if is_unfinished(self._plan.state):
             raise BrokenError("a restore is unfinished, so the nodes may hold a part of the counters")
 
     def _refuse_change(self) -> None:

@@ -35,6 +35,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
+    ``swarm``: id of the swarm; empty if an earlier version deployed.
     ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
     progress of an unfinished move; empty without one. ``restore``: ``backup`` and ``before`` (the backup of what was
     there) of an unfinished restore; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
@@ -44,7 +45,16 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     document = json.loads(texts.get("deployed.json", "{}"))
     if document and "format" not in document:
         document = _from_format_1(document)
-    empty = {"format": 0, "settings": {}, "endpoint": {}, "images": {}, "addresses": [], "certificates": [], "edge": ""}
+    empty = {
+        "format": 0,
+        "swarm": "",
+        "settings": {},
+        "endpoint": {},
+        "images": {},
+        "addresses": [],
+        "certificates": [],
+        "edge": "",
+    }
     redis = json.loads(texts["redis/redis.json"]) if "redis/redis.json" in texts else _redis_of_format_1(texts)
     return {
         **empty,
@@ -57,13 +67,16 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> str:
+def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, swarm: str) -> str:
     """Return the host whose state a deployment uses: ``first``, unless that one has none or was away since.
 
     ``states``: host -> files of its state directory (path -> ``content`` and ``mtime``). The first manager is written
     before all others. So if another host has a different file that is newer, the first one missed what was written.
+    ``swarm``: id of the swarm. If some host knows that the stack is deployed there, the others' states do not count
+    unless they say so too: they may be of a stack of the same name in another swarm.
     """
-    parts = {host: part_of_stack(files) for host, files in states.items()}
+    ours = {host: files for host, files in states.items() if swarm and deployed_state(files)["swarm"] == swarm}
+    parts = {host: part_of_stack(files) for host, files in (ours or states).items()}
     own = parts.pop(first, {})
     missed = {
         host: max(newer)
@@ -79,6 +92,13 @@ def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) ->
 
 def _is_newer(file: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return bool(file["content"] != own["content"] and file["mtime"] > own["mtime"])
+
+
+def unfinished_restore(states: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the newest record of a restore on any host (``states`` as in `keeper`); empty if that one ended."""
+    records = [files["restore.json"] for files in states.values() if "restore.json" in files]
+    newest = max(records, key=lambda record: record["mtime"], default={"content": "{}"})
+    return dict(json.loads(newest["content"]))
 
 
 def part_of_stack(files: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +178,7 @@ class FilterModule:
         return {
             "deployed_state": deployed_state,
             "keeper": keeper,
+            "unfinished_restore": unfinished_restore,
             "part_of_stack": part_of_stack,
             "with_content": with_content,
             "history": history,

@@ -198,3 +198,14 @@ def test_of_two_stacks_backups_with_the_same_id_the_own_one_is_used(site: Site) 
     site.restic("tag", "--remove", f"id={saved['id']}", "--add", f"id={second['id']}", "--tag", "stack=other")
     assert site.run("verify", second["id"])[0]["sum"] == 2
     assert [(one["stack"], one["sum"]) for one in site.backups] == [("counter", 2), ("other", 1)]
+
+
+def test_a_part_of_the_counters_is_not_saved(shared: Site, tmp_path: Path) -> None:
+    """The file of a restore that has ended stays."""
+    record = Path(shared.plan["state"], "restore.json")
+    with copied(shared, tmp_path) as site:
+        record.write_text('{"backup": "20261126T030000Z", "before": ""}\n')
+        assert "a restore is unfinished" in site.refused("run")
+        record.write_text("{}\n")
+        assert site.run("run")["proved"]
+    record.unlink()

@@ -35,7 +35,12 @@ class Manager:
         host = {
             "ansible_connection": "local",
             # Without a newer engine's own check of stack files.
-            "docker_host_engine": {"host_info": {"ServerVersion": "20.10.24"}},
+            "docker_host_engine": {
+                "host_info": {
+                    "ServerVersion": "20.10.24",
+                    "Swarm": {"NodeAddr": "192.0.2.11", "Cluster": {"ID": "ours"}},
+                }
+            },
             "redis_credentials_passwords": {"app": ["secret"], "internal": ["internal"]},
             "redis_credentials_certificates": {"ca": "authority", "ends": "20310101000000Z"},
             "swarm_address": "192.0.2.11",

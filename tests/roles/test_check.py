@@ -86,6 +86,36 @@ def test_the_removal_of_what_runs_can_be_checked(tmp_path: Path) -> None:
     assert "changed: [old] => (item=check-redis_redis-1)" in done.stdout
 
 
+def test_nothing_is_removed_while_a_host_does_not_answer(tmp_path: Path) -> None:
+    away = {"ansible_host": "192.0.2.99", "ansible_connection": "ssh", "ansible_ssh_common_args": "-o ConnectTimeout=1"}
+    with serve(tmp_path, "old", LONE | RUNS):
+        old = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "old.python")}
+        (tmp_path / "hosts.yml").write_text(
+            yaml.safe_dump({"managers": {"hosts": {"old": old}}, "workers": {"hosts": {"away": away}}})
+        )
+        done = run(
+            *("ansible-playbook", "-i", tmp_path / "hosts.yml", "-e", "stack_name=check"),
+            *(*PURGE, *NUMBERS, "--check", "destroy.yml"),
+        )
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "Nothing was removed. away (192.0.2.99) cannot be reached" in said
+    assert "Remove the stack" not in said
+
+
+def test_a_restore_to_bare_hosts_can_be_checked(tmp_path: Path) -> None:
+    repository = (
+        "-e",
+        "backup=latest",
+        "-e",
+        "backup_repository=rest:http://192.0.2.30:8000/",
+        "-e",
+        "backup_password=a-password",
+    )
+    done = check(tmp_path, ({"new": NO_ENGINE}, {}), "playbooks/restore", *repository, *NUMBERS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_data_is_not_left_behind_with_an_engine_that_does_not_answer(tmp_path: Path) -> None:
     done = check(tmp_path, ({"new": NO_ENGINE}, {}), "destroy", *PURGE)
     said = "The engine of new is installed, but does not answer" in done.stdout

@@ -15,7 +15,7 @@ import yaml
 from manager import Manager
 from support.ansible import PLAYBOOKS, ROOT, last_task, run
 
-from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, with_written
+from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, unfinished_restore, with_written
 
 HERE = Path(__file__).resolve().parent / "deployed"
 """State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
@@ -99,6 +99,7 @@ def test_a_new_host_has_nothing() -> None:
     state = deployed_state({})
     assert state == {
         "format": 0,
+        "swarm": "",
         "settings": {},
         "maintenance": {},
         "endpoint": {},
@@ -225,13 +226,41 @@ OLD = state(internal=("a", 1), passwords=("a", 1), move=("unfinished", 2))
     ],
 )
 def test_whose_state_is_used(one: dict[str, Any], two: dict[str, Any], kept: str) -> None:
-    assert keeper({"two": two, "one": one}, "one") == kept
+    assert keeper({"two": two, "one": one}, "one", "") == kept
 
 
 def test_the_newest_of_several_states_is_used() -> None:
     states = {"one": OLD, "two": state(passwords=("b", 3)), "three": state(passwords=("c", 4)), "four": OLD}
-    assert keeper(states, "one") == "three"
-    assert keeper({"two": OLD}, "one") == "two"
+    assert keeper(states, "one", "") == "three"
+    assert keeper({"two": OLD}, "one", "") == "two"
+
+
+@pytest.mark.parametrize("other", ['{"format": 2, "swarm": "theirs"}', '{"format": 2}'], ids=["another", "unknown"])
+@pytest.mark.parametrize("first", ["two", "new"])
+def test_a_stack_of_the_same_name_in_another_swarm_is_not_used(first: str, other: str) -> None:
+    """Its host was added to this swarm, and its files are newer."""
+    ours = '{"format": 2, "swarm": "ours"}'
+    old, new = ((text, document, time) for text, document, time in (("a", ours, 1), ("b", other, 9)))
+    states = {
+        host: state(internal=(text, time), deployed=(document, time))
+        for host, (text, document, time) in {"two": old, "new": new}.items()
+    }
+    assert keeper(states, first, "ours") == "two"
+    # An earlier version did not record it.
+    assert keeper(states, "two", "neither") == "new"
+
+
+@pytest.mark.parametrize(("one", "two", "found"), [(None, None, ""), ("a", None, "a"), ("a", "", ""), ("", "b", "b")])
+def test_the_newest_record_of_a_restore_counts(one: str | None, two: str | None, found: str) -> None:
+    """Also if only a manager has it that is not the first one; that of a manager that was away is older."""
+    texts = {"one": one, "two": two}
+    states: dict[str, Any] = {
+        host: {}
+        if text is None
+        else {"restore.json": {"content": json.dumps({"backup": text} if text else {}), "mtime": mtime}}
+        for mtime, (host, text) in enumerate(texts.items())
+    }
+    assert unfinished_restore(states).get("backup", "") == found
 
 
 def test_what_shows_that_a_copy_is_whole_comes_last() -> None:

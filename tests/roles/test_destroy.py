@@ -13,11 +13,11 @@ from support.ansible import ROOT, project_environment, run, stand_in_for_the_eng
 PLAY = [
     {
         "hosts": "managers",
-        "gather_facts": False,
         "roles": ["settings"],
         "tasks": [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.import_role": {"name": "destroy"}},
+            {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "engine"}},
+            {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "stacks"}},
         ],
     }
 ]

@@ -19,7 +19,6 @@ BASE = "debian:trixie-slim"
 PLAY = [
     {
         "hosts": "managers",
-        "gather_facts": False,
         "roles": ["settings"],
         "tasks": [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
@@ -67,6 +66,16 @@ def test_another_revision_takes_the_base_anew_and_once(tmp_path: Path) -> None:
     build = f"build --quiet --label counter-deploy=base --tag {name} -: FROM {BASE}"
     assert calls == ["docker_image_pull", build]
     assert choose(second, [BASE, name], image_revision=2) == (name, [])
+
+
+@pytest.mark.parametrize("pinned", [f"{BASE}@sha256:{'0' * 64}", f"docker.io/library/{BASE}"])
+def test_a_base_that_the_engine_lists_by_another_name_is_pulled_once(tmp_path: Path, pinned: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    name, calls = choose(first, [], base_image_name=pinned)
+    assert calls == ["docker_image_pull", f"build --quiet --label counter-deploy=base --tag {name} -: FROM {pinned}"]
+    assert choose(second, [name], base_image_name=pinned) == (name, [])
 
 
 TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__images_targets"]

@@ -126,6 +126,7 @@ class Beginning:
             "docker_host_engine": ENGINE,
             "swarm_nodes": {"nodes": [node]},
             "swarm_node": {"host_info": {"Swarm": {"NodeID": "id-1"}}},
+            "swarm_address": "127.0.0.1",
         }
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
 

@@ -16,7 +16,6 @@ from support.passwords import INTERNAL_PASSWORD, logins
 PLAY = [
     {
         "hosts": "managers",
-        "gather_facts": False,
         "roles": ["settings"],
         "tasks": [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},

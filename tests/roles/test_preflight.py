@@ -529,6 +529,15 @@ def test_a_manager_that_cannot_be_reached_is_named(tmp_path: Path, verb: str) ->
     assert "Check whether this works: ssh -p 1 root@127.0.0.1 true" in said
 
 
+def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_the_backup(tmp_path: Path) -> None:
+    """The servers were lost that had ``edge_tls=own``."""
+    hosts: dict[str, dict[str, Any]] = {
+        "lost": {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"}
+    }
+    assert "edge_certificates=" in refused_hosts(tmp_path, hosts, "deploy.yml")["lost"]
+    assert "edge_certificates=" not in refused_hosts(tmp_path, hosts, "playbooks/restore.yml").get("lost", "")
+
+
 def test_files_of_imports(tmp_path: Path) -> None:
     here = tmp_path / "here.csv"
     here.touch()

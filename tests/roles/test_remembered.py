@@ -130,6 +130,31 @@ def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) 
     assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
 
 
+def test_the_manager_that_is_asked_answers_first(manager: Manager, tmp_path: Path) -> None:
+    """The one that was the first when the stack was deployed may be gone."""
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    document = json.loads((state / "deployed.json").read_text())
+    assert document["swarm"] == "ours"
+    addresses = [f"192.0.2.{number}" for number in (10, 12, 11)]
+    (state / "deployed.json").write_text(json.dumps(document | {"addresses": addresses}))
+    assert manager.scale(state)["addresses"] == ["192.0.2.11", "192.0.2.10", "192.0.2.12"]
+
+
+def test_only_a_deployment_writes_to_a_manager_that_was_added(manager: Manager, tmp_path: Path) -> None:
+    """It has no image, and perhaps no engine."""
+    added = Manager(tmp_path, manager.state)
+    hosts = tmp_path / "hosts.yml"
+    inventory = yaml.safe_load(hosts.read_text())
+    inventory["managers"]["hosts"]["new"] = inventory["managers"]["hosts"]["host"]
+    hosts.write_text(yaml.safe_dump(inventory))
+    shutil.copytree(added.state, tmp_path / "host")
+    before = (tmp_path / "host/counter/stack.yml").read_text()
+    done = added.play("recall", {"replicas": 3}, tmp_path / "{{ inventory_hostname }}")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "host/counter/stack.yml").read_text() != before
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_first_manager_that_was_away_changes_nothing(manager: Manager, tmp_path: Path) -> None:
     """Another one was first meanwhile. Only a deployment takes its state over."""
     away = Manager(tmp_path, manager.state)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from support.ansible import PLAYBOOKS, last_task, run
 
@@ -65,3 +66,18 @@ def test_another_stack_in_another_topology(tmp_path: Path) -> None:
     assert found["settings"] == {"http_port": 8080, "app_threads": 7}
     assert set(found["files"]) == COMES_BACK - {"releases.json"}
     assert found["command"].endswith(" -e stack_name=beside -e redis_topology=standalone -e replicas=2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [({"backup": "latest"}, "latest"), ({"to": "latest"}, "log"), ({"backup": "20261127T030000Z"}, None)],
+)
+def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(
+    tmp_path: Path, asked: dict[str, str], wanted: str | None
+) -> None:
+    """The restore itself has made a later one, of what it replaces."""
+    begun = {"backup": "20261126T030000Z", "before": "20261126T040000Z"}
+    assert adopted(tmp_path, **asked, **GIVEN)["wanted"] == (wanted or asked["backup"])
+    assert adopted(tmp_path, unfinished=begun, **asked, **GIVEN)["wanted"] == (
+        begun["backup"] if wanted else asked["backup"]
+    )

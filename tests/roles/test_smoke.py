@@ -20,20 +20,37 @@ class Counting(BaseHTTPRequestHandler):
     value = 0
     asked = 0
     surplus = 0
+    limit = 99
+    """The requests until the edge's limit is reached once."""
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
 
     def do_GET(self) -> None:
         """Return the value."""
+        if self.is_limited():
+            return
         self.answer({"value": Counting.value})
 
     def do_POST(self) -> None:
         """Count; return the replica."""
+        if self.is_limited():
+            return
         Counting.asked += 1
         Counting.value += 1 + Counting.surplus
         if Counting.asked != 2:
             self.answer({"replica": str(Counting.asked % 2)})
+
+    def is_limited(self) -> bool:
+        """Answer as the edge does beyond its limit."""
+        Counting.limit -= 1
+        if Counting.limit:
+            return False
+        self.send_response(429)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return True
 
     def answer(self, document: dict[str, int | str]) -> None:
         """Send a document."""
@@ -48,6 +65,7 @@ class Counting(BaseHTTPRequestHandler):
 def origin() -> Iterator[str]:
     """Serve a counter; return its address."""
     Counting.value = Counting.asked = Counting.surplus = 0
+    Counting.limit = 99
     with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
         Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -58,7 +76,6 @@ def smoke(site: Path, origin: str) -> CompletedProcess[str]:
     """Check the counter."""
     play = {
         "hosts": "localhost",
-        "gather_facts": False,
         "roles": ["settings"],
         "tasks": [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
@@ -85,6 +102,16 @@ def test_an_increment_without_an_answer_may_have_counted(tmp_path: Path, origin:
     done = smoke(tmp_path, origin)
     assert done.returncode == 0, done.stdout
     assert Counting.asked == Counting.value == 4
+    assert f"{origin}: 3 acknowledged, 4 counted, replicas 0 1" in done.stdout
+
+
+@pytest.mark.parametrize("limit", [1, 2, 6])
+def test_the_limit_of_requests_is_waited_for(tmp_path: Path, origin: str, limit: int) -> None:
+    """Also by the last request, which reads the counter."""
+    Counting.limit = limit
+    done = smoke(tmp_path, origin)
+    assert done.returncode == 0, done.stdout
+    assert Counting.limit <= 0
     assert f"{origin}: 3 acknowledged, 4 counted, replicas 0 1" in done.stdout
 
 

@@ -46,6 +46,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
@@ -61,10 +62,17 @@ ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 def ask(url: str, headers: dict, method: str = "GET") -> dict:
-    """Return the JSON answer; raises one of FAILURES."""
+    """Return the JSON answer; raises one of FAILURES. Waits if the edge's limit of requests is reached."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
-    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
-        return json.load(response)
+    for is_last in (False, True):
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
+                return json.load(response)
+        except urllib.error.HTTPError as answer:
+            if is_last or answer.code != HTTPStatus.TOO_MANY_REQUESTS:
+                raise
+            time.sleep(int(answer.headers["Retry-After"]))
+    raise AssertionError
 
 
 def served(url: str) -> str:
