@@ -70,7 +70,13 @@ class Stack:
                 else:
                     return
             time.sleep(0.5)
-        raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}")
+        raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}\n{self._tasks()}")
+
+    def _tasks(self) -> str:
+        """Return the containers of Redis on each host, also those that ended, the newest first."""
+        label = f"label=com.docker.stack.namespace={self.name}-redis"
+        listing = ["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}} {{.Status}}"]
+        return "\n".join(host.run(*listing) for host in self.hosts)
 
     def epochs(self) -> dict[str, str]:
         """Return the epoch that each Sentinel, or cluster node, knows: an attempt to replace a primary raises it.
