@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,35 @@ def test_a_comparison_does_not_replace_a_stack_that_exists(tmp_path: Path) -> No
     )
     assert "./counter destroy -e stack_name=taken-bench -e purge=true -e confirm=taken-bench" in said["taken"]
     assert said["free"] == ""
+
+
+def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
+    node = {"Status": {"State": "down"}, "Spec": {"Labels": {"counter.host": "down"}}}
+    given: dict[str, dict[str, Any]] = {
+        "limited": {"edge_requests_per_second": 20},
+        "down": {"__bench_swarm": {"nodes": [node]}},
+        "silent": {},
+    }
+    hosts = {
+        host: {"ansible_connection": "local", "__bench_swarm": {"nodes": []}, "bench_target": "http://127.0.0.1:1"}
+        | more
+        for host, more in given.items()
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    tasks = [
+        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
+        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "control_machine"}},
+        {"ansible.builtin.set_fact": {"deployed": {"maintenance": {}}}},
+        {"ansible.builtin.include_role": {"name": "bench", "tasks_from": "reach"}},
+    ]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "roles": ["settings"], "tasks": tasks}]))
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+        ANSIBLE_ANY_ERRORS_FATAL="false",
+    )
+    parts = re.split(r"fatal: \[(\w+)[^]]*\]", " ".join(done.stdout.split()))
+    said = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert "./counter deploy -e edge_requests_per_second=0" in said["limited"]
+    assert "Swarm says that down is down" in said["down"]
+    assert "does not answer" in said["silent"]
