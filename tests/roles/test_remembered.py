@@ -152,7 +152,9 @@ def test_only_a_deployment_writes_to_a_manager_that_was_added(manager: Manager, 
     done = added.play("recall", {"replicas": 3}, tmp_path / "{{ inventory_hostname }}")
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "host/counter/stack.yml").read_text() != before
-    assert not (tmp_path / "new").exists()
+    written = re.findall(r'"item": "(\w+)"', done.stdout)
+    assert "host" in written
+    assert "new" not in written
 
 
 def test_a_first_manager_that_was_away_changes_nothing(manager: Manager, tmp_path: Path) -> None:
