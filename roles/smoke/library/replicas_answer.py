@@ -62,17 +62,21 @@ ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 def ask(url: str, headers: dict, method: str = "GET") -> dict:
-    """Return the JSON answer; raises one of FAILURES. Waits if the edge's limit of requests is reached."""
+    """Return the JSON answer; raises one of FAILURES. If the edge's limit of requests is reached, try once more later."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
-    for is_last in (False, True):
-        try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
-                return json.load(response)
-        except urllib.error.HTTPError as answer:
-            if is_last or answer.code != HTTPStatus.TOO_MANY_REQUESTS:
-                raise
-            time.sleep(int(answer.headers["Retry-After"]))
-    raise AssertionError
+    try:
+        return answer_to(request)
+    except urllib.error.HTTPError as refusal:
+        if refusal.code != HTTPStatus.TOO_MANY_REQUESTS:
+            raise
+        time.sleep(min(int(refusal.headers.get("Retry-After", 1)), REQUEST_SECONDS))
+        return answer_to(request)
+
+
+def answer_to(request: urllib.request.Request) -> dict:
+    """Return the JSON answer; raises one of FAILURES."""
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=ANY_CERTIFICATE) as response:  # noqa: S310
+        return json.load(response)
 
 
 def served(url: str) -> str:
