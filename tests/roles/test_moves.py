@@ -24,7 +24,7 @@ from support.waiting import wait_until
 from support.workers import made_once
 
 MOVABLE = ("standalone", "sentinel", "cluster")
-ENGINE = {"host_info": {"ServerVersion": "26.1.5"}}
+ENGINE = {"host_info": {"ServerVersion": "26.1.5", "Swarm": {"NodeAddr": "127.0.0.1"}}}
 
 
 def case(
@@ -126,7 +126,6 @@ class Beginning:
             "docker_host_engine": ENGINE,
             "swarm_nodes": {"nodes": [node]},
             "swarm_node": {"host_info": {"Swarm": {"NodeID": "id-1"}}},
-            "swarm_address": "127.0.0.1",
         }
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
 

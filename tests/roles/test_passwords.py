@@ -21,7 +21,7 @@ PLAY = [
             {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
             {"ansible.builtin.import_role": {"name": "deployed", "tasks_from": "read"}},
             {"ansible.builtin.include_role": {"name": "redis_credentials", "tasks_from": "passwords"}},
-            {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords.app }}"}},
+            {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords }}"}},
         ],
     }
 ]
@@ -123,13 +123,20 @@ def test_a_password_is_used_as_it_is_kept(tmp_path: Path) -> None:
         (kept / "passwords").write_text("before\n")
         (kept / "internal").write_text("internal\n")
         hosts[name] = {"ansible_connection": "local", "redis_password": password}
+    hosts["new"] = {"ansible_connection": "local"}
     # Each host has a state directory of its own.
     place = json.dumps({"state_dir": f"{tmp_path}/{{{{ inventory_hostname }}}}"})
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     (tmp_path / "play.yml").write_text(yaml.safe_dump(PLAY))
     results = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml", "-e", place)
-    assert {name: result["msg"] for name, result in results.items()} == {
+    made = {name: result["msg"] for name, result in results.items()}
+    new = made.pop("new")
+    assert {name: each["app"] for name, each in made.items()} == {
         "file": ["given", "before"],
         "digits": ["12345", "before"],
         "empty": ["before"],
     }
+    # The secret of the nodes must not be one that the app knows.
+    secrets = {each["internal"][0] for each in (new, made["file"], made["digits"])}
+    assert len({new["app"][0], *secrets, "internal"}) == 5
+    assert made["empty"]["internal"] == ["internal"]

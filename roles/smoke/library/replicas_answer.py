@@ -62,7 +62,7 @@ ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 
 
 def ask(url: str, headers: dict, method: str = "GET") -> dict:
-    """Return the JSON answer; raises one of FAILURES. If the edge's limit of requests is reached, try once more later."""
+    """Return the JSON answer; raises one of FAILURES. At the edge's limit of requests, try once more later."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
     try:
         return answer_to(request)
