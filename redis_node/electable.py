@@ -27,7 +27,7 @@ def directives(settings: Settings) -> list[str]:
 
 
 def watch(settings: Settings) -> None:
-    """Raise the priority of this node when it may be promoted, and lower it when it is the primary. Does not return."""
+    """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
     # Only a replica tells its priority, which `promote` raises, too: a primary is told once, whatever it had before.
     priority, lowered, journal = NEVER, False, Journal(settings.address)
     while _applies(settings):
@@ -38,11 +38,11 @@ def watch(settings: Settings) -> None:
                 ask(settings, settings.address, "CONFIG", "SET", "replica-priority", wanted)
                 priority = wanted
             lowered = reason is None
-            journal.write("may be promoted" if priority else f"may not be promoted yet: {reason}" if reason else "")
+            journal.write("can be promoted" if priority else f"cannot be promoted yet: {reason}" if reason else "")
         except NoAnswerError as error:
             lowered = False
             if not priority:
-                journal.write(f"may not be promoted yet: {error}")
+                journal.write(f"cannot be promoted yet: {error}")
         time.sleep(POLL_SECONDS)
 
 

@@ -51,5 +51,5 @@ def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
             return f"{sentinel} knows {known[0]} replicas and {known[1]} other Sentinels"
         for replica in replicas:
             if not int(replica["slave-priority"]):
-                return f"{sentinel} may not promote {replica['name']}, whose log says why"
+                return f"{sentinel} cannot promote {replica['name']}, whose log says why"
     return ""

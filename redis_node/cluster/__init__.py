@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 
 from redis_node.ask import NoAnswerError, ask, until
-from redis_node.cluster.joining import NO_FAILOVER, Joining
+from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
-from redis_node.cluster.volume import prepare
-from redis_node.data_node import directives, holds_data, role, use  # noqa: F401  # part of the interface of a kind
+from redis_node.cluster.volume import INCOMPLETE, prepare
+from redis_node.data_node import directives, role, use  # noqa: F401  # part of the interface of a kind
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
@@ -55,8 +55,8 @@ def configuration(settings: Settings, own: Address) -> str:
         f"cluster-announce-hostname {settings.address.host}",
         f"cluster-announce-ip {own.host}",
         *directives(settings.passwords),
-        # A node without data must not take over before its first copy is whole (``joining``).
-        *([] if holds_data(settings.data) else ["cluster-replica-no-failover yes"]),
+        # A node must not take over before its first copy is whole (``joining``).
+        *([f"{NO_FAILOVER} yes"] if (settings.data / INCOMPLETE).exists() else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -85,6 +85,8 @@ def hand_over(settings: Settings) -> str:
     if replica is None:
         return f"stops without handing over: no replica has a copy of its {me.slots} slots"
     began = time.monotonic()
+    if lacks_copy(settings, replica.address):
+        return f"stops without handing over: {replica.name} does not have its copy on its disk yet"
     until(lambda: not behind(settings, replica, me), HAND_OVER_SECONDS, "the replica is not in sync")
     ask(settings, replica.address, "CLUSTER", "FAILOVER")
     until(
@@ -120,8 +122,8 @@ def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str
         return f"{pair.name} does not follow {member.name} yet"
     if pair and not primary and first_of_its_pair(pair.name):
         return f"{pair.name} is not the primary of its pair again yet"
-    if primary and "yes" in ask(settings, member.address, "CONFIG", "GET", NO_FAILOVER).values():
-        return f"{member.name} may not take over yet: its copy is not on its disk"
+    if primary and lacks_copy(settings, member.address):
+        return f"{member.name} cannot take over yet: its copy is not on its disk"
     state = _state(settings, member.address)
     return "" if state == "ok" else f"{member.name} says that the cluster's state is {state}"
 

@@ -16,11 +16,13 @@ from typing import Any
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
+from redis_node.cluster.volume import INCOMPLETE
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 
 NO_FAILOVER = "cluster-replica-no-failover"
-"""Setting of Redis: with ``yes`` a replica does not take over when its primary fails, but does when it is asked to."""
+"""Setting of Redis: with ``yes`` a replica does not take over when its primary fails, but does when it is asked to.
+A node has it, and the file ``INCOMPLETE`` on its volume, until its first copy is on its disk or it serves slots."""
 POLL_SECONDS = 0.5
 WATCH_SECONDS = 2.0
 WELL_SECONDS = 10.0
@@ -47,7 +49,7 @@ class Joining:
                 if placed:
                     self._follow_to_another_address()
                     self._become_primary_again()
-            except NoAnswerError as error:
+            except (NoAnswerError, OSError) as error:
                 self._say(f"waits: {error}")
             time.sleep(WATCH_SECONDS if placed else POLL_SECONDS)
 
@@ -82,13 +84,17 @@ class Joining:
 
     def _allow_to_take_over(self) -> None:
         """Allow the node to take over from its primary once it has been in sync and has its copy on disk."""
-        if "no" in self._do("CONFIG", "GET", NO_FAILOVER).values():
-            return
-        facts = info(self._settings, self._own, "replication", "persistence")
-        copies = facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0"
-        if facts.get("master_link_status") == "up" and not copies:
+        mark = self._settings.data / INCOMPLETE
+        if lacks_copy(self._settings, self._own):
+            mark.touch()
+            facts = info(self._settings, self._own, "replication", "persistence")
+            copies = facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0"
+            serves = any(member.mine and member.slots for member in members(self._settings, self._own))
+            if not serves and (facts.get("master_link_status") != "up" or copies):
+                return
             self._do("CONFIG", "SET", NO_FAILOVER, "no")
-            self._say("has a whole copy, and may take over")
+            self._say("serves slots" if serves else "has a whole copy, and can take over")
+        mark.unlink(missing_ok=True)
 
     def _follow_to_another_address(self) -> None:
         """Follow the primary to its new address.
@@ -111,7 +117,8 @@ class Joining:
         known = members(self._settings, self._own)
         me = next(member for member in known if member.mine)
         well = first_of_its_pair(self._name) and me.replica and all(member.alive for member in known)
-        if not well or info(self._settings, self._own, "replication").get("master_link_status") != "up":
+        well = well and info(self._settings, self._own, "replication").get("master_link_status") == "up"
+        if not well or lacks_copy(self._settings, self._own):
             self._well_since = float("inf")
             return
         self._well_since = min(self._well_since, time.monotonic())
@@ -157,3 +164,8 @@ class Joining:
 
     def _place(self, name: str) -> Address | None:
         return resolve(name, self._own.port) if name else None
+
+
+def lacks_copy(settings: Settings, node: Address) -> bool:
+    """Tell whether a node must not take over, since its first copy is not on its disk; raises NoAnswerError."""
+    return "yes" in ask(settings, node, "CONFIG", "GET", NO_FAILOVER).values()

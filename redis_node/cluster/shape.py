@@ -16,7 +16,7 @@ from functools import partial
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster import behind
-from redis_node.cluster.joining import NO_FAILOVER
+from redis_node.cluster.joining import NO_FAILOVER, lacks_copy
 from redis_node.cluster.members import (
     SLOTS,
     Member,
@@ -122,7 +122,7 @@ class Shape:
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
 
     def _replicate(self) -> None:
-        """Make the other node of each pair follow the primary, and wait until it is in sync."""
+        """Make the other node of each pair follow the primary, and wait until it is in sync and can take over."""
         for first in self._firsts:
             self._wait(f"the pair of {first} to have one primary", AGREE_SECONDS, partial(self._paired, first))
         self._wait("the nodes to agree on the replicas", AGREE_SECONDS, self._agreed)
@@ -130,6 +130,8 @@ class Shape:
         for replica in (member for member in known.values() if member.replica):
             late = partial(behind, self._settings, replica, known[replica.primary])
             self._wait(f"{replica.name} to be in sync", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
+            copying = partial(lacks_copy, self._settings, replica.address)
+            self._wait(f"the copy on the disk of {replica.name}", AGREE_SECONDS, lambda copying=copying: not copying())  # type: ignore[misc]
 
     def _paired(self, first: str) -> bool:
         """Make the other nodes of a pair follow its primary. One may not have heard of it yet, or just take over.

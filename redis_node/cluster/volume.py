@@ -9,6 +9,8 @@ from redis_node.cluster.members import Member, parse
 from redis_node.data_node import holds_data
 
 IDENTITY = "nodes.conf"
+INCOMPLETE = "incomplete"
+"""The file on the volume of a node whose first copy is not whole. Redis itself writes an append-only file at once."""
 
 
 def prepare(data: Path) -> str:
@@ -18,6 +20,8 @@ def prepare(data: Path) -> str:
     """
     identity = data / IDENTITY
     kept = holds_data(data)
+    if not kept:
+        (data / INCOMPLETE).touch()
     if not identity.exists():
         if kept:
             sys.exit(

@@ -34,6 +34,7 @@ from support.workers import made_once
 
 from redis_node.ask import Connection, NoAnswerError
 from redis_node.cluster import behind
+from redis_node.cluster.joining import WELL_SECONDS
 from redis_node.cluster.members import members, merged, parse, partner
 from redis_node.cluster.moving import Move, Mover, even, plan, transfer
 from redis_node.cluster.shape import Shape
@@ -367,6 +368,10 @@ def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: St
     primary.client().config_set("rdb-key-save-delay", 20_000_000)
     emptied.start()
     wait_until("it to copy", lambda: emptied.client().info("replication").get("master_sync_in_progress"))
+    # Its volume has an append-only file by now.
+    emptied.kill()
+    emptied.start()
+    wait_until("it to follow", lambda: emptied.client().role()[0] == "slave")
     primary.kill()
     time.sleep(2 * AWAY_SECONDS)
     assert emptied.client().role()[0] == "slave"
@@ -374,6 +379,27 @@ def test_a_replica_does_not_take_over_before_its_first_copy_is_whole(cluster: St
     cluster.settled()
     expect_all_counted(cluster)
     assert emptied.client().config_get("cluster-replica-no-failover") == {"cluster-replica-no-failover": "no"}
+
+
+@pytest.mark.fault
+def test_a_first_node_becomes_primary_again_only_with_its_copy_on_its_disk(cluster: Stack) -> None:
+    first = cluster[1]
+    first.kill()
+    first.empty()
+    wait_until("redis-4 to take over", lambda: cluster[4].client().role()[0] == "master")
+    first.start()
+    wait_until("it to answer", lambda: first.client().ping())
+    first.client().config_set("rdb-key-save-delay", 3_000_000)
+    wait_until("its copy to arrive", lambda: first.client().info("replication").get("master_link_status") == "up")
+    time.sleep(1.2 * WELL_SECONDS)
+    assert first.client().info("persistence")["aof_rewrite_in_progress"]
+    assert first.client().role()[0] == "slave"
+    cluster[4].stop()
+    assert cluster[4].said("stops without handing over: redis-1 does not have its copy on its disk yet")
+    cluster[4].start()
+    cluster.settled()
+    assert first.client().role()[0] == "master"
+    expect_all_counted(cluster)
 
 
 @pytest.mark.fault

@@ -279,7 +279,7 @@ def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) 
     primary = running.primary()
     for node in running.nodes:
         node.client().config_set("replica-priority", 0)
-    wait_until("it to be missed", lambda: "may not promote" in running.sentinels[0].ask("settled").stderr)
+    wait_until("it to be missed", lambda: "cannot promote" in running.sentinels[0].ask("settled").stderr)
     primary.stop()
     assert "stops without handing over" in primary.said()
     assert "may promote none of the 2 replicas" in primary.said()
