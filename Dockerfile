@@ -7,7 +7,7 @@ ARG BASE=debian:trixie-slim
 FROM ${BASE} AS python
 ARG REVISION
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 \
+    && apt-get install -y --no-install-recommends ca-certificates python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 FROM ${BASE} AS pip
@@ -19,8 +19,6 @@ RUN apt-get update \
 
 FROM python AS app-packages
 COPY --from=pip /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
-# pip does not start without them.
-COPY --from=pip /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 ENV PYTHONPATH=/tmp/pip.whl PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY app/requirements.txt /tmp/requirements.txt
 # ca: the CA certificates of a site that inspects TLS, used only during the build.

@@ -77,6 +77,7 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
                 raise MoveError(f"two of the old nodes hold different values: {some(other)}")
             target.write(entries)
             keys += len(entries)
+    held.clear()
     counters = _compare(sources, target)
     if short := [
         f"{name}: {value} seen, {counters.get(name, 0)} moved"

@@ -18,7 +18,7 @@ GREATEST = 10**15
 """The largest value that may be imported. Scripts in Redis count with doubles, which are exact up to 2**53, so a
 counter can grow by eight times as much after that."""
 MOST = 100_000
-"""How many records one file may have; so many take 45 MB of memory in a replica's container."""
+"""How many records one file may have; docs/data.md says how much memory so many take."""
 SHOWN = 5
 LONGEST = 80
 _DIGITS = re.compile(r"[0-9]{1,18}")

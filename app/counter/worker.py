@@ -50,7 +50,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         super().murder_pending()
         now = time.monotonic()
         for conn, since in list(self._arriving.items()):
-            if now - since > RECEIVE_SECONDS:
+            if now - since > RECEIVE_SECONDS and not _has_unread(conn.sock):
                 with contextlib.suppress(OSError):  # the connection has just ended
                     conn.sock.shutdown(socket.SHUT_RDWR)
         for conn, since in list(self._lingering.items()):
@@ -85,3 +85,11 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         del self._lingering[conn]
         self.poller.unregister(conn.sock)
         TConn.close(conn)
+
+
+def _has_unread(sock: socket.socket) -> bool:
+    """Tell whether something has arrived: then this process is slow, and not the client."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False

@@ -89,6 +89,8 @@ class DurableStore:
         self._listed: set[str] = set()
         self._listing: set[str] = set()
         self._background: ThreadPoolExecutor | None = None
+        self._describing = threading.Lock()
+        self._described: tuple[float, Description] | None = None
 
     @property
     def promise(self) -> str:
@@ -133,8 +135,12 @@ class DurableStore:
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
-        """See ``Store.describe``."""
-        return self._route.describe()
+        """See ``Store.describe``. It asks each node, so all who ask during a look get the next one together."""
+        asked = time.monotonic()
+        with self._describing:
+            if self._described is None or self._described[0] < asked:
+                self._described = time.monotonic(), self._route.describe()
+            return self._described[1]
 
     def newest_backup(self) -> dict[str, Any]:
         """Return what is noted of it; see ``Store.newest_backup``."""
