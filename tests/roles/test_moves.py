@@ -17,7 +17,7 @@ import pytest
 import yaml
 from redis import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError
-from support.ansible import PLAYBOOKS, ROOT, render, results_by_host, run, stand_in_for_the_engine
+from support.ansible import PLAYBOOKS, ROOT, project_environment, render, results_by_host, run, stand_in_for_the_engine
 from support.passwords import APP_PASSWORD
 from support.ports import free_port
 from support.waiting import wait_until
@@ -108,14 +108,19 @@ class Beginning:
         self.site, self.state = site, site / "state/redis"
         for made in (self.state, site / "roles/stack/tasks"):
             made.mkdir(parents=True)
-        names = ("docker_swarm_service", "docker_host_info", "docker_stack", "docker_volume", "docker_node")
+        names = ("docker_swarm_service", "docker_host_info", "docker_volume", "docker_node")
         answer: dict[str, Any] = {"containers": [], "networks": []}
+        (docker := site / "bin/docker").parent.mkdir()
+        docker.write_text('#!/bin/sh\necho "docker-$1-$2" >> "$CALLS"\necho "Nothing found in stack: $3" >&2\n')
+        docker.chmod(0o755)
         self.engine = stand_in_for_the_engine(site, docker_container_exec={}, **dict.fromkeys(names, answer))
+        self.engine["PATH"] = f"{docker.parent}:{project_environment()['PATH']}"
         compared = {"services": [{"name": "counter-redis_redis-1", "failure": "", "pending": ""}]}
         (site / "roles/stack/tasks/compare.yml").write_text(
             yaml.safe_dump([{"name": "Compare", "ansible.builtin.set_fact": {"stack_compared": compared}}])
         )
-        shutil.copy(ROOT / "roles/stack/tasks/gone.yml", site / "roles/stack/tasks")
+        for tasks in ("gone", "remove"):
+            shutil.copy(ROOT / f"roles/stack/tasks/{tasks}.yml", site / "roles/stack/tasks")
         (self.state / "redis.json").write_text(json.dumps({"topology": "standalone", "nodes": 1, "tls": False}))
         (self.state / "stack.yml").write_text("services: {redis-1: {volumes: ['redis-1:/data']}}\n")
         recorded = {"format": 2, "addresses": ["127.0.0.1"], "settings": {"http_port": port}}
@@ -181,7 +186,7 @@ def broken_off(tmp_path: Path) -> Beginning:
 def test_a_move_that_was_broken_off_before_the_nodes_stopped_goes_on(broken_off: Beginning) -> None:
     succeeded, calls = broken_off.deploy("sentinel")
     assert succeeded
-    assert calls.index("docker_swarm_service") < calls.index("docker_stack")
+    assert calls.index("docker_swarm_service") < calls.index("docker-stack-rm")
     assert (broken_off.noted()["sources"], broken_off.noted()["seen"]) == (["redis-1"], SEEN)
     assert not broken_off.deployed.exists()
     # From here on the nodes that held everything are known: they are not asked again.
@@ -193,7 +198,7 @@ def test_a_move_that_was_broken_off_before_the_nodes_stopped_goes_on(broken_off:
 def test_a_move_that_was_broken_off_before_the_nodes_stopped_is_given_up_while_they_run(broken_off: Beginning) -> None:
     succeeded, calls = broken_off.deploy("standalone")
     assert succeeded
-    assert "docker_stack" not in calls
+    assert "docker-stack-rm" not in calls
     assert broken_off.noted() == {}
 
 

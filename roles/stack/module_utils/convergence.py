@@ -23,7 +23,7 @@ _LIKELY_CAUSES = (
     (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
     (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
     (
-        r"port .*already in use|address already in use",
+        r"port .*already in use|port is already allocated|address already in use",
         "another program holds the port: stop it, or deploy with -e http_port=8080",
     ),
     (
