@@ -64,7 +64,7 @@ def alone(plan: Plan) -> Iterator[None]:
 def run(plan: Plan, arguments: Sequence[str]) -> Any:
     """Make a backup."""
     if is_unfinished(plan.state):
-        raise BackupError("a restore is unfinished, so the nodes may hold a part of the counters")
+        raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
     primaries = Primaries(open_route(Config.from_env()))
     with alone(plan):
         repository = newest.opened(primaries, plan)

@@ -128,7 +128,7 @@ class Recording:
 
     def _refuse_unfinished(self) -> None:
         if is_unfinished(self._plan.state):
-            raise BrokenError("a restore is unfinished, so the nodes may hold a part of the counters")
+            raise BrokenError("a restore is unfinished, so the nodes may hold only some of the counters")
 
     def _refuse_change(self) -> None:
         if self._nodes.homes([]) != self._homes:

@@ -118,7 +118,11 @@ def test_without_privilege_it_says_what_needs_root(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip", "pip, which an interrupted run did not come to"])
+INTERRUPTED = "pip, which an interrupted run did not come to"
+MOVED = "pip, after the checkout was moved"
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED])
 def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, installer: str) -> None:
     nowhere = "http://127.0.0.1:9"
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"), nowhere) | {
@@ -136,10 +140,13 @@ def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, instal
     else:
         # The interpreter of these tests, as the system's: it has venv, and it is new enough.
         (checkout / "bin/python3").symlink_to(Path(sys.executable).resolve())
-    if installer not in ("uv", "pip"):
+    if installer in (INTERRUPTED, MOVED):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    if installer == MOVED:
+        (checkout / ".venv/bin/ansible-playbook").write_text("#!/gone/.venv/bin/python\n")
     done = bare(checkout, "deploy", environ=dead)
     assert done.returncode == 1
+    assert ("counter: making .venv with Python" in done.stderr) == (installer != INTERRUPTED)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("counter: could not install requirements/control.txt: check the network")
     assert "ansible-playbook" not in done.stdout

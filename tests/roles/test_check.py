@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -69,10 +71,14 @@ def check(site: Path, state: State, playbook: str, *options: str) -> CompletedPr
     return done
 
 
+AUTHORITY = ("-e", json.dumps({"edge_tls": "acme", "edge_domains": ["counter.example"], "http_port": 80}))
+
+
+@pytest.mark.parametrize("edge", [(), AUTHORITY], ids=["plain", "with an authority"])
 @pytest.mark.parametrize("state", STATES)
-def test_a_deployment_can_be_checked(tmp_path: Path, state: str) -> None:
+def test_a_deployment_can_be_checked(tmp_path: Path, state: str, edge: tuple[str, ...]) -> None:
     # Its nodes come to three hosts, where there are so many.
-    done = check(tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel", *NUMBERS)
+    done = check(tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel", *NUMBERS, *edge)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -100,7 +106,15 @@ def test_nothing_is_removed_while_a_host_does_not_answer(tmp_path: Path) -> None
     said = " ".join(done.stdout.split())
     assert done.returncode != 0
     assert "Nothing was removed. away (192.0.2.99) cannot be reached" in said
-    assert "TASK [destroy : Remove the stack]" not in done.stdout
+    assert ": Remove the stack]" not in done.stdout
+
+
+def test_stacks_are_removed_by_a_host_that_manages_their_swarm(tmp_path: Path) -> None:
+    """A new first manager has not joined it yet."""
+    state: State = {"new": engine(), "old": LONE | RUNS, "newer": engine()}, {}
+    done = check(tmp_path, state, "destroy", *PURGE, *NUMBERS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Remove the labels that record where the data is\] \*+\s+\w+: \[old\]", done.stdout), done.stdout
 
 
 def test_a_restore_to_bare_hosts_can_be_checked(tmp_path: Path) -> None:

@@ -159,6 +159,14 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_tls": "true", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
         {"redis_tls"},
     ),
+    "registry on the port of the edge": (
+        {"image_distribution": "registry", "image_registry": "localhost:5000", "http_port": "5000"},
+        {"image_registry"},
+    ),
+    "replicas of an external Redis": (
+        {"write_concern": "majority", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
+        {"write_concern"},
+    ),
     "rotation": ({"redis_rotate": "true"}, set()),
     "rotation with yes": ({"redis_rotate": True}, set()),
     "rotation of an external password": (
@@ -473,7 +481,7 @@ def test_a_limit_is_refused_where_it_would_leave_a_part_of_the_stack(tmp_path: P
 
 
 def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
-    local = {"ansible_connection": "local", "app_cpus": 4096}
+    local = {"ansible_connection": "local", "app_cpus": 4096, "redis_memory": "9999G"}
     groups = {
         "managers": {"one": local | {"swarm_advertise_address": "127.0.0.1"}},
         "workers": {"two": local | {"swarm_advertise_address": "2001:db8::2"}},
@@ -483,6 +491,7 @@ def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
     assert "has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
     assert "has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
     assert re.search(r"one: has \d+ cores, so no replica can start there with app_cpus=4096.0; ", output)
+    assert re.search(r"has (\d+) MB of memory, and no host has more than \1, so .*: redis_memory=9999G; ", output)
 
 
 def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_scale_is_refused_after_a_deployment_that_replaced_a_password_and_did_no
     before = (state / "counter/stack.yml").read_text()
     done = manager.play("recall", {"replicas": 3}, state)
     assert done.returncode != 0
-    assert "that replaced the password of Redis did not end" in done.stdout
+    assert "changed the password of Redis and was interrupted" in done.stdout
     assert (state / "counter/stack.yml").read_text() == before
 
 
@@ -119,7 +119,7 @@ def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
 
 
 def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) -> None:
-    """Until a restore has ended, Redis may hold a part of the backup."""
+    """Until a restore has ended, Redis may hold only a part of the backup."""
     state = tmp_path / "state"
     shutil.copytree(manager.state, state)
     (state / "restore.json").write_text('{"backup": "20261126T030000Z", "before": "20261126T040000Z"}')

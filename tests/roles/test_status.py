@@ -56,7 +56,7 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
     }
     assert judged(tmp_path, hosts) == {
         "healthy": [],
-        "barred": ["the Sentinels may not promote redis-3 yet; its log says why"],
+        "barred": ["the Sentinels cannot promote redis-3 yet; its log says why"],
         "waiting": [
             "Redis at redis-1 is not reachable",
             "no Redis node is the primary, so counting waits; this shows what each node holds: ./counter promote",

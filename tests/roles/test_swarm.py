@@ -23,8 +23,15 @@ def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[st
     return asked
 
 
-def play(
-    site: Path, managers: list[str], workers: list[str], nodes: dict[str, str], *, drained: str = "", **variables: str
+def play(  # noqa: PLR0913  # what a case of the table may set
+    site: Path,
+    managers: list[str],
+    workers: list[str],
+    nodes: dict[str, str],
+    *,
+    drained: str = "",
+    led: bool = True,
+    **variables: str,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
@@ -42,6 +49,9 @@ def play(
                     node["Spec"]["Availability"] = "drain"
                 if node["ID"] == "stranger":
                     node["Status"]["Addr"] = "192.0.2.9"
+            if not led and nodes[name] == "manager":
+                no_leader = {"Cluster": {"ID": ""}, "Error": "The swarm does not have a leader"}
+                server.answers["/info"]["Swarm"] |= no_leader
 
     def change(host: str, path: str, body: Any) -> None:
         nonlocal heartbeat
@@ -98,6 +108,7 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
         ({"nodes": {"stranger": "worker"}, "drained": "stranger"}, ""),
         ({"nodes": {"former": "worker"}, "swarm_advertise_address": "127.0.0.1"}, ""),
         ({"drained": "two"}, "docker node update --availability active two"),
+        ({"led": False}, "one manages a swarm that cannot decide anything: The swarm does not have a leader."),
         ({"swarm_advertise_address": "127.0.0.1"}, ""),
         ({"swarm_advertise_address": "192.0.2.9"}, "swarm_advertise_address=127.0.0.1 for this host"),
     ],
