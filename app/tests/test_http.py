@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -293,3 +294,19 @@ def test_independent_nodes_diverge_visibly(client_of: Build, three_servers: list
     page = client.get("/").text
     assert 'id="warning"' in page
     assert "lost" in page
+
+
+def test_those_who_ask_for_the_nodes_at_once_share_a_look(client: FlaskClient, redis_server: RedisServer) -> None:
+    def connections() -> int:
+        return int(redis_server.client().info("stats")["total_connections_received"])
+
+    client.get("/api/store")
+    before = connections()
+    redis_server.signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(client.application.test_client().get, "/api/store") for _ in range(20)]
+        time.sleep(0.3)
+        redis_server.signal(signal.SIGCONT)
+    assert all(answer.result().json["nodes"][0]["reachable"] for answer in answers)
+    # One look under way, and one for all others, each with two connections, besides those of this test.
+    assert connections() - before < 10

@@ -72,6 +72,12 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
     assert set(recorded) == set(SETTINGS) - secrets - options - {"replicas"}
 
 
+def test_the_app_looks_up_no_redis_node_outside_of_the_stack(manager: Manager) -> None:
+    """Its own nodes have names of the network; while one is down, a server of the site could know the name too."""
+    stack = yaml.safe_load((manager.state / "counter/stack.yml").read_text())
+    assert stack["services"]["app"]["dns"] == ["127.0.0.1"]
+
+
 def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     before = manager.files()
     assert set(before) == {
