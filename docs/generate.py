@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "roles/settings"
 # Sections of the settings that README.md shows; docs/settings.md shows all.
-MAIN_SECTIONS = ("What is deployed", "Where the count is stored", "Images", "Hosts")
+MAIN_SECTIONS = ("What is deployed", "Where the count is stored")
 # The section of a role's defaults that other roles pass, and users do not set.
 INTERNAL_SECTION = "For other roles"
 REGION = re.compile(r"(?<=<!-- generated: )(?P<name>[a-z ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
