@@ -163,6 +163,15 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"image_distribution": "registry", "image_registry": "localhost:5000", "http_port": "5000"},
         {"image_registry"},
     ),
+    "registry on the other port of the edge": (
+        {"image_distribution": "registry", "image_registry": "localhost:5001", "http_port": "5001"},
+        {"image_registry"},
+    ),
+    "drain shorter than the edge needs": ({"app_drain_seconds": "1"}, {"app_drain_seconds"}),
+    "external with options": (
+        {"redis_topology": "external", "redis_url": "rediss://192.0.2.20:6380/0?ssl_cert_reqs=none"},
+        {"redis_url"},
+    ),
     "replicas of an external Redis": (
         {"write_concern": "majority", "redis_topology": "external", "redis_url": "redis://192.0.2.20"},
         {"write_concern"},
