@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from redis_node import electable
 from redis_node.ask import Connection, NoAnswerError, ask, ask_all
-from redis_node.electable import ELECTABLE
 from redis_node.settings import Address, Settings
 
 PATTERN = "{[a-z0-9]*}:value"
@@ -55,10 +55,13 @@ def promote(settings: Settings) -> str:
     roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
     if primaries := [str(node) for node, role in roles.items() if role == "master"]:
         raise NoAnswerError(f"{', '.join(primaries)} is the primary: nothing was changed")
-    ask(settings, settings.address, "CONFIG", "SET", "replica-priority", ELECTABLE)
+    ask(settings, settings.address, "CONFIG", "SET", "replica-priority", electable.ELECTABLE)
     deadline = time.monotonic() + PROMOTION_SECONDS
     while ask(settings, settings.address, "ROLE")[0] != "master":
         if time.monotonic() > deadline:
+            # Otherwise Sentinels that return later would promote it, perhaps instead of a node that holds more.
+            if electable.missing(settings):
+                ask(settings, settings.address, "CONFIG", "SET", "replica-priority", electable.NEVER)
             raise NoAnswerError(f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s")
         time.sleep(POLL_SECONDS)
     return f"{settings.address} is the primary"

@@ -6,7 +6,7 @@ import sys
 
 
 class Journal:
-    """Lines with the node's name. A loop may write the same line again and again; it stands there once."""
+    """Lines with the node's name."""
 
     def __init__(self, name: object) -> None:
         """Take what each line begins with."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 
 from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.journal import Journal
-from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, views
+from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
 from redis_node.whole import write_whole
@@ -21,33 +23,44 @@ RECONNECT_MILLISECONDS = 1000
 """The youngest connection that a Sentinel replaces when a ping on it is not answered. With the default, 15 seconds, a
 server that is back is found when TCP repeats its request, which it does ever more rarely."""
 USER = "sentinel"
-LEARNED = ("monitor", "myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
-"""Directives of its file that a Sentinel has learned."""
+LEARNED = ("myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
+"""Directives of its file that a Sentinel has learned, besides the primary."""
 
 
 def command(settings: Settings) -> Sequence[str]:
     """Write the configuration, and return the server's command; on a new volume, wait for a primary first."""
     path = settings.data / "sentinel.conf"
     learned = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
-    if monitor := [line.split() for line in learned if line.startswith("sentinel monitor ")]:
-        learned = _with_replicas(settings, learned, Address(monitor[0][3], int(monitor[0][4])))
+    known = {words[1]: words for line in learned if (words := line.split())[:1] == ["sentinel"]}
+    if "monitor" in known:
+        # Redis adds the epoch when it has started.
+        epoch = int(known["config-epoch"][3]) if "config-epoch" in known else 0
+        own = View(epoch, Address(known["monitor"][3], int(known["monitor"][4])))
+        primary = _corrected(settings, own) or own.primary
+        learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
+        learned = [_monitor(settings, primary), *_with_replicas(settings, learned, primary)]
     else:
-        primary = _primary(settings)
-        learned = [f"sentinel monitor {PRIMARY_NAME} {primary.host} {primary.port} {len(settings.sentinels) // 2 + 1}"]
+        learned = [_monitor(settings, _primary(settings))]
     write_whole(path, configuration(settings, learned))
     return ["redis-server", str(path), "--sentinel"]
 
 
 def after_start(settings: Settings) -> None:
-    """Make the Sentinel ask the nodes every second, and reconnect as fast.
+    """Make the Sentinel ask the nodes every second, and reconnect as fast; start again if it has missed a failover.
 
     This is repeated, because a handover that is killed leaves another period behind.
     """
     periods = ("INFO-PERIOD", INFO_MILLISECONDS, "MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS)
+    journal, missed = Journal(settings.address), False
     while True:
         with contextlib.suppress(NoAnswerError):
             ask(settings, settings.address, "SENTINEL", "DEBUG", *periods)
+            own = view(settings, settings.address)
+            # Two answers that are not from the same moment say nothing; the same twice does.
+            missed, before = _corrected(settings, own) is not None, missed
+            if missed and before:
+                journal.write(f"starts again: it names {own.primary}, and the other Sentinels another node")
+                os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(PERIOD_SECONDS)
 
 
@@ -81,11 +94,11 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
 
 
 def configuration(settings: Settings, learned: Sequence[str]) -> str:
-    """Return the shared configuration, this Sentinel's own part, and what it has learned.
+    """Return the shared configuration, this Sentinel's own part, and what it has learned, the primary first.
 
     Directives about the primary must follow the line that names it.
     """
-    monitor = [line for line in learned if line.startswith("sentinel monitor ")]
+    monitor, *rest = learned
     password = settings.passwords[USER]
     own = [
         *settings.listen,
@@ -94,12 +107,27 @@ def configuration(settings: Settings, learned: Sequence[str]) -> str:
         f"sentinel announce-port {settings.address.port}",
         f"sentinel sentinel-user {USER}",
         f"sentinel sentinel-pass {password}",
-        *monitor,
+        monitor,
         f"sentinel auth-user {PRIMARY_NAME} {USER}",
         f"sentinel auth-pass {PRIMARY_NAME} {password}",
     ]
     shared = settings.config.read_text(encoding="utf-8").splitlines()
-    return "\n".join([*own, *shared, *(line for line in learned if line not in monitor)]) + "\n"
+    return "\n".join([*own, *shared, *rest]) + "\n"
+
+
+def _monitor(settings: Settings, primary: Address) -> str:
+    return f"sentinel monitor {PRIMARY_NAME} {primary.host} {primary.port} {len(settings.sentinels) // 2 + 1}"
+
+
+def _corrected(settings: Settings, own: View) -> Address | None:
+    """Return the primary of the other Sentinels if this one has their epoch, but names another; otherwise None.
+
+    If the name of the new primary cannot be resolved at the moment when a Sentinel hears of it, as on a host that has
+    just started, Redis 8.0 takes the epoch of the failover and keeps the former address for good.
+    """
+    others = [found for found in views(settings) if found.primary != own.primary]
+    agreed = agreed_primary(others, len(settings.sentinels))
+    return agreed if agreed and max(others).epoch == own.epoch else None
 
 
 def _with_replicas(settings: Settings, learned: Sequence[str], primary: Address) -> list[str]:

@@ -112,6 +112,12 @@ class Member:
             **self.tls,
         )
 
+    @property
+    def configuration(self) -> str:
+        """What the server has written into its configuration."""
+        (file,) = self.volume.glob("*.conf")
+        return file.read_text()
+
     def said(self) -> str:
         """Return what the program decided, one line each."""
         prefix = f"{self.address}: "

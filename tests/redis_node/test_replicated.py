@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import signal
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 from redis import Redis
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from replicated import FILES, Member, Set
 from support import certificates
@@ -29,10 +33,8 @@ LATE_SECONDS = 8.0
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the rendered templates of the topology, without and with TLS."""
-    engine = {"host_info": {"ServerVersion": "26.1.5"}}
-    knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
     # On a busy machine a node that waits for its turn is not down.
-    knobs["redis_down_after_milliseconds"] = 3000
+    knobs = {"redis_topology": "sentinel", "redis_down_after_milliseconds": 3000}
     combinations = {"plain": knobs, "tls": knobs | {"redis_tls": True}}
     return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations, *FILES))
 
@@ -265,6 +267,66 @@ def test_a_node_is_made_the_primary_where_the_last_one_never_returns(running: Se
     done = stale.ask("promote")
     assert done.returncode == 1
     assert f"{whole.address} is the primary: nothing was changed" in done.stderr
+
+
+@pytest.mark.fault
+def test_a_sentinel_that_could_not_resolve_the_new_primary_starts_again_and_follows_it(running: Set) -> None:
+    """It has taken the epoch of the failover and kept the former primary, and learns nothing more from the others."""
+    primary = running.primary()
+    first, second, third = running.sentinels
+    (epoch,) = re.findall(r"^sentinel config-epoch counter (\d+)$", third.configuration, re.MULTILINE)
+    (identity,) = re.findall(r"^sentinel myid (\w+)$", first.configuration, re.MULTILINE)
+    newer = int(epoch) + 1
+
+    def epoch_of(sentinel: Member) -> int:
+        told = sentinel.client().execute_command("SENTINEL", "MASTER", "counter")
+        return int(dict(itertools.batched(told, 2))["config-epoch"])
+
+    first.kill()
+    second.kill()
+    told = f"localhost,{first.port},{identity},{epoch},counter,gone.invalid,{primary.port},{newer}"
+    primary.client("sentinel").publish("__sentinel__:hello", told)
+    wait_until("it to take the epoch", lambda: epoch_of(third) == newer)
+    assert third.process
+    (server,) = Path(f"/proc/{third.process.pid}/task/{third.process.pid}/children").read_text().split()
+    os.kill(int(server), signal.SIGSTOP)
+    try:
+        first.start()
+        second.start()
+        wait_until("the other Sentinels", lambda: first.listens() and second.listens())
+        wait_until("a failover", lambda: failover(first), 30)
+        wait_until("another primary", lambda: running.primary() is not primary, 30)
+        wait_until("the others to agree", lambda: epoch_of(first) == epoch_of(second) == newer, 30)
+    finally:
+        os.kill(int(server), signal.SIGCONT)
+    assert third.process.wait(30) == 0
+    assert "starts again: it names" in third.said()
+    third.start()
+    running.settled()
+
+
+def failover(sentinel: Member) -> bool:
+    """Ask a Sentinel for a failover; it refuses while it does not know the replicas."""
+    with suppress(RedisError):
+        return sentinel.client().execute_command("SENTINEL", "FAILOVER", "counter") == "OK"
+    return False
+
+
+@pytest.mark.fault
+def test_a_promotion_that_failed_is_not_made_when_the_sentinels_return(running: Set) -> None:
+    primary = running.primary()
+    chosen, other = [node for node in running.nodes if node is not primary]
+    running.kill()
+    for member in (chosen, other, running.sentinels[0]):
+        member.start()
+    wait_until("the replicas", lambda: chosen.client().role() and other.client().role())
+    done = chosen.ask("promote")
+    assert done.returncode == 1
+    assert f"the Sentinels did not promote {chosen.address}" in done.stderr
+    for sentinel in running.sentinels[1:]:
+        sentinel.start()
+    time.sleep(LATE_SECONDS)
+    assert not [node for node in (chosen, other) if is_primary(node)]
 
 
 def priority(node: Member) -> str:
