@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 
+from counter.names import NAME_RULE
 from counter.records import first_of
 from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, value_key
 from counter.store.operation import Command
@@ -20,7 +22,7 @@ READ = 50
 """How many values to read at a time."""
 WEIGHT = 20_000
 """How many texts, members and fields to hold at a time, if no single key has more. A hash of ids can have thousands."""
-_VALUE = value_key("*").partition("*")[2]
+_VALUE = re.compile(re.escape(value_key("NAME")).replace("NAME", f"({NAME_RULE})"))
 _NOTES = {BACKUP_KEY, PROBE_KEY}
 _KINDS = {"string", "set", "hash", "none"}
 
@@ -43,8 +45,8 @@ class Entry:
     @property
     def counter(self) -> str:
         """The counter whose value this is; empty for other keys."""
-        is_value = self.key.endswith(_VALUE) and isinstance(self.value, str)
-        return self.key.removesuffix(_VALUE).removeprefix("{") if is_value else ""
+        found = _VALUE.fullmatch(self.key) if isinstance(self.value, str) else None
+        return found[1] if found else ""
 
     @property
     def weight(self) -> int:
@@ -145,7 +147,7 @@ def question_of(entry: Entry) -> Command:
 
 
 def different(entries: Sequence[Entry], replies: Sequence[Any]) -> list[str]:
-    """Return the keys of the entries that are not what their questions were answered with. What expires may be gone."""
+    """Return the keys whose replies differ from the entries. A key that expires may be missing."""
     found = [frozenset(reply) if isinstance(reply, (list, set)) else reply for reply in replies]
     return [
         entry.key

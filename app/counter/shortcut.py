@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from counter import metrics
 from counter.counting import Counting
 from counter.names import NAME_RULE
-from counter.problems import Problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,8 +37,8 @@ class IncrementShortcut:
             return self._application(environ, start_response)
         try:
             body = self._counting.increment(found[1], environ.get("HTTP_IDEMPOTENCY_KEY"))
-        except Problem as problem:
-            environ["counter.problem"] = problem  # raised again by the route: it must not count twice
+        except Exception as error:  # noqa: BLE001  # Flask answers them all
+            environ["counter.error"] = error  # raised again by the route: it must not count twice
             return self._application(environ, start_response)
         self._requests.inc()
         start_response("200 OK", [*self._headers, ("Content-Length", str(len(body)))])

@@ -30,8 +30,8 @@ def counting() -> Counting:
 @routes.post("/api/counters/<name>/increment")
 def increment(name: str) -> Response:
     """Count one; the same Idempotency-Key counts once. Usually answered by ``IncrementShortcut`` already."""
-    if problem := request.environ.get("counter.problem"):
-        raise problem
+    if error := request.environ.get("counter.error"):
+        raise error
     return Response(counting().increment(name, request.headers.get("Idempotency-Key")), mimetype="application/json")
 
 

@@ -14,6 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from support.chromium import SWITCHES
 from support.processes import Gunicorn, RedisServer, running
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -29,17 +30,7 @@ def browser(tmp_path: Path) -> Iterator[Open]:
     def start(*, size: tuple[int, int] = DESKTOP, scheme: str = "light", javascript: bool = True) -> WebDriver:
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
-        for switch in (
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / f'profile-{len(opened)}'}",
-        ):
+        for switch in (*SWITCHES, f"--user-data-dir={tmp_path / f'profile-{len(opened)}'}"):
             options.add_argument(switch)
         if not javascript:
             options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
@@ -212,3 +203,18 @@ def test_what_may_have_counted_is_said_and_the_next_click_does_not_count_it_agai
         click()
         assert text(driver, "value") == redis_server.client().get("{visits}:value") == expected
         assert not driver.find_element(By.ID, "problem").is_displayed()
+
+
+def test_a_click_after_the_window_counts_another_one_and_the_page_says_so(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
+) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script(ANSWERS, ["lost"])
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the doubt", lambda: text(driver, "problem").endswith("it is counted only once."))
+    driver.execute_script("window.trouble = null; const now = Date.now; Date.now = () => now() + 601000")
+    wait_for(driver, "the end of the window", lambda: text(driver, "problem").endswith("counts another one."))
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the answer", lambda: text(driver, "value") == "3")
+    assert redis_server.client().get("{visits}:value") == "3"

@@ -82,6 +82,14 @@ def test_without_redis_the_answer_names_the_operation(client_of: Build) -> None:
     assert (status, problem["code"], problem["operation_id"]) == (503, "store-unavailable", "k")
 
 
+def test_an_id_that_a_client_learns_does_not_tell_the_next_ones(client_of: Build) -> None:
+    client = client_of(REDIS_NODES=f"127.0.0.1:{free_port()}", DEADLINE_SECONDS="0.3")
+    answers = [client.post("/api/counters/a/increment").json for _ in range(2)]
+    series = {answer["operation_id"].partition("-")[0] for answer in answers}
+    assert len(series) == 2
+    assert new_id().partition("-")[0] not in series
+
+
 def test_a_reply_that_never_comes_is_indeterminate_and_the_repeat_settles_it(
     client_of: Build, redis_server: RedisServer
 ) -> None:

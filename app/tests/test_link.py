@@ -116,6 +116,32 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
             assert late.value == 1
 
 
+def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> None:
+    """It was promoted soon after its first copy. The other replica, which is on disk, goes on with it."""
+    lost = RedisServer(tmp_path, *ON_DISK)
+    with running(lost):
+        keys = lost.up().client().pipeline(transaction=False)
+        for number in range(60):
+            keys.set(f"k{number}", number)
+        keys.execute()
+        replicating = f"replicaof 127.0.0.1 {lost.port}"
+        replica = RedisServer(tmp_path, *ON_DISK, replicating)
+        promoted = RedisServer(tmp_path, *ON_DISK, replicating, "rdb-key-save-delay 100000")
+        with running(replica, promoted):
+            replica.up()
+            wait_until("the replica", lambda: on_disk(lost), 30)
+            promoted.up()
+            wait_until("the copy in memory", lambda: promoted.client().dbsize() >= 60)
+            promoted.client().replicaof("NO", "ONE")
+            replica.client().replicaof("127.0.0.1", str(promoted.port))
+            wait_until("the replica to confirm", lambda: on_disk(promoted))
+            (early,) = committed(to(promoted, acks=1), Increment("a", "1", Memory(60_000), soon()))
+            assert promoted.client().info("persistence")["aof_rewrite_in_progress"] == 1, "the rewrite was too short"
+            assert early.failure
+            assert "has not written to its disk" in early.failure.reason
+            assert early.failure.uncertain
+
+
 def test_a_redis_that_wants_a_password_leaves_nothing_in_doubt(redis_server: RedisServer) -> None:
     redis_server.client().config_set("requirepass", "secret")
     (refused,) = committed(to(redis_server), Increment("a", "1", Memory(60_000), soon()))

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
-from counter.store.ids import Memory, new_id
+from counter.store.ids import Memory, begin_series, new_id
 from counter.store.kinds import BackupNote, Claim, Increment, Listing, Probe, Read
 from counter.store.link import Link
 from counter.store.operation import Failure, Operation
@@ -33,9 +34,12 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
+CHANGE_SECONDS = 2.0
+"""For how long all requests wait when Redis stops confirming. A planned change of the primary takes less."""
 ATTEMPT_SECONDS = 0.1
 """No attempt begins with less time left. If it were cut off, a certain failure would become an uncertain one."""
 _LISTED_LIMIT = 10_000
+_LISTED_TOGETHER = 500
 
 
 class Lane:
@@ -83,11 +87,12 @@ class DurableStore:
         self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
         self._both = replace(self._memory, both=True)
         self._transition = Transition(self._perform, self._later)
-        # While Redis is in trouble, at most half of the threads wait for it to come back; the other half goes on
-        # answering health checks, and errors at once.
+        # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
+        # wait for it to come back; the other half goes on answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._listed: set[str] = set()
-        self._listing: set[str] = set()
+        self._unlisted: set[str] = set()
+        self._listing = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
         self._describing = threading.Lock()
         self._described: tuple[float, Description] | None = None
@@ -118,7 +123,14 @@ class DurableStore:
             if memory.both:
                 self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
             self._claim(partial(Claim, name, key, memory, deadline), name, key)
-        done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
+        try:
+            done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
+        except (IndeterminateError, UnavailableError):
+            if key is None:
+                # The client learns this id, and must not guess the next: sent as a key, it would keep another increment
+                # from counting.
+                begin_series()
+            raise
         if name not in self._listed or done.value == 1:
             self._list(name)
         return Counted(done.value, done.node)
@@ -167,8 +179,8 @@ class DurableStore:
                 try:
                     if lane is None or self.remembers:
                         lane = self._route.lane(operation.key)
-                    patient = patient or (lane.link.troubled and self._patience.acquire(blocking=False))
-                    if lane.link.troubled and not patient:
+                    patient = patient or (lane.link.troubled_seconds >= 0 and self._patience.acquire(blocking=False))
+                    if lane.link.troubled_seconds > CHANGE_SECONDS and not patient:
                         raise UnavailableError("Redis is in trouble, and enough requests are waiting for it")
                     lane.group.submit(operation)
                 except UnavailableError as error:
@@ -178,12 +190,13 @@ class DurableStore:
                 failure = operation.failure
                 self._route.failed(failure)
                 uncertain = uncertain or (failure.uncertain and isinstance(operation, Increment))
+                patient = patient or self._patience.acquire(blocking=False)
+                waits = patient or (lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS)
+                pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
+                if failure.permanent or not waits or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
+                    break
                 if not uncertain:
                     lane = None  # otherwise each repeat must go to the same node, the only one that may know the id
-                patient = patient or self._patience.acquire(blocking=False)
-                pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                if failure.permanent or not patient or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
-                    break
                 time.sleep(pause)
         finally:
             if patient:
@@ -194,22 +207,31 @@ class DurableStore:
 
     def _list(self, name: str) -> None:
         """Add the counter to the set of names in the background. After a failure, the next increment tries again."""
-        if name not in self._listing:
-            self._listing.add(name)
-            self._later(partial(self._list_now, name))
+        with self._listing:
+            begins = not self._unlisted
+            if len(self._unlisted) < _LISTED_LIMIT:
+                self._unlisted.add(name)
+        if begins:
+            self._later(self._list_all)
 
-    def _list_now(self, name: str) -> None:
-        deadline = time.monotonic() + self._deadline
-        try:
-            self._perform(lambda: Listing(name, deadline))
-        except UnavailableError as error:
-            log.warning("counter not listed", extra={"counter": name, "reason": str(error)})
-        else:
-            if len(self._listed) >= _LISTED_LIMIT:
-                self._listed.clear()
-            self._listed.add(name)
-        finally:
-            self._listing.discard(name)
+    def _list_all(self) -> None:
+        while True:
+            with self._listing:
+                names = list(islice(self._unlisted, _LISTED_TOGETHER))
+                if not names:
+                    return
+            deadline = time.monotonic() + self._deadline
+            try:
+                self._perform(partial(Listing, names, deadline))
+            except UnavailableError as error:
+                log.warning("counters not listed", extra={"counters": len(names), "reason": str(error)})
+            else:
+                if len(self._listed) >= _LISTED_LIMIT:
+                    self._listed.clear()
+                self._listed.update(names)
+            finally:
+                with self._listing:
+                    self._unlisted.difference_update(names)
 
     def _later(self, function: Callable[[], None]) -> None:
         """Run a function in the background, after those that were added earlier."""

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from redis import ConnectionPool, Redis, SSLConnection
+from redis import ConnectionPool, SSLConnection
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import connection_options, counter_names, counter_values, memory_of
+from counter.store.client import client, connection_options, counter_names, counter_values, memory_of
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -96,7 +96,7 @@ class ExternalRoute:
     def describe(self) -> Description:
         """See ``Store.describe``."""
         try:
-            with self._client() as redis:
+            with client(self._address, self._options) as redis:
                 facts: dict[str, Any] = redis.info()
                 values = counter_values(redis, counter_names(redis))
         except (RedisError, OSError) as error:
@@ -111,16 +111,13 @@ class ExternalRoute:
         )
         return Description((state,), values)
 
-    def _client(self) -> Redis:
-        return Redis(host=self._address.host, port=self._address.port, **self._options)
-
     def _probe(self) -> Offer | None:
         """Find out what there is, at most every ``PROBE_AGAIN_SECONDS``; without an answer, sooner."""
         now = time.monotonic()
         if now >= self._probe_again:
             self._probe_again = now + PROBE_AGAIN_SECONDS
             try:
-                with self._client() as redis:
+                with client(self._address, self._options) as redis:
                     facts: dict[str, Any] = redis.info()
                     try:
                         redis.execute_command("WAIT", 0, 1)

@@ -4,7 +4,7 @@ A Redis key for each id takes 150 bytes. In a small hash, an id takes about 10 b
 client's Idempotency-Key takes 50 to 75 bytes, including the record of the counter that it belongs to; as two Redis keys
 it took 344 (Redis 8.0, 20,000 to 50,000 ids).
 
-- The application's own id consists of the random name of a process and a number. Consecutive numbers share a hash.
+- The application's own id consists of the random name of a series and a number. Consecutive numbers share a hash.
   Redis stores fields and values as small integers.
 - Of a client's key, only a digest is stored. Its first characters select the hash. When a hash is as old as the
   lifetime of an id, it is renamed and a new one begins; the renamed hash is still searched until it expires.
@@ -73,18 +73,20 @@ def _digest(identifier: str) -> str:
     return urlsafe_b64encode(blake2b(identifier.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-_process, _numbers = secrets.token_hex(8), itertools.count()
+_series = secrets.token_hex(8), itertools.count()
 
 
 def new_id() -> str:
     """Return a unique id."""
-    return f"{_process}-{next(_numbers)}"
+    name, numbers = _series
+    return f"{name}-{next(numbers)}"
 
 
-def _name_process() -> None:
-    """Begin a new series of ids. Otherwise a forked worker would continue its parent's series."""
-    global _process, _numbers
-    _process, _numbers = secrets.token_hex(8), itertools.count()
+def begin_series() -> None:
+    """Give the next ids another random name, so that who knows an earlier one cannot guess them."""
+    global _series  # noqa: PLW0603  # one per process
+    _series = secrets.token_hex(8), itertools.count()
 
 
-os.register_at_fork(after_in_child=_name_process)
+# Otherwise a forked worker would continue its parent's series.
+os.register_at_fork(after_in_child=begin_series)

@@ -202,19 +202,19 @@ class Claim(Operation):
 
 
 class Listing(Operation):
-    """Add a counter to the set of names."""
+    """Add counters to the set of names."""
 
-    __slots__ = ("name",)
+    __slots__ = ("names",)
 
-    def __init__(self, name: str, deadline: float) -> None:
-        """Take the counter's name."""
+    def __init__(self, names: Sequence[str], deadline: float) -> None:
+        """Take the counters' names."""
         super().__init__(COUNTERS, deadline)
-        self.name = name
+        self.names = names
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one SADD for all names."""
-        return ("SADD", COUNTERS, *(one.name for one in group))
+        return ("SADD", COUNTERS, *(name for one in group for name in one.names))
 
 
 class Probe(Operation):

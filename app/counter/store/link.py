@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -68,7 +69,15 @@ class Link:
         self._all_again = 0.0
         self._look_again = 0.0
         self.node = ""
-        self.troubled = False
+        self._troubled_since = math.inf
+
+    @property
+    def troubled_seconds(self) -> float:
+        """For how long every round has failed; negative if the last one did not."""
+        return time.monotonic() - self._troubled_since
+
+    def _note(self, *, trouble: bool) -> None:
+        self._troubled_since = min(self._troubled_since, time.monotonic()) if trouble else math.inf
 
     def commit(self, batch: Sequence[Operation], until: float) -> None:
         """Settle ``batch`` in one round trip, as ``GroupCommit`` requires."""
@@ -115,7 +124,7 @@ class Link:
 
     def _give_up(self, batch: Sequence[Operation], failure: Failure) -> None:
         self.close()
-        self.troubled = True
+        self._note(trouble=True)
         for operation in batch:
             operation.failure = failure
 
@@ -159,7 +168,7 @@ class Link:
             else:
                 for operation in group:
                     operation.failure = failure
-        self.troubled = trouble
+        self._note(trouble=trouble)
         if trouble:
             self.close()
 
@@ -184,10 +193,10 @@ class Link:
                 left -= 3 * ALL_MILLISECONDS
             confirmation.append(("WAIT", self._acks, max(1, left // 2)))
             if self._disk:
-                # WAIT also counts a replica whose first append-only file is not written yet; WAITAOF does not. WAITAOF
+                # WAIT also counts a node whose first append-only file is not written yet; WAITAOF does not. WAITAOF
                 # alone takes a second: a replica answers before it has written to disk, and again a second later. After
                 # WAIT, the data is on disk, and the first answer to WAITAOF says so.
-                confirmation.append(("WAITAOF", 0, self._acks, max(1, left // 6)))
+                confirmation.append(("WAITAOF", 1, self._acks, max(1, left // 6)))
         confirmation.append(("ROLE",))
         look = time.monotonic() >= self._look_again
         if look:
@@ -220,7 +229,9 @@ class Link:
         if role[0] != "master":
             return Failure(f"{self.node} is no longer the primary", uncertain=True)
         if self._acks:
-            have = confirmed[-1][1] if self._disk else confirmed[-1]
+            own, have = confirmed[-1] if self._disk else (1, confirmed[-1])
+            if not own:
+                return Failure(f"{self.node} itself has not written to its disk", uncertain=True)
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
             if self._suspect:

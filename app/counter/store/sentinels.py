@@ -95,8 +95,9 @@ class Sentinels:
                 break
             for sentinel in [one for one in left if self._asked[one] in done]:
                 asked, answer = self._asked.pop(sentinel).result()
-                if asked < began:
-                    continue  # nobody waited for it before, and it says nothing about now: ask again
+                unasked = primary is not None and isinstance(answer, View) and not answer.identity
+                if asked < began or unasked:
+                    continue  # nobody waited for it before, and it says nothing about now or about votes: ask again
                 left.remove(sentinel)
                 if isinstance(answer, Exception):
                     self.failures.append(str(answer))

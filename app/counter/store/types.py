@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -38,7 +38,7 @@ class Description:
     """What the store consists of; ``counters`` is None where the nodes may diverge (see each node's) or are gone."""
 
     nodes: tuple[NodeState, ...]
-    counters: dict[str, int] | None = field(default=None)
+    counters: dict[str, int] | None = None
 
 
 class StoreError(Exception):

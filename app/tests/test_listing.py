@@ -1,0 +1,29 @@
+"""The set of the counters' names, which is written in the background."""
+
+from __future__ import annotations
+
+import threading
+
+from support.processes import RedisServer
+from support.waiting import wait_until
+
+from counter.config import Config
+from counter.store import open_store
+from counter.store.durable import DurableStore
+from counter.store.keys import COUNTERS
+
+
+def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> None:
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    assert isinstance(store, DurableStore)
+    free = threading.Event()
+
+    def is_busy() -> None:
+        free.wait(30)
+
+    store._later(is_busy)  # noqa: SLF001
+    for number in range(600):
+        store.increment(f"n{number}")
+    free.set()
+    wait_until("all to be listed", lambda: redis_server.client().scard(COUNTERS) == 600)
+    assert redis_server.client().info("commandstats")["cmdstat_sadd"]["calls"] == 2

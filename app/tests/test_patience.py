@@ -1,0 +1,30 @@
+"""How many requests wait while Redis does not confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask.testing import FlaskClient
+from support.processes import RedisServer
+
+THREADS, CLIENTS = 4, 24
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("seconds", "counted"),
+    [pytest.param(1.5, CLIENTS, id="a change of the primary"), pytest.param(6, THREADS // 2, id="a failure")],
+)
+def test_all_wait_for_a_change_and_half_of_the_threads_for_longer(
+    client_of: Callable[..., FlaskClient], redis_server: RedisServer, seconds: float, counted: int
+) -> None:
+    client = client_of(REDIS_NODES=redis_server.address, THREADS=THREADS, DEADLINE_SECONDS=15)
+    path = "/api/counters/a/increment"
+    assert client.post(path).status_code == 200
+    redis_server.client().client_pause(int(seconds * 1000), all=False)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(lambda _: client.application.test_client().post(path).status_code, range(CLIENTS)))
+    assert answers.count(200) == counted
+    assert answers.count(503) == CLIENTS - counted
