@@ -18,7 +18,6 @@ Results are JSON on standard output. Exit status 1: standard error says why.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from backup.processes import locked
 from backup.repository import Log, Repository, Saved
 from backup.restoring import prepare, restore
 from counter.config import Config
+from counter.data import give_way
 from counter.entries import EntryError
 from counter.store import open_route
 from counter.store.primaries import Primaries
@@ -125,7 +125,8 @@ def verify(plan: Plan, arguments: Sequence[str]) -> Any:
 def state(plan: Plan, arguments: Sequence[str]) -> Any:
     """Print the state directory of a backup or a log."""
     repository = Repository(plan)
-    repository.open(create=False)
+    # Whatever becomes of the restore, the managers have not stored a password that was given for it.
+    repository.open(create=False, renew=False)
     found = _find(repository, arguments[0])
     manifest = log.ABOUT if isinstance(found, Log) else MANIFEST
     with TemporaryDirectory(dir=plan.work) as directory:
@@ -186,10 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one verb; return the exit status."""
     plan = Plan.read()
     plan.work.mkdir(parents=True, exist_ok=True)
-    # If memory runs out on the host, the backup ends and not the counters.
-    with suppress(OSError):
-        os.nice(10)
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    give_way()
     # Programs that this one runs are ended, too: a restic that is killed leaves a lock in the repository.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if arguments[0] == "serve" else "ended by SIGTERM"))
     if arguments[0] == "serve":

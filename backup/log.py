@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -36,6 +37,8 @@ ATTEMPTS = 5
 COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
 LEAST_CHANGES = 64 << 20
+LEAST_FREE = 512 << 20
+"""What a log that cannot be saved leaves free on its disk, in bytes."""
 CUT_SECONDS = 300
 
 
@@ -102,6 +105,11 @@ class Recording:
         return datetime.fromtimestamp(until, UTC)
 
     @property
+    def fills_the_disk(self) -> bool:
+        """Whether so little room is left that the Redis nodes of this host may need it."""
+        return shutil.disk_usage(self._plan.work).free < LEAST_FREE
+
+    @property
     def is_long(self) -> bool:
         """Whether the changes take so much room that a new copy takes less."""
         return self._size - self._copied > max(self._copied, LEAST_CHANGES)
@@ -166,7 +174,7 @@ def keep(plan: Plan, config: Config, ended: threading.Event) -> None:
                 _log.warning("log of changes interrupted", extra={"error": failure})
             # A password may have been replaced.
             repository = None
-            if recording and isinstance(error, BrokenError):
+            if recording and (isinstance(error, BrokenError) or recording.fills_the_disk):
                 recording.close()
                 recording = None
         ended.wait(due - time.monotonic())

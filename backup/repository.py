@@ -88,10 +88,10 @@ class Repository:
         self._all: list[Saved] = []
         self._logs: list[Log] = []
 
-    def open(self, *, create: bool) -> None:
+    def open(self, *, create: bool, renew: bool = True) -> None:
         """Find out what the repository holds, or make it.
 
-        A password that was replaced is replaced in the repository, too.
+        With ``renew``, a password that was replaced is replaced in the repository, too: only if it is stored already.
 
         Raises:
             BackupError: it is not there, cannot be used, or holds something else only.
@@ -99,9 +99,9 @@ class Repository:
         """
         # Two programs that make a repository at the same time make one that cannot be opened.
         with locked(self._plan.work / "opening"):
-            self._open(create=create)
+            self._open(create=create, renew=renew)
 
-    def _open(self, *, create: bool) -> None:
+    def _open(self, *, create: bool, renew: bool) -> None:
         for password in self._plan.passwords:
             self._password = password
             done = self._look()
@@ -118,7 +118,8 @@ class Repository:
             raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
         self._all = [_saved(snapshot) for snapshot in own if LOG not in snapshot["tags"]]
         self._logs = [_log(snapshot) for snapshot in own if LOG in snapshot["tags"]]
-        self._change_password()
+        if renew:
+            self._change_password()
 
     def save(self, directory: Path, began: datetime, labels: Mapping[str, object]) -> Saved:
         """Save a backup from a directory; returns when the repository has all of it."""

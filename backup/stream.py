@@ -18,7 +18,7 @@ from counter.config import Address
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
-"""How long a node may send nothing; while it prepares its copy, it sends empty lines."""
+"""How long a node may send nothing. While it prepares its copy it sends empty lines, and later pings."""
 ANSWER_SECONDS = 1.0
 """How often replicas answer. A node drops those that do not."""
 CHUNK = 1 << 16
@@ -119,6 +119,8 @@ class Stream(threading.Thread):
             self._ending.close()
 
     def _begin_second(self, second: int) -> None:
+        if second < self._second - 1:  # `end_second` is one ahead
+            raise BrokenError("the clock was set back")
         if second > self._second:
             self._file.write(b"#TS:%d\r\n" % second)
             self._second = second
@@ -182,7 +184,7 @@ class _Source(io.RawIOBase):
             try:
                 return self._socket.recv_into(buffer)
             except TimeoutError:
-                if not self.answer and time.monotonic() - began > SILENCE_SECONDS:
+                if time.monotonic() - began > SILENCE_SECONDS:
                     raise
 
 

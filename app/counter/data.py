@@ -182,8 +182,8 @@ def _in_words(steps: Sequence[Step]) -> list[str]:
     return first_of([f"{step.record.name} from {step.now} to {step.record.value}" for step in steps])
 
 
-def _give_way() -> None:
-    """Leave CPU and memory to the replica in whose container this runs: if memory runs out, this process ends."""
+def give_way() -> None:
+    """Leave CPU and memory to the counters: if memory runs out, this process ends, and not a replica or a node."""
     os.nice(10)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -191,7 +191,7 @@ def _give_way() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Export or import; return the exit status."""
-    _give_way()
+    give_way()
     asked: dict[str, Any] = json.loads(sys.stdin.readline())
     primaries = Primaries(open_route(Config.from_env()))
     begun = False

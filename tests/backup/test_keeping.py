@@ -77,6 +77,10 @@ def test_state(site: Site) -> None:
     assert found["backup"] | {"less_than": ""} == saved
     assert (found["manifest"]["stack"], found["manifest"]["counters"]) == ("counter", 1)
     assert "of this host" not in json.dumps(found)
+    # What a restore is given before it is certain is not stored anywhere yet.
+    site.plan["passwords"] = ["given", "one"]
+    assert site.run("state", "latest") == found
+    assert (opens(site, "given"), opens(site, "one")) == (False, True)
 
 
 @pytest.mark.parametrize("full", ["work", "repository"])

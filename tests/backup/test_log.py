@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 from sites import KINDS, Site
 from support.waiting import wait_until
+from topologies import PASSWORD
 
 from backup.errors import BackupError, BadBackupError
 from backup.log import _cut
+from backup.stream import BrokenError, Stream
+from counter.config import Address
 from counter.store.types import StoreError
 
 INTERVAL = 2
@@ -250,6 +253,35 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     (log,) = logs(site)
     assert log["log"] == began["log"]
     assert site.run("restore", text(missed))["counters"] == 2
+
+
+@pytest.fixture
+def stream(site: Site, tmp_path: Path) -> Iterator[Stream]:
+    """Follow the node of ``site``."""
+    found = Stream(Address("127.0.0.1", site.nodes[0].port), "backup", PASSWORD, None, tmp_path / "1.aof")
+    yield found
+    found.close()
+
+
+def test_a_clock_that_was_set_back_ends_a_stream(stream: Stream) -> None:
+    now = int(time.time())
+    stream.end_second(now)
+    stream.end_second(now)
+    with pytest.raises(BrokenError, match="the clock was set back"):
+        stream.end_second(now - 2)
+
+
+def test_a_node_that_falls_silent_ends_a_stream(site: Site, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backup.stream.SILENCE_SECONDS", 2)
+    stream.start()
+    site.nodes[0].signal(signal.SIGSTOP)
+    try:
+        stream.join(20)
+        assert not stream.is_alive()
+    finally:
+        site.nodes[0].signal(signal.SIGCONT)
+    with pytest.raises(BrokenError, match="ended"):
+        stream.reach(stream.replication_id, stream.offset, 1)
 
 
 def test_a_log_begins_anew_when_it_is_long(site: Site) -> None:
