@@ -114,11 +114,12 @@ def _rate(arm: Arm, settings: Settings, run: Path) -> float:
     for other in arms(settings):
         if other.phase == "S" and other.replicas == arm.load_of:
             try:
-                saturated.append(load_recording(run / "arms" / other.name).throughput)
+                throughput = load_recording(run / "arms" / other.name).throughput
             except (FileNotFoundError, KeyError):
                 continue
+            saturated += [throughput] if throughput else []
     if not saturated:
-        raise ValueError(f"{arm.name}: phase S has no result with {arm.load_of} replicas, from which this arm derives its rate")
+        raise ValueError(f"{arm.name}: phase S has no successful request with {arm.load_of} replicas, from which this arm derives its rate")
     return round(arm.load * sum(saturated) / len(saturated), 1)
 
 

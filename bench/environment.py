@@ -4,26 +4,14 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-COMPARABLE = (
-    "cpu",
-    "cores",
-    "kernel",
-    "docker",
-    "locust",
-    "nodes",
-    "app_cpus",
-    "users",
-    "spawn_rate",
-    "weights",
-    "workers",
-    "locustfile",
-)
+COMPARABLE = ("cpu", "cores", "kernel", "docker", "locust", "nodes", "app_cpus", "users", "spawn_rate", "weights", "workers", "locustfile")
 """What must be equal for two runs to be comparable. Topology, edge and images may differ: they are the subject of a comparison."""
 
 
@@ -40,7 +28,7 @@ def of_generator(root: Path) -> dict[str, Any]:
         "locust": _version("locust"),
         "ansible": _version("ansible-core"),
         "revision": _output("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"),
-        "open_files": int(_output("sh", "-c", "ulimit -n") or 0),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
 
 

@@ -6,13 +6,14 @@ the stack of a comparison.
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 FINISHED = "finished"
 VARIABLES = "*.vars.json"
@@ -24,22 +25,17 @@ PUT_BACK_SECONDS = 4200
 """More than the command waits for the lock (roles/bench/tasks/guard.yml)."""
 
 
-def ancestor(name: str) -> int:
-    """Process id of the outermost ancestor whose command line contains ``name``. Raises LookupError."""
-    found, pid = 0, os.getpid()
-    while pid > 1:
-        if any(Path(word).name == name for word in _command(pid)):
-            found = pid
-        pid = _parent(pid)
+def ancestor(name: str) -> psutil.Process:
+    """The outermost ancestor whose command line contains ``name``. Raises LookupError."""
+    found = [one for one in psutil.Process().parents() if any(Path(word).name == name for word in _command(one))]
     if not found:
         raise LookupError(f"no ancestor of process {os.getpid()} is {name}")
-    return found
+    return found[-1]
 
 
 def start(run: Path, command: Sequence[str]) -> int:
     """Start a process that watches as long as ansible-playbook runs; return its id."""
     watched = ancestor("ansible-playbook")
-    born = _born(watched)
     child = os.fork()
     if child:
         return child
@@ -50,7 +46,7 @@ def start(run: Path, command: Sequence[str]) -> int:
             os.dup2(target, descriptor)
         # Ansible waits until every process has closed its pipes.
         os.closerange(3, 1024)
-        watch(run, watched, born, command)
+        watch(run, watched, command)
     except Exception:  # noqa: BLE001  # this process ends here, and nothing else would show it
         traceback.print_exc()
     finally:
@@ -59,16 +55,16 @@ def start(run: Path, command: Sequence[str]) -> int:
         os._exit(0)
 
 
-def watch(run: Path, watched: int, born: str, command: Sequence[str]) -> None:
+def watch(run: Path, watched: psutil.Process, command: Sequence[str]) -> None:
     """Wait until the run is finished; if the watched process ends first, clean up."""
-    while _born(watched) == born:
+    while _runs(watched):
         if (run / FINISHED).exists():
             return
         time.sleep(POLL_SECONDS)
     # The playbook may have finished between the two checks.
     if (run / FINISHED).exists():
         return
-    print(f"guard: process {watched} ended before the run was finished, so this is next: {' '.join(command)}", flush=True)
+    print(f"guard: process {watched.pid} ended before the run was finished, so this is next: {' '.join(command)}", flush=True)
     stop_arm(run)
     wait_for_children(run)
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=PUT_BACK_SECONDS)
@@ -81,7 +77,7 @@ def wait_for_children(run: Path) -> None:
     """Wait until the command of a comparison has ended that goes on: it may not have taken its lock yet."""
     deadline = time.monotonic() + CHILD_SECONDS
     while time.monotonic() < deadline:
-        others = [words for process in Path("/proc").glob("[0-9]*") if "guard" not in (words := _command(int(process.name)))]
+        others = [words for process in psutil.process_iter() if "guard" not in (words := _command(process))]
         if not any(str(run) in line and "ansible-playbook" in line for line in map(" ".join, others)):
             return
         time.sleep(POLL_SECONDS)
@@ -90,33 +86,23 @@ def wait_for_children(run: Path) -> None:
 def stop_arm(run: Path) -> None:
     """Stop the arm whose process id is in the run's directory, and Locust with it."""
     try:
-        pid = int((run / "arm.pid").read_text())
-    except (OSError, ValueError):
+        arm = psutil.Process(int((run / "arm.pid").read_text()))
+        if "bench" in _command(arm):
+            arm.terminate()
+    except (OSError, ValueError, psutil.NoSuchProcess):
         return
-    if "bench" in _command(pid):
-        os.kill(pid, signal.SIGTERM)
 
 
-def _command(pid: int) -> list[str]:
+def _command(process: psutil.Process) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
+        return process.cmdline()
+    except psutil.Error:
         return []
 
 
-def _stat(pid: int) -> list[str]:
-    # The name in brackets may contain spaces.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _parent(pid: int) -> int:
-    return int(_stat(pid)[1])
-
-
-def _born(pid: int) -> str:
-    """When a process started; empty if it has ended. This distinguishes it from a later process with the same id."""
+def _runs(process: psutil.Process) -> bool:
+    """Whether it runs; a later process with the same id does not count."""
     try:
-        state, *rest = _stat(pid)
-    except OSError:
-        return ""
-    return "" if state == "Z" else rest[18]
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

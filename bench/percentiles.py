@@ -13,29 +13,7 @@ from hdrh.histogram import HdrHistogram
 LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
 REPORTED = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 # Percentiles of the overlaid curves, spaced by "nines" to show the tail.
-CURVE = (
-    0.0,
-    10.0,
-    25.0,
-    50.0,
-    60.0,
-    70.0,
-    75.0,
-    80.0,
-    85.0,
-    90.0,
-    92.5,
-    95.0,
-    96.5,
-    98.0,
-    99.0,
-    99.25,
-    99.5,
-    99.75,
-    99.9,
-    99.95,
-    99.99,
-)
+CURVE = (0.0, 10.0, 25.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.5, 98.0, 99.0, 99.25, 99.5, 99.75, 99.9, 99.95, 99.99)
 
 
 def new_histogram() -> HdrHistogram:

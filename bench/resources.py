@@ -10,6 +10,8 @@ from typing import Any
 
 SATURATED = 0.9
 """From this utilisation on, a CPU counts as saturated."""
+COVERED_SECONDS = 5
+"""How much of a window the samples of a node may lack at its beginning and at its end."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dic
     for (service, _), rows in tasks.items():
         begin, end = rows[0], rows[-1]
         seconds = end.time - begin.time
-        if seconds > 0:
+        # A task may begin or end within the window. A node whose samples do not cover it is unknown.
+        covered = service != "node" or (begin.time <= first + COVERED_SECONDS and end.time >= last - COVERED_SECONDS)
+        if seconds > 0 and covered:
             cores = (end.cpu_s - begin.cpu_s) / seconds
             services[service].append(
                 {

@@ -14,19 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-COLUMNS = (
-    "time",
-    "node",
-    "service",
-    "task",
-    "cpu_s",
-    "periods",
-    "throttled",
-    "throttled_s",
-    "memory_b",
-    "limit_cores",
-    "steal_s",
-)
+COLUMNS = ("time", "node", "service", "task", "cpu_s", "periods", "throttled", "throttled_s", "memory_b", "limit_cores", "steal_s")
 CGROUP = Path("/sys/fs/cgroup")
 TICK = os.sysconf("SC_CLK_TCK")
 LIST_EVERY_SECONDS = 3

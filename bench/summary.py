@@ -178,6 +178,8 @@ def _checks(
 ) -> list[verdict.Check]:
     entries = [(arm["name"], entry) for arm in measured for entry in arm["ledger"]]
     wrong = [(name, entry) for name, entry in entries if entry["state"] in ("lost", "surplus")]
+    # An arm in which nothing was acknowledged proves nothing.
+    unproved = [arm["name"] for arm in measured if not sum(entry["ok"] for entry in arm["ledger"])]
     disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
     done = sum(arm["requests"] for arm in measured)
     # Of the whole runs: a request that fails before or after the measured window failed too.
@@ -185,17 +187,18 @@ def _checks(
     errors = failed / (done + failed) if done + failed else 1.0
     last = counts[-1]
     paced = [arm for arm in measured if arm["phase"] == "L"]
+    achieved = [arm["achieved_ratio"] for arm in paced]
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
     # Of an arm in which a node was not sampled, nothing is known.
     machine = _largest([s["load"] for s in arm["services"] if s["service"] == "node" and s["tasks"] >= nodes] for arm in measured)
     busiest = _largest([arm["generator"]["busiest_cores"]] if arm["generator"]["processes"] else [] for arm in measured)
     return [
-        verdict.at_most("fact", "ledger", len(wrong), 0, _ledger_text(entries, wrong)),
+        verdict.at_most("fact", "ledger", None if unproved and not wrong else len(wrong), 0, _ledger_text(entries, wrong, unproved)),
         verdict.at_most(
             "fact",
             "errors",
-            round(errors, 6),
+            errors,
             settings.max_error_ratio,
             f"{failed:,} requests failed, and {done:,} measured ones succeeded",
         ),
@@ -231,7 +234,7 @@ def _checks(
         verdict.at_least(
             "guard",
             "offered rate",
-            min((arm["achieved_ratio"] for arm in paced), default=None),
+            None if None in achieved else min(achieved, default=None),
             verdict.ACHIEVED_SHARE if paced else None,
             "requests sent divided by requests due at the fixed rate, in the worst arm",
         ),
@@ -258,7 +261,9 @@ def _largest(values: Iterable[Sequence[float]]) -> float | None:
     return max(map(max, of_arms)) if all(of_arms) else None
 
 
-def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]], unproved: Sequence[str]) -> str:
+    if unproved and not wrong:
+        return f"no increment was acknowledged in {', '.join(unproved)}, so nothing is proved"
     if not wrong:
         return f"all {sum(entry['ok'] for _, entry in entries):,} acknowledged increments of {len({name for name, _ in entries})} arms are in the counters"
     lost, surplus = (sum(entry[key] for _, entry in wrong) for key in ("lost", "surplus"))
