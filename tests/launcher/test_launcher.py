@@ -20,7 +20,7 @@ VERBS = sorted(
     {path.stem for path in [*ROOT.glob("*.yml"), *ROOT.glob("playbooks/*.yml")] if path.read_text().startswith("# ")}
 )
 TOOLS = ["bash", "env", "dirname", "readlink", "sed", "id", "cmp", "cp", "cat", "rm", "basename", "date", "mkdir"]
-TOOLS += ["find", "sort", "tail", "xargs", "grep", "touch", "sleep", "true"]
+TOOLS += ["find", "sort", "tail", "grep", "touch", "sleep", "true"]
 NOBODY = 65534
 # Keeps every Python of the machine from starting.
 NO_PYTHON = {"PYTHONHOME": "/nonexistent"}
@@ -114,15 +114,37 @@ def test_without_privilege_it_says_what_needs_root(checkout: Path) -> None:
     provide(checkout, "apt-get")
     done = bare(checkout, "deploy", user=NOBODY, environ=NO_PYTHON)
     assert done.returncode == 1
-    assert "counter: needs root to run: apt-get update" in done.stderr
+    assert re.search("^counter: needs root to run: .*apt-get -yq update", done.stderr, re.MULTILINE)
     assert not (checkout / ".venv").exists()
+
+
+BUSY_APT = """#!/bin/sh
+echo "$@" >>calls
+[ "$(grep -c update calls)" -gt 1 ] || { echo "E: Could not get lock /var/lib/apt/lists/lock."; exit 100; }
+[ "$2" = update ] || { echo "E: Unable to locate package python3-venv"; exit 100; }
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs no sudo as root")
+def test_it_waits_for_another_program_that_uses_apt_and_shows_what_apt_says(checkout: Path) -> None:
+    (checkout / "bin/apt-get").write_text(BUSY_APT)
+    (checkout / "bin/apt-get").chmod(0o755)
+    done = bare(checkout, "deploy", environ=NO_PYTHON)
+    assert done.returncode == 1
+    assert done.stderr.endswith("E: Unable to locate package python3-venv\n")
+    assert [line.split()[1] for line in (checkout / "calls").read_text().splitlines()] == [
+        "update",
+        "update",
+        "install",
+    ]
 
 
 INTERRUPTED = "pip, which an interrupted run did not come to"
 MOVED = "pip, after the checkout was moved"
+COPIED = "pip, after the checkout was copied"
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED])
+@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED, COPIED])
 def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, installer: str) -> None:
     nowhere = "http://127.0.0.1:9"
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"), nowhere) | {
@@ -140,10 +162,12 @@ def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, instal
     else:
         # The interpreter of these tests, as the system's: it has venv, and it is new enough.
         (checkout / "bin/python3").symlink_to(Path(sys.executable).resolve())
-    if installer in (INTERRUPTED, MOVED):
+    if installer in (INTERRUPTED, MOVED, COPIED):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
     if installer == MOVED:
         (checkout / ".venv/bin/ansible-playbook").write_text("#!/gone/.venv/bin/python\n")
+    if installer == COPIED:
+        (checkout / ".venv/bin/ansible-playbook").write_text(f"#!{sys.executable}\n")
     done = bare(checkout, "deploy", environ=dead)
     assert done.returncode == 1
     assert ("counter: making .venv with Python" in done.stderr) == (installer != INTERRUPTED)
@@ -210,19 +234,27 @@ def test_each_run_has_a_log_that_only_its_owner_can_read_and_a_failure_names_it(
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_the_last_twenty_logs_stay(project: Path) -> None:
+ENDED = 2**22 + 1
+"""An id that Linux gives to no process."""
+
+
+def test_the_last_twenty_logs_stay_and_those_of_runs_that_go_on(project: Path) -> None:
     (project / "logs").mkdir()
     for number in range(25):
-        (project / "logs" / f"20200101T0000{number:02d}Z-deploy-1.log").touch()
+        (project / "logs" / f"20200101T0000{number:02d}Z-deploy-{ENDED}.log").write_text("ended")
+    running = project / "logs" / f"20190101T000000Z-deploy-{os.getpid()}.log"
+    running.touch()
+    (project / "logs" / f"20250101T000000Z-deploy-{ENDED}.log").touch()
     assert counter(project, "look").returncode == 0
-    kept = logs(project / "logs")
+    first, *kept = logs(project / "logs")
+    assert first == running
     assert len(kept) == 20
-    assert kept[0].name == "20200101T000006Z-deploy-1.log"
+    assert kept[0].name == f"20200101T000006Z-deploy-{ENDED}.log"
     assert "-look-" in kept[-1].name
     # What runs nothing takes the place of no log.
     for option in ("--syntax-check", "--list-tasks", "--help"):
         assert counter(project, "look", option).returncode == 0
-    assert logs(project / "logs") == kept
+    assert logs(project / "logs") == [running, *kept]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
