@@ -1,4 +1,4 @@
-"""Print the last line of a run, where a person looks: the closing sentence, or where the log of a failure is."""
+"""Print the last line of a run: the closing sentence or, after a failure, the path of the log."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,8 +23,8 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
 def _assignment(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"{name}={str(value).lower()}"
-    # Ansible would split a value at its blanks.
-    if isinstance(value, str | int | float) and " " not in str(value).strip():
+    # Ansible would split a value at its blanks, and read quotes.
+    if isinstance(value, str | int | float) and re.fullmatch(r"[\w./:@,+=*%&?#~-]*", str(value)):
         return f"{name}={value}"
     return json.dumps({name: value})
 

@@ -30,10 +30,13 @@ def image_names(
         yield from (stages[name] for name in target["stages"])
         for path in sorted(path for name in target["copy"] for path in _files(Path(source, name))):
             yield path.relative_to(source)
-            yield path.read_text(encoding="utf-8")
+            yield path.read_text(encoding="utf-8", errors="surrogateescape")
 
-    tags = {image: sha256("\n".join(map(str, content(targets[image]))).encode()).hexdigest()[:12] for image in images}
-    return {image: f"{prefix}{image}:{tag}" for image, tag in tags.items()}
+    def tag(image: str) -> str:
+        text = "\n".join(map(str, content(targets[image])))
+        return sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
+
+    return {image: f"{prefix}{image}:{tag(image)}" for image in images}
 
 
 def _files(path: Path) -> list[Path]:

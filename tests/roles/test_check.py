@@ -50,12 +50,15 @@ def check(site: Path, state: State, playbook: str, *options: str) -> CompletedPr
     """Run a playbook with --check in that state, without asking an engine for a change; ``site`` is empty."""
     groups = dict(zip(("managers", "workers"), state, strict=True))
     children: dict[str, Any] = {group: {"hosts": {}} for group in groups}
+    addresses = (f"192.0.2.{number}" for number in range(1, 100))
     with ExitStack() as stack:
         changes: list[str] = []
         for group, hosts in groups.items():
             for host, answers in hosts.items():
+                address = next(addresses)
                 if answers:
-                    server = stack.enter_context(serve(site, host, answers))
+                    swarm = {"Swarm": answers["/info"]["Swarm"] | {"NodeAddr": address}}
+                    server = stack.enter_context(serve(site, host, answers | {"/info": answers["/info"] | swarm}))
                     server.change = lambda path, _body: changes.append(path)
                 else:
                     interpreter(site, host, "/usr/bin/python3")
@@ -63,6 +66,7 @@ def check(site: Path, state: State, playbook: str, *options: str) -> CompletedPr
                     "ansible_connection": "local",
                     "ansible_python_interpreter": str(site / f"{host}.python"),
                     "docker_host_manage": not answers,
+                    "swarm_advertise_address": address,
                 }
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
         given: list[str | Path] = ["-i", site / "hosts.yml", "-e", "stack_name=check", "-e", "http_port=65123"]

@@ -88,6 +88,7 @@ TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__i
         ("app/counter/__pycache__/views.cpython-313.pyc", "compiled anew", set()),
         ("app/tests/test_views.py", "# not in an image\n", set()),
         ("app/counter/views.py", "# changed\n", {"app", "backup"}),
+        ("app/counter/static/icon.png", "changed", {"app", "backup"}),
         ("app/requirements.txt", "# changed\n", {"app", "backup"}),
         ("redis_node/added.py", "# new\n", {"redis-node"}),
         ("backup/requirements.txt", "# changed\n", {"backup"}),
@@ -108,7 +109,7 @@ def test_what_an_image_is_made_of_renames_it(tmp_path: Path, path: str, added: s
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as end:
-        end.write(added.encode() + b"\xff" * (file.suffix == ".pyc"))
+        end.write(added.encode() + b"\xff" * (file.suffix in (".pyc", ".png")))
     assert {image for image, name in names(BASE, 1).items() if name != before[image]} == renamed
     # Everything is installed anew.
     assert not set(names(BASE, 2).values()) & set(before.values())

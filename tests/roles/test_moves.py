@@ -28,13 +28,23 @@ ENGINE = {"host_info": {"ServerVersion": "26.1.5", "Swarm": {"NodeAddr": "127.0.
 
 
 def case(
-    former: str, asked: str, *, move: bool = False, tls: tuple[bool, bool] = (False, False), **moving: Any
+    former: str,
+    asked: str,
+    *,
+    app: str = "",
+    move: bool = False,
+    tls: tuple[bool, bool] = (False, False),
+    **moving: Any,
 ) -> dict[str, Any]:
-    """Return the variables of a host on which ``former`` is deployed and ``asked`` is desired; ``tls``: of both."""
+    """Return the variables of a host on which ``former`` is deployed and ``asked`` is desired.
+
+    ``app``: what the app uses, if not ``former``; ``tls``: of both.
+    """
     nodes = {"sentinel": 3, "cluster": 6}.get(former, 1)
     labels = {f"counter.redis-{number + 1}": "here" for number in range(nodes)}
     return {
         "deployed": {
+            "settings": {"redis_topology": app or former},
             "redis": {"topology": former, "nodes": nodes, "tls": tls[0]},
             "move": {"from": former, "nodes": nodes, **moving} if moving else {},
         },
@@ -61,6 +71,7 @@ REFUSED = {
     "to-tls": case("standalone", "sentinel", move=True, tls=(False, True)),
     "too-late": case("standalone", "standalone", move=True, to="sentinel", proved=True),
     "back-to-fewer": case("cluster", "cluster", to="standalone", proved=False) | {"redis_replicas": 3},
+    "after-external": case("standalone", "sentinel", move=True, app="external"),
 }
 REASONS = {
     "standalone-sentinel-unasked": "./counter deploy -e redis_topology=sentinel -e redis_replicas=3 -e redis_move=true",
@@ -68,6 +79,7 @@ REASONS = {
     "independent-standalone": "have diverged",
     "sentinel-independent": "-e stack_name=divergence",
     "from-tls": "./counter destroy, which keeps the data",
+    "after-external": "./counter deploy -e redis_topology=standalone. To take along those of external, export them",
     "third": "./counter deploy -e redis_topology=sentinel -e redis_move=true",
     "too-late": "a move to sentinel is unfinished, and all counters are there already",
     "back-to-fewer": "./counter deploy -e redis_topology=cluster -e redis_replicas=6",
@@ -220,10 +232,8 @@ SUFFIXES = {"standalone": "", "sentinel": "-sentinel", "cluster": "-cluster"}
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the texts during each move and after it."""
-    given = {"docker_host_engine": ENGINE, "http_port": 8080}
-    combinations = {name: knobs | given for name, knobs in (MOVES | AFTER).items()}
     return made_once(
-        tmp_path_factory, "moves", lambda site: render(site, combinations, "redis.stack.yml", "source.conf")
+        tmp_path_factory, "moves", lambda site: render(site, MOVES | AFTER, "redis.stack.yml", "source.conf")
     )
 
 

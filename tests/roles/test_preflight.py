@@ -148,6 +148,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_topology": "external", "redis_url": "redis://192.0.2.20/counters"},
         {"redis_url"},
     ),
+    "external with a port that does not exist": (
+        {"redis_topology": "external", "redis_url": "redis://192.0.2.20:65536"},
+        {"redis_url"},
+    ),
+    "external with a bracket": ({"redis_topology": "external", "redis_url": "redis://a[b.example"}, {"redis_url"}),
+    "external with the last port": ({"redis_topology": "external", "redis_url": "redis://192.0.2.20:65535"}, set()),
     "external with a login": ({"redis_topology": "external", "redis_url": "redis://me:it@[2001:db8::1]:6379/1"}, set()),
     "external with a password beside": (
         {"redis_topology": "external", "redis_url": "redis://192.0.2.20", "redis_password": "given"},
@@ -493,12 +499,17 @@ def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
     local = {"ansible_connection": "local", "app_cpus": 4096, "redis_memory": "9999G"}
     groups = {
         "managers": {"one": local | {"swarm_advertise_address": "127.0.0.1"}},
-        "workers": {"two": local | {"swarm_advertise_address": "2001:db8::2"}},
+        "workers": {
+            "two": local | {"swarm_advertise_address": "2001:db8::2"},
+            "three": local,
+            "four": local,
+        },
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": hosts} for name, hosts in groups.items()}))
     output = deploy("-i", str(tmp_path / "hosts.yml"))
     assert "has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
     assert "has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
+    assert re.search(r"has the address \S+, as another host of the inventory has; list each", output)
     assert re.search(r"one: has \d+ cores, so no replica can start there with app_cpus=4096.0; ", output)
     assert re.search(r"has (\d+) MB of memory, and no host has more than \1, so .*: redis_memory=9999G; ", output)
 
@@ -619,7 +630,11 @@ def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
         interpreter = tmp_path / name
         interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path}/clock-{name} exec {sys.executable} "$@"\n')
         interpreter.chmod(0o755)
-        hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
+        hosts[name] = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(interpreter),
+            "swarm_advertise_address": f"192.0.2.{100 + offset}",
+        }
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": hosts}}}}))
     output = deploy("-i", str(inventory))
@@ -700,7 +715,7 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
     groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
     wanted, unwanted = str(asked).lower(), str(not asked).lower()
     with ExitStack() as stack:
-        for name, answers in engines.items():
+        for number, (name, answers) in enumerate(engines.items(), 11):
             if answers:
                 stack.enter_context(serve(tmp_path, name, answers))
             else:
@@ -709,7 +724,7 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
                 # The stand-in for `ip` knows no route.
-                "swarm_advertise_address": "192.0.2.11",
+                "swarm_advertise_address": f"192.0.2.{number}",
             }
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}, sort_keys=False))
         output = deploy(

@@ -56,7 +56,7 @@ def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
     known = {name: value for name, value in SETTINGS.items() if name not in ("gone", "http_port")}
     assert found["settings"] == known | {"replicas": 6}
     assert set(found["files"]) == COMES_BACK
-    assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e 'backup_password=***'"
+    assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e @file-with-backup_password"
 
 
 def test_another_stack_in_another_topology(tmp_path: Path) -> None:

@@ -422,11 +422,14 @@ def test_a_second_run_is_refused_or_waits(site: Site) -> None:
     site.log.parent.mkdir()
     site.log.touch()
     first = site.start()
-    code, said = site.run(replicas=6)
+    code, said = site.run(replicas=6, ansible_become_password="hunter2")  # noqa: S106
     assert code == 2
     assert re.search(r"Nothing was changed. \S+@\S+ started ./counter scale on counter at \S+ \(run [0-9a-f]{8}", said)
     # The same command, so that it does not do less.
-    assert re.search(r"\./counter scale( -e \S+)* -e run_logs=\S+ -e replicas=6 -e lock_wait=600", said), said
+    assert re.search(
+        r"\./counter scale( -e \S+)* -e replicas=6 -e lock_wait=600 -e @file-with-\S*become_password", said
+    )
+    assert "hunter2" not in said + site.log.read_text()
     assert "./counter unlock -e confirm=counter" in said
     code, said = site.run("--check")
     assert (code, "Until it ends, this would be refused" in said) == (0, True), said

@@ -53,7 +53,7 @@ def test_topologies_are_named_in_their_table_only() -> None:
 
 def test_every_topology_says_everything() -> None:
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["topologies"]
-    fields = {tuple(entry) for entry in table.values()}
+    fields = {frozenset(entry) for entry in table.values()}
     assert len(fields) == 1
     described = re.findall(r"^#   (\w[\w, ]*?)   ", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(fields.pop()) == {name for names in described for name in names.split(", ")} | {"nodes_rule"}

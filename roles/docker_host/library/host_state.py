@@ -11,7 +11,10 @@ options:
   files: {type: list, elements: path, required: true, description: Paths of small text files.}
   sysctls: {type: list, elements: str, required: true, description: Names of kernel settings.}
   service: {type: str, required: true, description: Name of a service.}
-  directory: {type: path, required: true, description: "A directory, which need not exist yet."}
+  directory:
+    type: path
+    required: true
+    description: A directory, which need not exist yet; C(data-root) in one of the files names another one.
 attributes:
   check_mode: {support: full}
 """
@@ -57,9 +60,11 @@ enabled:
   returned: always
 """
 
+import json
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +102,15 @@ def installed(module: AnsibleModule) -> list[str]:
     return [line.partition(" ")[2] for line in out.splitlines() if line.startswith("installed ")]
 
 
+def moved(files: dict[str, dict[str, Any]]) -> str:
+    """Return where the engine was told to store its data; empty if its configuration does not say."""
+    for path, file in files.items():
+        if path.endswith(".json"):
+            with suppress(ValueError, AttributeError):
+                return str(json.loads(file["content"]).get("data-root", ""))
+    return ""
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -120,7 +134,7 @@ def main() -> None:
     asked = [systemctl, "is-enabled", "--quiet", module.params["service"]]
     enabled = systemctl is not None and module.run_command(asked)[0] == 0
     memory = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    directory = Path(module.params["directory"])
+    directory = Path(moved(files) or module.params["directory"])
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
