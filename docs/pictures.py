@@ -21,22 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from support.chromium import SWITCHES  # noqa: E402
+
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
 VERBS = ROOT / "docs/verbs.md"
-CHROMIUM = [
-    "chromium",
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--force-device-scale-factor=1",
-]
+CHROMIUM = ["chromium", *SWITCHES, "--hide-scrollbars", "--force-device-scale-factor=1"]
 VISITS = 1234
 LINE_HEIGHT = 18
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
@@ -67,7 +58,6 @@ def screenshot(url: str, name: str, width: int, height: int) -> None:
 @contextlib.contextmanager
 def running_counter() -> Iterator[str]:
     """Yield the address of a counter on this machine, as the app's tests start it."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from support.processes import Gunicorn, RedisServer, running  # noqa: PLC0415
 
     version = (ROOT / "VERSION").read_text(encoding="utf-8").strip()

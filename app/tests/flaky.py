@@ -24,8 +24,8 @@ class Fate(enum.Enum):
     LATE_REPLY = enum.auto()
 
 
-class FlakyWay:
-    """Listens on a port, and passes what comes there on to another one, as its script says."""
+class FlakyProxy:
+    """A TCP proxy that loses or delays requests and replies as its script says."""
 
     def __init__(self, target: int) -> None:
         """Take the port that requests go to."""
@@ -38,16 +38,16 @@ class FlakyWay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def follow(self, script: Iterable[Fate]) -> None:
-        """Let the next requests fare as the script says; afterwards they pass."""
+        """Apply the script to the next requests; later ones pass."""
         self._script = deque(script)
 
     def quiet(self) -> None:
-        """Wait until nothing is on its way any more."""
+        """Wait until no request is under way."""
         while self._busy:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Accept nothing any more."""
+        """Stop accepting connections."""
         self._listener.close()
 
     def _accept(self) -> None:

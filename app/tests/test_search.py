@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from flaky import LATE_SECONDS, Fate, FlakyWay
+from flaky import LATE_SECONDS, Fate, FlakyProxy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -55,18 +55,18 @@ end
 
 
 class Nodes:
-    """Two Redis nodes, of which one is the primary, each behind a way that loses things."""
+    """Two Redis nodes, of which one is the primary, each behind a proxy that loses things."""
 
     def __init__(self, directory: Path) -> None:
         """Prepare the servers."""
         self.servers = [RedisServer(directory, *ON_DISK) for _ in range(2)]
-        self.ways: list[FlakyWay] = []
+        self.proxies: list[FlakyProxy] = []
         self.primary = 0
 
     def up(self) -> None:
         for server in self.servers:
             server.up()
-        self.ways = [FlakyWay(server.port) for server in self.servers]
+        self.proxies = [FlakyProxy(server.port) for server in self.servers]
 
     def begin(self) -> None:
         """Make the first the primary, with nothing in it."""
@@ -102,10 +102,10 @@ class Nodes:
         self.servers[self.primary].client().eval(HURRY, 0, int(seconds * 1000))
 
     def settle(self) -> None:
-        for way in self.ways:
-            way.follow([])
-        for way in self.ways:
-            way.quiet()
+        for proxy in self.proxies:
+            proxy.follow([])
+        for proxy in self.proxies:
+            proxy.quiet()
 
 
 class Route:
@@ -115,7 +115,9 @@ class Route:
 
     def __init__(self, nodes: Nodes) -> None:
         """Take the nodes."""
-        link = Link(lambda _: Address("127.0.0.1", nodes.ways[nodes.primary].port), connection_options(CONFIG), acks=1)
+        link = Link(
+            lambda _: Address("127.0.0.1", nodes.proxies[nodes.primary].port), connection_options(CONFIG), acks=1
+        )
         self._lane = Lane(link)
 
     def lane(self, key: str) -> Lane:
@@ -197,7 +199,7 @@ class Search(RuleBasedStateMachine):
     @rule(script=FATES, count=st.integers(1, 5), keyed=st.booleans(), same=st.booleans())
     def count(self, script: list[Fate], count: int, *, keyed: bool, same: bool) -> None:
         """Several clients count at both processes, perhaps with the same key."""
-        nodes.ways[nodes.primary].follow(script)
+        nodes.proxies[nodes.primary].follow(script)
         calls: list[Callable[[], None]] = []
         for number in range(count):
             self.names += not (same and number)
@@ -212,7 +214,7 @@ class Search(RuleBasedStateMachine):
         """Clients repeat what they have counted, or do not know whether they have."""
         known = sorted(self.remembered())
         names = [known[number % len(known)] for number in numbers if known]
-        nodes.ways[nodes.primary].follow(script)
+        nodes.proxies[nodes.primary].follow(script)
         self.concurrently([partial(self.increment, self.stores[number % 2], name) for number, name in enumerate(names)])
 
     def remembered(self, among: Collection[str] | None = None) -> Iterator[str]:
@@ -225,7 +227,7 @@ class Search(RuleBasedStateMachine):
 
     @rule(script=FATES)
     def read(self, script: list[Fate]) -> None:
-        nodes.ways[nodes.primary].follow(script)
+        nodes.proxies[nodes.primary].follow(script)
         least = len(self.values)
         try:
             value = self.stores[0].read("a").value
@@ -296,15 +298,13 @@ def test_no_history_loses_or_doubles_an_increment(monkeypatch: pytest.MonkeyPatc
         nodes = Nodes(Path(directory))
         stack.enter_context(running(*nodes.servers))
         nodes.up()
-        for way in nodes.ways:
-            stack.callback(way.close)
+        for proxy in nodes.proxies:
+            stack.callback(proxy.close)
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             Search,
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=12,
-                deadline=None,
-                print_blob=True,
                 phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
             ),

@@ -8,18 +8,9 @@ from typing import Any
 import pytest
 from bench.report import html
 from support.ansible import ROOT
+from support.chromium import SWITCHES
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium from requirements/dev.txt")
-OPTIONS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +19,8 @@ def browser() -> Iterator[Any]:
         pytest.fail("needs Chromium: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
-    for option in OPTIONS:
-        options.add_argument(f"--{option}")
+    for switch in SWITCHES:
+        options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
     yield driver

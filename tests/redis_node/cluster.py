@@ -76,7 +76,7 @@ class Container:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let the server stand still meanwhile."""
+        """Stop the server with SIGSTOP for the block."""
         server = int(self.client().info("server")["process_id"])
         os.kill(server, signal.SIGSTOP)
         try:
@@ -198,20 +198,8 @@ class Stack:
     def command(*words: str) -> list[str]:
         """Return the command that runs another one as in a container; killed with it, and after a time."""
         bounded = ["timeout", "--foreground", "-k", "1", str(LIFETIME_SECONDS), "setpriv", "--pdeathsig", "KILL"]
-        return [
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--uts",
-            "sh",
-            "-c",
-            ENTER,
-            "sh",
-            "--",
-            *bounded,
-            *words,
-        ]
+        namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--uts"]
+        return [*namespaces, "sh", "-c", ENTER, "sh", "--", *bounded, *words]
 
     def start(self, count: int) -> None:
         """Start the nodes up to a number; those that run go on."""

@@ -52,10 +52,8 @@ AWAY_SECONDS = 5.0
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Return the rendered templates, with and without replicas."""
-    engine = {"host_info": {"ServerVersion": "26.1.5"}}
-    knobs = {"redis_topology": "cluster", "docker_host_engine": engine, "http_port": 8080}
     # On a busy machine a node that waits for its turn is not down.
-    knobs["redis_down_after_milliseconds"] = 3000
+    knobs = {"redis_topology": "cluster", "redis_down_after_milliseconds": 3000}
     variants: dict[str, dict[str, object]] = {"six": {}, "three": {"redis_replicas": 3}, "tls": {"redis_tls": True}}
     combinations = {name: knobs | more for name, more in variants.items()}
     return made_once(tmp_path_factory, "cluster", lambda site: render(site, combinations, "redis.conf", "users.acl"))

@@ -29,9 +29,8 @@ pytestmark = pytest.mark.fault
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the rendered templates of three nodes with Sentinels."""
-    engine = {"host_info": {"ServerVersion": "26.1.5"}}
-    knobs = {"redis_topology": "sentinel", "docker_host_engine": engine, "http_port": 8080}
-    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, {"plain": knobs}, *FILES))["plain"]
+    knobs = {"plain": {"redis_topology": "sentinel"}}
+    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, knobs, *FILES))["plain"]
 
 
 @pytest.fixture

@@ -56,12 +56,14 @@ def last_task(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any
 def render(site: Path, combinations: dict[str, dict[str, Any]], *wanted: str) -> dict[str, dict[str, str]]:
     """Return, for each combination of settings, the texts of the wanted templates, or of all, by name.
 
-    ``site`` is a directory.
+    ``site`` is a directory. The hosts have Debian 13's engine unless a combination has another.
     """
     inventory = site / "hosts.yml"
     managers = {"managers": {"hosts": combinations}}
     given = json.dumps({"wanted": wanted})
-    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": managers}}))
+    engine = {"host_info": {"ServerVersion": "26.1.5"}}
+    every = {"ansible_connection": "local", "docker_host_engine": engine}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": every, "children": managers}}))
     return {
         host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
         for host, result in results_by_host(PLAYBOOKS / "render.yml", inventory, "-e", given).items()
