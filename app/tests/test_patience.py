@@ -15,7 +15,7 @@ THREADS, CLIENTS = 4, 24
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("seconds", "counted"),
-    [pytest.param(1.5, CLIENTS, id="a change of the primary"), pytest.param(6, THREADS // 2, id="a failure")],
+    [pytest.param(2.5, CLIENTS, id="a change of the primary"), pytest.param(6, THREADS // 2, id="a failure")],
 )
 def test_all_wait_for_a_change_and_half_of_the_threads_for_longer(
     client_of: Callable[..., FlaskClient], redis_server: RedisServer, seconds: float, counted: int
