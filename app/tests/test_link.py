@@ -42,6 +42,11 @@ def on_disk(primary: RedisServer, replicas: int = 1) -> bool:
     return bool(pipeline.execute()[-1][1] == replicas)
 
 
+def fill(server: RedisServer) -> None:
+    """Write 60 keys, each of which delays a rewrite with ``rdb-key-save-delay``."""
+    server.client().mset({f"k{number}": number for number in range(60)})
+
+
 def to(server: RedisServer, acks: int = 0) -> Link:
     return Link(lambda _: Address("127.0.0.1", server.port), OPTIONS, acks=acks)
 
@@ -90,10 +95,7 @@ def test_a_full_primary_with_replicas_proves_no_read_either(pair: tuple[RedisSer
 def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
     primary = RedisServer(tmp_path, *ON_DISK)
     with running(primary):
-        keys = primary.up().client().pipeline(transaction=False)
-        for number in range(60):
-            keys.set(f"k{number}", number)
-        keys.execute()
+        fill(primary.up())
         slowly = ("rdb-key-save-delay 100000", f"replicaof 127.0.0.1 {primary.port}")
         replica = RedisServer(tmp_path, *ON_DISK, *slowly)
         with running(replica):
@@ -120,10 +122,7 @@ def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> 
     """It was promoted soon after its first copy. The other replica, which is on disk, goes on with it."""
     lost = RedisServer(tmp_path, *ON_DISK)
     with running(lost):
-        keys = lost.up().client().pipeline(transaction=False)
-        for number in range(60):
-            keys.set(f"k{number}", number)
-        keys.execute()
+        fill(lost.up())
         replicating = f"replicaof 127.0.0.1 {lost.port}"
         replica = RedisServer(tmp_path, *ON_DISK, replicating)
         promoted = RedisServer(tmp_path, *ON_DISK, replicating, "rdb-key-save-delay 100000")
