@@ -47,11 +47,11 @@ from counter.store.types import UnavailableError
 
 
 @contextmanager
-def alone(plan: Plan) -> Iterator[None]:
-    """Give the plan's directory for files to this process; raises BackupError if another one has it."""
+def alone(plan: Plan, *, wait: bool = False) -> Iterator[None]:
+    """Give the plan's directory for files to this process; raises BackupError if another one has it, or waits."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(plan.work / "lock", wait=False))
+            stack.enter_context(locked(plan.work / "lock", wait=wait))
         except BlockingIOError:
             raise BackupError(
                 "a backup, a proof or a restore is already running; try again when it has ended"
@@ -66,7 +66,8 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
     if is_unfinished(plan.state):
         raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
     primaries = Primaries(open_route(Config.from_env()))
-    with alone(plan):
+    # The app is stopped already when a restore makes its backup, so it waits for one that the schedule has begun.
+    with alone(plan, wait="keep" in arguments):
         repository = newest.opened(primaries, plan)
         former = [one for one in repository.backups() if one.stack == plan.stack and one.proved][-1:]
         maker = Maker(Config.from_env(), plan, repository)
@@ -154,7 +155,7 @@ def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
 def restored(plan: Plan, arguments: Sequence[str]) -> Any:
     """Restore a backup or a moment."""
     config, repository = Config.from_env(), Repository(plan)
-    with alone(plan):
+    with alone(plan, wait=True):
         repository.open(create=False)
         found = _find(repository, arguments[0])
         done = restore(config, plan, repository, found)

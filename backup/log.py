@@ -38,7 +38,7 @@ COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
 LEAST_CHANGES = 64 << 20
 LEAST_FREE = 512 << 20
-"""What a log that cannot be saved leaves free on its disk, in bytes."""
+"""What a log that cannot be saved leaves free on its disk, in bytes, once it takes ``LEAST_CHANGES``."""
 CUT_SECONDS = 300
 
 
@@ -106,8 +106,8 @@ class Recording:
 
     @property
     def fills_the_disk(self) -> bool:
-        """Whether so little room is left that the Redis nodes of this host may need it."""
-        return shutil.disk_usage(self._plan.work).free < LEAST_FREE
+        """Whether it takes room that the Redis nodes of this host may need."""
+        return self._size > LEAST_CHANGES and shutil.disk_usage(self._plan.work).free < LEAST_FREE
 
     @property
     def is_long(self) -> bool:
@@ -175,6 +175,7 @@ def keep(plan: Plan, config: Config, ended: threading.Event) -> None:
             # A password may have been replaced.
             repository = None
             if recording and (isinstance(error, BrokenError) or recording.fills_the_disk):
+                _log.warning("log of changes begins anew", extra={"error": failure})
                 recording.close()
                 recording = None
         ended.wait(due - time.monotonic())

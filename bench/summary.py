@@ -178,8 +178,8 @@ def _checks(
 ) -> list[verdict.Check]:
     entries = [(arm["name"], entry) for arm in measured for entry in arm["ledger"]]
     wrong = [(name, entry) for name, entry in entries if entry["state"] in ("lost", "surplus")]
-    # An arm in which nothing was acknowledged proves nothing.
-    unproved = [arm["name"] for arm in measured if not sum(entry["ok"] for entry in arm["ledger"])]
+    # An arm whose increments all failed proves nothing, nor does one without any success. A Locust file need not increment.
+    unproved = [arm["name"] for arm in measured if not _sum(arm, "ok") and (_sum(arm, "failed") or not arm["requests"])]
     disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
     done = sum(arm["requests"] for arm in measured)
     # Of the whole runs: a request that fails before or after the measured window failed too.
@@ -259,6 +259,10 @@ def _largest(values: Iterable[Sequence[float]]) -> float | None:
     """The largest value over all arms; None if an arm has none."""
     of_arms = list(values)
     return max(map(max, of_arms)) if all(of_arms) else None
+
+
+def _sum(arm: Mapping[str, Any], key: str) -> int:
+    return sum(entry[key] for entry in arm["ledger"])
 
 
 def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequence[tuple[str, Mapping[str, Any]]], unproved: Sequence[str]) -> str:

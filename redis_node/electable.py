@@ -10,6 +10,7 @@ With the write concern ``none`` nothing is promised, and the Sentinels choose am
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.journal import Journal
@@ -18,6 +19,7 @@ from redis_node.settings import Address, Settings
 
 NEVER = 0
 ELECTABLE = 100
+UNKNOWN = -1
 POLL_SECONDS = 0.5
 
 
@@ -28,32 +30,33 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
-    # Only a replica tells its priority, which `promote` raises, too: a primary is told once, whatever it had before.
-    priority, lowered, journal = NEVER, False, Journal(settings.address)
+    wanted, journal = NEVER, Journal(settings.address)
     while _applies(settings):
         try:
-            reason = missing(settings)
-            wanted = NEVER if reason is None else priority if reason else ELECTABLE
-            if wanted != priority or (reason is None and not lowered):
-                ask(settings, settings.address, "CONFIG", "SET", "replica-priority", wanted)
-                priority = wanted
-            lowered = reason is None
-            journal.write("can be promoted" if priority else f"cannot be promoted yet: {reason}" if reason else "")
+            facts = info(settings, settings.address, "replication", "persistence")
+            reason = missing(settings, facts)
+            # Compared with what it is, because `promote` changes it too. A primary does not tell what it has.
+            now = int(facts.get("slave_priority", UNKNOWN))
+            wanted = NEVER if reason is None else now if reason else ELECTABLE
+            if wanted != now:
+                set_priority(settings, wanted)
+            journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
         except NoAnswerError as error:
-            lowered = False
-            if not priority:
+            if not wanted:
                 journal.write(f"cannot be promoted yet: {error}")
         time.sleep(POLL_SECONDS)
 
 
-def missing(settings: Settings) -> str | None:
+def set_priority(settings: Settings, value: int) -> None:
+    """Let the Sentinels promote this node (``ELECTABLE``), or not (``NEVER``); raises NoAnswerError."""
+    ask(settings, settings.address, "CONFIG", "SET", "replica-priority", value)
+
+
+def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:
     """Return what a replica lacks to be promoted, empty when it lacks nothing, and None for a primary.
 
-    Raises:
-        NoAnswerError: the server does not answer.
-
+    ``facts``: the sections ``replication`` and ``persistence`` of its INFO. Raises NoAnswerError.
     """
-    facts = info(settings, settings.address, "replication", "persistence")
     if facts["role"] == "master":
         return None
     primary = Address(facts["master_host"], int(facts["master_port"]))

@@ -6,11 +6,10 @@ back. They compare what the others hold, and choose one.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from redis_node import electable
-from redis_node.ask import Connection, NoAnswerError, ask, ask_all
+from redis_node.ask import Connection, NoAnswerError, ask, ask_all, info, until
 from redis_node.settings import Address, Settings
 
 PATTERN = "{[a-z0-9]*}:value"
@@ -18,7 +17,6 @@ PATTERN = "{[a-z0-9]*}:value"
 SCAN_KEYS = 1000
 PROMOTION_SECONDS = 40.0
 """The Sentinels try every 12 s (twice their failover-timeout), and need a few more."""
-POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +53,18 @@ def promote(settings: Settings) -> str:
     roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
     if primaries := [str(node) for node, role in roles.items() if role == "master"]:
         raise NoAnswerError(f"{', '.join(primaries)} is the primary: nothing was changed")
-    ask(settings, settings.address, "CONFIG", "SET", "replica-priority", electable.ELECTABLE)
-    deadline = time.monotonic() + PROMOTION_SECONDS
-    while ask(settings, settings.address, "ROLE")[0] != "master":
-        if time.monotonic() > deadline:
-            # Otherwise Sentinels that return later would promote it, perhaps instead of a node that holds more.
-            if electable.missing(settings):
-                ask(settings, settings.address, "CONFIG", "SET", "replica-priority", electable.NEVER)
-            raise NoAnswerError(f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s")
-        time.sleep(POLL_SECONDS)
+    before = int(info(settings, settings.address, "replication")["slave_priority"])
+    electable.set_priority(settings, electable.ELECTABLE)
+    try:
+        until(
+            lambda: ask(settings, settings.address, "ROLE")[0] == "master",
+            PROMOTION_SECONDS,
+            f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s",
+        )
+    except NoAnswerError:
+        # Otherwise Sentinels that return later could promote it, perhaps instead of a node that holds more.
+        electable.set_priority(settings, before)
+        raise
     return f"{settings.address} is the primary"
 
 

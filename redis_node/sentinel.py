@@ -127,7 +127,11 @@ def _corrected(settings: Settings, own: View) -> Address | None:
     """
     others = [found for found in views(settings) if found.primary != own.primary]
     agreed = agreed_primary(others, len(settings.sentinels))
-    return agreed if agreed and max(others).epoch == own.epoch else None
+    if agreed and max(others).epoch == own.epoch:
+        with contextlib.suppress(NoAnswerError):
+            if ask(settings, agreed, "ROLE")[0] == "master":
+                return agreed
+    return None
 
 
 def _with_replicas(settings: Settings, learned: Sequence[str], primary: Address) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import pytest
 from flask.testing import FlaskClient
@@ -28,3 +29,22 @@ def test_all_wait_for_a_change_and_half_of_the_threads_for_longer(
         answers = list(pool.map(lambda _: client.application.test_client().post(path).status_code, range(CLIENTS)))
     assert answers.count(200) == counted
     assert answers.count(503) == CLIENTS - counted
+
+
+@pytest.mark.fault
+def test_half_of_the_threads_wait_while_redis_is_full(
+    client_of: Callable[..., FlaskClient], redis_server: RedisServer
+) -> None:
+    """It goes on answering reads, which need the others."""
+    client = client_of(REDIS_NODES=redis_server.address, THREADS=THREADS, DEADLINE_SECONDS=15)
+    path = "/api/counters/a/increment"
+    assert client.post(path).status_code == 200
+    server = redis_server.client()
+    server.config_set("maxmemory", 1)
+    relief = Timer(1, server.config_set, ("maxmemory", 0))
+    relief.start()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(lambda _: client.application.test_client().post(path).status_code, range(CLIENTS)))
+    relief.join()
+    assert answers.count(200) == THREADS // 2
+    assert answers.count(503) == CLIENTS - THREADS // 2

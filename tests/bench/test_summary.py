@@ -143,6 +143,15 @@ def test_one_lost_increment_is_a_fail_even_on_a_busy_machine(copy_of: Callable[[
     assert "1 acknowledged increments lost" in summary["verdict"]["sentence"]
 
 
+@pytest.mark.parametrize(("failed", "result"), [pytest.param(0, "PASS", id="none sent"), pytest.param(5, "INCONCLUSIVE", id="all failed")])
+def test_a_run_without_increments_is_judged_by_the_rest(copy_of: Callable[[str], Path], failed: int, result: str) -> None:
+    """A Locust file need not increment; increments that all failed prove nothing of those that were acknowledged."""
+    run = copy_of("same-count")
+    for ledger in run.glob("arms/*/ledger.json"):
+        change(ledger, lambda entries: [entry.update(ok=0, failed=failed, gain=0, lost=0, surplus=0, state="exact") for entry in entries])
+    assert summarise(run)["verdict"]["result"] == result
+
+
 def test_low_ceiling_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
     run = copy_of("busy-machine")
     change(run / "manifest.json", lambda manifest: manifest["ceiling"].update(throughput_rps=1000))

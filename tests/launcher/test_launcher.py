@@ -142,9 +142,10 @@ def test_it_waits_for_another_program_that_uses_apt_and_shows_what_apt_says(chec
 INTERRUPTED = "pip, which an interrupted run did not come to"
 MOVED = "pip, after the checkout was moved"
 COPIED = "pip, after the checkout was copied"
+LINKED = "pip, with an environment in another place"
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED, COPIED])
+@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED, COPIED, LINKED])
 def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, installer: str) -> None:
     nowhere = "http://127.0.0.1:9"
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"), nowhere) | {
@@ -164,13 +165,17 @@ def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, instal
         (checkout / "bin/python3").symlink_to(Path(sys.executable).resolve())
     if installer in (INTERRUPTED, MOVED, COPIED):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    if installer == LINKED:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / "elsewhere"], check=True)
+        (checkout / ".venv").symlink_to("elsewhere")
+        (checkout / ".venv/bin/ansible-playbook").write_text(f"#!{checkout}/.venv/bin/python\n")
     if installer == MOVED:
         (checkout / ".venv/bin/ansible-playbook").write_text("#!/gone/.venv/bin/python\n")
     if installer == COPIED:
         (checkout / ".venv/bin/ansible-playbook").write_text(f"#!{sys.executable}\n")
     done = bare(checkout, "deploy", environ=dead)
     assert done.returncode == 1
-    assert ("counter: making .venv with Python" in done.stderr) == (installer != INTERRUPTED)
+    assert ("counter: making .venv with Python" in done.stderr) == (installer not in (INTERRUPTED, LINKED))
     last = done.stderr.splitlines()[-1]
     assert last.startswith("counter: could not install requirements/control.txt: check the network")
     assert "ansible-playbook" not in done.stdout

@@ -9,6 +9,7 @@ import signal
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -320,9 +321,15 @@ def test_a_promotion_that_failed_is_not_made_when_the_sentinels_return(running: 
     for member in (chosen, other, running.sentinels[0]):
         member.start()
     wait_until("the replicas", lambda: chosen.client().role() and other.client().role())
-    done = chosen.ask("promote")
-    assert done.returncode == 1
-    assert f"the Sentinels did not promote {chosen.address}" in done.stderr
+    # As if it had been in sync with the primary since it started.
+    other.client("operator").config_set("replica-priority", 100)
+    with ThreadPoolExecutor() as pool:
+        answers = [(node, pool.submit(node.ask, "promote")) for node in (chosen, other)]
+    for node, answer in answers:
+        assert answer.result().returncode == 1
+        assert f"the Sentinels did not promote {node.address}" in answer.result().stderr
+    assert (priority(chosen), priority(other)) == ("0", "100")
+    other.client("operator").config_set("replica-priority", 0)
     for sentinel in running.sentinels[1:]:
         sentinel.start()
     time.sleep(LATE_SECONDS)

@@ -57,12 +57,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return checked(site, hosts)
 
 
-def checked(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return what the check says of each host with these variables."""
+def checked(site: Path, hosts: dict[str, dict[str, Any]], *options: str) -> dict[str, str]:
+    """Return what the check says of each host with these variables, and options of the command."""
     usual = {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": usual}}))
+    given: list[str | Path] = ["-i", site / "hosts.yml", "-e", f"state_dir={site}/any", *options]
     done = run(
-        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "bench_rules.yml", "-e", f"state_dir={site}/any"),
+        *("ansible-playbook", PLAYBOOKS / "bench_rules.yml", *given),
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
     )
     return {host: result.get("msg", "") if result.get("failed") else "" for host, result in last_task(done).items()}
@@ -79,6 +80,12 @@ def test_what_cannot_work_is_refused(said: dict[str, str], name: str) -> None:
 
 def test_what_works_is_not_refused(said: dict[str, str]) -> None:
     assert said["right"] == ""
+
+
+def test_what_a_quick_run_would_ignore_is_refused(tmp_path: Path) -> None:
+    given = {"bench_quick": True, "bench_users": 300, "bench_warmup": 1, "bench_duration": 20}
+    said = checked(tmp_path, {"quick": {}}, "-e", json.dumps(given))["quick"]
+    assert "bench_quick=True: must be left out with bench_duration, bench_users, which it replaces" in said
 
 
 def test_a_comparison_does_not_replace_a_stack_that_exists(tmp_path: Path) -> None:

@@ -561,10 +561,15 @@ def test_a_manager_that_cannot_be_reached_is_named(tmp_path: Path, verb: str) ->
 def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_the_backup(tmp_path: Path) -> None:
     """The servers were lost that had ``edge_tls=own``."""
     hosts: dict[str, dict[str, Any]] = {
-        "lost": {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"}
+        "lost": {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"},
+        "both": {"backup": "latest", "confirm": "counter,second"},
+        "another": {"backup": "latest", "confirm": "second,counter"},
     }
     assert "edge_certificates=" in refused_hosts(tmp_path, hosts, "deploy.yml")["lost"]
-    assert "edge_certificates=" not in refused_hosts(tmp_path, hosts, "playbooks/restore.yml").get("lost", "")
+    said = refused_hosts(tmp_path, hosts, "playbooks/restore.yml")
+    assert "edge_certificates=" not in said.get("lost", "")
+    assert "confirm=" not in said.get("both", "")
+    assert "confirm=second,counter: must be the stack's name, counter" in said["another"]
 
 
 def test_files_of_imports(tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ class ClusterRoute(Replicated):
                     with client(address, self._ask_options) as node:
                         reply: Any = node.execute_command("CLUSTER", "SLOTS")
                     self._slots = _slots(reply, address)
+                    # For how long a node has not answered says nothing once it is a primary again.
+                    primaries = {primary for _, _, primary in self._slots}
+                    self._lanes = {one: lane for one, lane in self._lanes.copy().items() if one in primaries}
                     self._stale = False
                     return
                 except (RedisError, OSError):

@@ -191,9 +191,10 @@ class DurableStore:
                 self._route.failed(failure)
                 uncertain = uncertain or (failure.uncertain and isinstance(operation, Increment))
                 patient = patient or self._patience.acquire(blocking=False)
-                waits = patient or (lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS)
+                changes = lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS and not failure.full
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                if failure.permanent or not waits or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
+                hopeless = failure.permanent or not (patient or changes)
+                if hopeless or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
                     break
                 if not uncertain:
                     lane = None  # otherwise each repeat must go to the same node, the only one that may know the id

@@ -26,6 +26,8 @@ class Failure:
     """The attempt may have been applied."""
     permanent: bool = False
     """Another attempt would end the same way."""
+    full: bool = False
+    """Redis has no room for writes. It goes on answering reads, and another primary would have no more room."""
 
 
 class Operation:
@@ -78,10 +80,11 @@ _NOT_APPLIED = frozenset(
     "WRONGTYPE".split()
 )
 _PERMANENT = frozenset({"CROSSSLOT", "NOPERM", "WRONGTYPE"})
+_FULL = frozenset({"MISCONF", "OOM"})
 
 
 def failure_of(error: RedisError) -> Failure:
     """Tell what an error reply means for the effect of its command."""
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     text = str(error) if str(error).startswith(code) else f"{code} {error}"
-    return Failure(text, uncertain=code not in _NOT_APPLIED, permanent=code in _PERMANENT)
+    return Failure(text, uncertain=code not in _NOT_APPLIED, permanent=code in _PERMANENT, full=code in _FULL)
