@@ -94,8 +94,12 @@ def test_a_restore_that_was_killed_is_completed_by_the_next_one(filled: Site) ->
 def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
     with filled.start("run") as first:
         wait_until("its files", Path(filled.plan["work"], "files").exists)
-        for verb in ("run", "verify latest", "restore latest"):
+        # The backup that a restore makes: the app is stopped already.
+        waiting = filled.start("run", "keep")
+        for verb in ("run", "verify latest", "prepare latest"):
             assert LOCKED in filled.refused(*verb.split())
+        _, said = waiting.communicate()
+        assert waiting.returncode == 0, said
         printed, said = first.communicate()
     assert first.returncode == 0, said
     assert json.loads(printed)["proved"]
