@@ -269,7 +269,11 @@ def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequen
     if unproved and not wrong:
         return f"no increment was acknowledged in {', '.join(unproved)}, so nothing is proved"
     if not wrong:
-        return f"all {sum(entry['ok'] for _, entry in entries):,} acknowledged increments of {len({name for name, _ in entries})} arms are in the counters"
+        ok, failed = (sum(entry[key] for _, entry in entries) for key in ("ok", "failed"))
+        of_arms = f"{ok:,} acknowledged increments of {len({name for name, _ in entries})} arms"
+        if failed:
+            return f"the counters grew by no less than {of_arms}, and by no more than these and {failed:,} that failed"
+        return f"all {of_arms} are in the counters"
     lost, surplus = (sum(entry[key] for _, entry in wrong) for key in ("lost", "surplus"))
     return f"the counters are wrong after {', '.join(sorted({name for name, _ in wrong}))}: {lost:,} acknowledged increments lost, {surplus:,} too many"
 

@@ -330,20 +330,24 @@ def test_neither_a_home_nor_the_locale_of_another_machine_is_needed(project: Pat
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
 
 
-@pytest.mark.parametrize("limit", [[], ["--limit", "localhost"]])
-@pytest.mark.parametrize("inventory", ["nowhere.yml", "empty", "malformed.yml"])
+BY_HAND = [
+    *((verb, "nowhere.yml", ()) for verb in VERBS),
+    *(("deploy", name, limit) for name in ("empty", "malformed.yml") for limit in ((), ("--limit", "localhost"))),
+]
+
+
+@pytest.mark.parametrize(("verb", "inventory", "limit"), BY_HAND)
 def test_by_hand_too_an_inventory_that_cannot_be_read_is_an_error(
-    tmp_path: Path, inventory: str, limit: list[str]
+    tmp_path: Path, verb: str, inventory: str, limit: tuple[str, ...]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "malformed.yml").write_text("all:\n  hosts: [a\n")
-    for verb in VERBS:
-        playbook = verb if (ROOT / f"{verb}.yml").exists() else f"playbooks/{verb}"
-        done = run("ansible-playbook", f"{playbook}.yml", "-i", tmp_path / inventory, *limit)
-        assert done.returncode == 1
-        last = done.stderr.strip().splitlines()[-1]
-        assert last == f"[ERROR]: Completely failed to parse inventory source {tmp_path / inventory}"
-        assert done.stdout == ""
+    playbook = verb if (ROOT / f"{verb}.yml").exists() else f"playbooks/{verb}"
+    done = run("ansible-playbook", f"{playbook}.yml", "-i", tmp_path / inventory, *limit)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"[ERROR]: Completely failed to parse inventory source {tmp_path / inventory}"
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("lacking", ["version", "collection"])
