@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import RedisError
 
 from backup.errors import BackupError
 from backup.processes import bound, ended
@@ -55,7 +55,7 @@ def _loaded(process: subprocess.Popen[bytes], socket: Path, log: Path) -> Redis:
         try:
             if client.ping():
                 return client
-        except (BusyLoadingError, RedisError, OSError):
+        except (RedisError, OSError):
             time.sleep(POLL_SECONDS)
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     status = process.poll()

@@ -5,7 +5,7 @@ Every chart has a title and a description for screen readers; the page shows a t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 760, 340
@@ -33,12 +33,11 @@ class Axis:
     title: str
     log: bool = False
     ticks: Sequence[tuple[float, str]] = ()
-    highest: float | None = None
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A line chart; ``bands`` are shaded ranges of x: (from, to, text); ``marks`` are vertical lines: (x, text, colour)."""
+    """A line chart; ``bands`` are shaded ranges of x: (from, to, text)."""
 
     name: str
     title: str
@@ -47,11 +46,10 @@ class Chart:
     y: Axis
     lines: Sequence[Line]
     bands: Sequence[tuple[float, float, str]] = ()
-    marks: Sequence[tuple[float, str, int]] = field(default_factory=tuple)
 
     def svg(self) -> str:
         """The chart as an ``<svg>`` element."""
-        xs = [x for line in self.lines for x, y in line.points if y is not None] + [x for x, _, _ in self.marks]
+        xs = [x for line in self.lines for x, y in line.points if y is not None]
         ys = [y for line in self.lines for _, y in line.points if y is not None]
         if not xs or not ys:
             return f'<p class="empty">{escape(self.title)}: nothing was measured.</p>'
@@ -63,7 +61,6 @@ class Chart:
             *(_band(to_x(a), to_x(b), text) for a, b, text in self.bands),
             *(_grid_y(to_y(value), text) for value, text in y_ticks),
             *(_grid_x(to_x(value), text) for value, text in x_ticks),
-            *(_mark(to_x(x), text, colour) for x, text, colour in self.marks),
             f'<text class="axis" x="{LEFT + PLOT_WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x.title)}</text>',
             f'<text class="axis" transform="translate(14 {TOP + PLOT_HEIGHT / 2}) rotate(-90)" text-anchor="middle">{escape(self.y.title)}</text>',
             *(_line(line, to_x, to_y) for line in self.lines),
@@ -126,7 +123,7 @@ NINES_AXIS = Axis("percentile of requests", ticks=[(nines(p), f"{p:g}") for p in
 
 def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> tuple[list[tuple[float, str]], Callable[[float], float]]:
     """Ticks (value, text), and the function that maps a value to a coordinate between ``start`` and ``end``."""
-    highest = max([*values, axis.highest or 0])
+    highest = max([*values, 0])
     if axis.ticks:
         ticks = [tick for tick in axis.ticks if tick[0] <= highest * 1.25 + 0.2]
         low, high = ticks[0][0], max(ticks[-1][0], highest)
@@ -163,13 +160,6 @@ def _grid_x(x: float, text: str) -> str:
 def _band(start: float, end: float, text: str) -> str:
     label = f'<text class="tick" x="{start + 6:.1f}" y="{TOP + 15}">{escape(text)}</text>' if text else ""
     return f'<rect class="band" x="{start:.1f}" y="{TOP}" width="{max(0.0, end - start):.1f}" height="{PLOT_HEIGHT}"/>{label}'
-
-
-def _mark(x: float, text: str, colour: int) -> str:
-    return (
-        f'<path class="line mark c{colour % 8}" d="M{x:.1f} {TOP}V{TOP + PLOT_HEIGHT}"/>'
-        f'<text class="tick" transform="translate({x - 6:.1f} {TOP + 6}) rotate(-90)" text-anchor="end">{escape(text)}</text>'
-    )
 
 
 def _line(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]) -> str:

@@ -31,7 +31,6 @@ class LocustRun:
     weights: tuple[int, int, int]
     locustfile: Path
     workers: int = 0
-    stop_timeout: int = STOP_TIMEOUT_SECONDS
 
 
 def command(load: LocustRun, directory: Path) -> list[str]:
@@ -43,24 +42,9 @@ def command(load: LocustRun, directory: Path) -> list[str]:
         *("-m", "locust", "--headless", "--loglevel", "WARNING", "--host", load.target),
         *("--locustfile", ",".join(str(path) for path in (*plugins, load.locustfile))),
         *("--users", load.users, "--spawn-rate", load.spawn_rate, "--run-time", f"{load.seconds}s"),
-        *("--stop-timeout", load.stop_timeout, "--exit-code-on-error", 0),
-        *(
-            "--csv",
-            directory / "locust",
-            "--csv-full-history",
-            "--html",
-            directory / "locust.html",
-            "--json-file",
-            directory / "locust",
-        ),
-        *(
-            "--logfile",
-            directory / "locust.log",
-            "--record",
-            directory,
-            "--pace",
-            load.users / load.rate if load.rate else 0,
-        ),
+        *("--stop-timeout", STOP_TIMEOUT_SECONDS, "--exit-code-on-error", 0),
+        *("--csv", directory / "locust", "--csv-full-history", "--html", directory / "locust.html", "--json-file", directory / "locust"),
+        *("--logfile", directory / "locust.log", "--record", directory, "--pace", load.users / load.rate if load.rate else 0),
     ]
     if load.workers:
         words += ["--master", "--expect-workers", load.workers, "--expect-workers-max-wait", 30]
@@ -73,7 +57,7 @@ def run(load: LocustRun, directory: Path, wrapper: Sequence[str] = ()) -> None:
     """Run Locust until it ends. ``wrapper`` precedes the command. Raises GeneratorFailed with the last lines of its log."""
     directory.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BENCH_COUNTER": load.counter}
-    limit = load.seconds + load.stop_timeout + GRACE_SECONDS
+    limit = load.seconds + STOP_TIMEOUT_SECONDS + GRACE_SECONDS
     with (directory / "locust.out").open("w") as output:
         process = subprocess.Popen(
             [*wrapper, *command(load, directory)],

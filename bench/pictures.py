@@ -1,6 +1,7 @@
 """The charts of one summary, by the names that the page template uses."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -28,10 +29,11 @@ def charts(summary: Mapping[str, Any]) -> dict[str, Markup]:
 
 
 def _label(arm: Mapping[str, Any]) -> str:
-    return f"{_replicas(arm['replicas'])}, run {arm['index']}"
+    return f"{replicas_text(arm['replicas'])}, run {arm['index']}"
 
 
-def _replicas(count: int) -> str:
+def replicas_text(count: int) -> str:
+    """The number of replicas, in words."""
     return f"{count} replica{'s' * (count != 1)}"
 
 
@@ -44,14 +46,14 @@ def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapp
     for row in counts:
         paced = sorted(
             (arm for arm in arms if arm["column"] == row["column"] and arm["phase"] in "LC" and arm["corrected_ms"]),
-            key=_rate,
+            key=itemgetter("throughput_rps"),
         )
         figures = [(arm["throughput_rps"], arm["corrected_ms"]) for arm in paced]
         if row["saturation"] and row["saturation"]["latency_ms"]:
             figures.append((row["saturation"]["throughput_rps"], row["saturation"]["latency_ms"]))
         for percentile, style in (("p99", "solid"), ("p50", "dashed")):
             points = [(throughput, latency[percentile]) for throughput, latency in figures]
-            lines.append(Line(f"{_replicas(row['replicas'])}, {percentile}", points, row["column"], style, markers=True))
+            lines.append(Line(f"{replicas_text(row['replicas'])}, {percentile}", points, row["column"], style, markers=True))
     return Chart(
         "tl",
         "Latency at a given throughput",
@@ -60,10 +62,6 @@ def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapp
         Axis("milliseconds", log=True),
         lines,
     )
-
-
-def _rate(arm: Mapping[str, Any]) -> float:
-    return float(arm["throughput_rps"])
 
 
 def _percentiles(name: str, arms: Sequence[Mapping[str, Any]], curve: str, title: str) -> Chart:

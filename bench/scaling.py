@@ -35,10 +35,6 @@ class Ratio:
     interval: str
     pairs: tuple[float, ...]
 
-    def contains(self, value: float) -> bool:
-        """Whether ``value`` lies in the interval."""
-        return self.low <= value <= self.high
-
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     """Ratio ``second / first`` over ``pairs`` of positive figures measured close together.

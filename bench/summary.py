@@ -12,6 +12,7 @@ from bench.baseline import compare
 from bench.environment import fingerprint
 from bench.measure import figures
 from bench.percentiles import latency_ms, merged
+from bench.pictures import replicas_text
 from bench.plan import Settings, arms
 from bench.resources import SATURATED, of_stack, read_samples
 
@@ -52,7 +53,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
             "result": result,
             "sentence": f"{result}: {headline}",
             "headline": headline,
-            "checks": [check.as_dict() for check in checks],
+            "checks": [asdict(check) for check in checks],
         },
         "settings": settings.as_dict(),
         "environment": {**environment, "fingerprint": fingerprint(environment, settings.as_dict())},
@@ -283,12 +284,12 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
     parts = []
     first, last = counts[0], counts[-1]
     if last["saturation"]:
-        parts.append(f"{_replicas(last['replicas'])} served {last['saturation']['throughput_rps']:,.0f} requests/s")
+        parts.append(f"{replicas_text(last['replicas'])} served {last['saturation']['throughput_rps']:,.0f} requests/s")
     if last["speedup"]:
         speed = last["speedup"]
         interval = f"{speed['low']:.2f} to {speed['high']:.2f}, {speed['interval']}" if len(speed["pairs"]) > 1 else speed["interval"]
         # A speed-up implies a saturation.
-        parts[-1] += f", {speed['value']:.2f} times as much as {_replicas(first['replicas'])} ({interval}; efficiency {last['efficiency']:.0%})"
+        parts[-1] += f", {speed['value']:.2f} times as much as {replicas_text(first['replicas'])} ({interval}; efficiency {last['efficiency']:.0%})"
     if last["p99_ratio"]:
         latency, base = last["latency"], first["latency"]
         parts.append(
@@ -308,10 +309,6 @@ def _complaint(check: verdict.Check) -> str:
     if check.value is None:
         return f"{check.rule} was not measured ({check.text})"
     return f"{check.rule} is {check.value:g}, limit {check.limit:g} ({check.text})"
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'s' * (count != 1)}"
 
 
 def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:

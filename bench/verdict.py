@@ -7,8 +7,8 @@ counts from when a request was due, would exceed its limit at the full rate too.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 CEILING_SHARE = 0.6
 WORKER_CPU = 0.8
@@ -33,10 +33,6 @@ class Check:
     def is_unknown(self) -> bool:
         """Whether the value is missing that the limit is for."""
         return self.value is None and self.limit is not None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def decide(checks: Sequence[Check]) -> Result:

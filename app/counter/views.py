@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -187,17 +188,7 @@ def register(app: Flask, service: Counting) -> None:
 
 def node_document(node: NodeState) -> dict[str, Any]:
     """Return a node as JSON members; absent facts are left out."""
-    document: dict[str, Any] = {"name": node.name, "role": node.role, "reachable": node.reachable}
-    if node.version:
-        document["version"] = node.version
-    if node.error:
-        document["error"] = node.error
-    if node.counters is not None:
-        document["counters"] = node.counters
-    if node.memory is not None:
-        document["memory"] = {"used": node.memory[0], "limit": node.memory[1]}
-    if node.promotable is not None:
-        document["promotable"] = node.promotable
-    if node.slots is not None:
-        document["slots"] = node.slots
+    document = {fact: value for fact, value in asdict(node).items() if value not in (None, "")}
+    if node.memory:
+        document["memory"] = dict(zip(("used", "limit"), node.memory, strict=True))
     return document

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import RedisServer, running
+from support.processes import running
 from support.waiting import wait_until
-from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
+from topologies import PASSWORD, topology
 
 from counter.config import Config
 from counter.data import Import
@@ -40,13 +40,7 @@ class Site:
     """A topology with its app's environment."""
 
     def __init__(self, directory: Path, kind: str, stack: ExitStack) -> None:
-        self.found: Any
-        if kind == "standalone":
-            self.found = RedisServer(directory, *DURABLE)
-            processes, variables = [self.found], {"REDIS_NODES": self.found.address}
-        else:
-            self.found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
-            processes, variables = getattr(self.found, "processes", self.found.nodes), self.found.environ()
+        self.found, processes, variables = topology(kind, directory)
         stack.enter_context(running(*processes))
         self.found.up()
         password = directory / "password"

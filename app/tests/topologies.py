@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from support.ports import free_port
 from support.processes import RedisServer
 from support.waiting import wait_until
 
@@ -48,11 +48,11 @@ class SentinelSet:
         self.nodes += [RedisServer(directory, *DURABLE, *REPLICATED, f"replicaof 127.0.0.1 {first}") for _ in range(2)]
         self.sentinels = [self.sentinel(directory, first) for _ in range(3)]
 
-    def sentinel(self, directory: Path, primary: int, quorum: int = 2) -> RedisServer:
+    def sentinel(self, directory: Path, primary: int) -> RedisServer:
         """Return a Sentinel that has yet to be started."""
         return RedisServer(
             directory,
-            f"sentinel monitor {self.name} 127.0.0.1 {primary} {quorum}",
+            f"sentinel monitor {self.name} 127.0.0.1 {primary} 2",
             f"sentinel down-after-milliseconds {self.name} 1000",
             f"sentinel failover-timeout {self.name} 6000",
             f"sentinel parallel-syncs {self.name} 2",
@@ -134,10 +134,10 @@ class Cluster:
                 "cluster-enabled yes",
                 "cluster-node-timeout 1000",
                 "cluster-replica-validity-factor 0",
-                port=free_port(),
             )
             for _ in range(6)
         ]
+        self.processes = self.nodes
 
     def up(self) -> Cluster:
         """Start and join the nodes."""
@@ -186,6 +186,15 @@ class Cluster:
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this cluster."""
         return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
+
+
+def topology(kind: str, directory: Path) -> tuple[Any, list[RedisServer], dict[str, str]]:
+    """Return a topology that has yet to be started, its processes, and ``COUNTER_*`` (without the prefix) for it."""
+    if kind == "standalone":
+        node = RedisServer(directory, *DURABLE)
+        return node, [node], {"TOPOLOGY": kind, "REDIS_NODES": node.address}
+    found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
+    return found, found.processes, found.environ()
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

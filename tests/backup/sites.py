@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from support.processes import RedisServer, running
+from support.processes import running
 from support.waiting import wait_until
-from topologies import DURABLE, PASSWORD, Cluster, SentinelSet
+from topologies import PASSWORD, topology
 
 from counter.config import Config
 from counter.store import open_store
@@ -40,20 +40,13 @@ class Site:
         """Start the topology. ``plan``: what differs from a repository and directories below ``directory``."""
         directory.mkdir(exist_ok=True)
         self.directory, self._stack = directory, stack
-        self.found: Any
-        if kind == "standalone":
-            self.found = RedisServer(directory, *DURABLE)
-            self.nodes, told = [self.found], {"REDIS_NODES": self.found.address}
-            processes = self.nodes
-        else:
-            self.found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
-            self.nodes, told = self.found.nodes, self.found.environ()
-            processes = getattr(self.found, "processes", self.nodes)
+        self.found, processes, told = topology(kind, directory)
+        self.nodes = getattr(self.found, "nodes", processes)
         stack.enter_context(running(*processes))
         self.found.up()
         password = directory / "password"
         password.write_text(PASSWORD)
-        told |= {"TOPOLOGY": kind, "REDIS_PASSWORD_FILE": str(password), "HISTORY_LOG": "1"}
+        told |= {"REDIS_PASSWORD_FILE": str(password), "HISTORY_LOG": "1"}
         self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
         state = directory / "state"
         (state / "redis").mkdir(parents=True)

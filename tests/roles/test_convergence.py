@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import lzma
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, results_by_host
+from support.ansible import PLAYBOOKS, load, results_by_host
 
-ROOT = Path(__file__).resolve().parents[2]
 with lzma.open(Path(__file__).with_name("engine") / "states.json.xz") as recorded:
     RECORDED: dict[str, Any] = json.load(recorded)
 
-_SPEC = importlib.util.spec_from_file_location("convergence", ROOT / "roles/stack/module_utils/convergence.py")
-assert _SPEC
-assert _SPEC.loader
-convergence = importlib.util.module_from_spec(_SPEC)
-sys.modules["convergence"] = convergence
-_SPEC.loader.exec_module(convergence)
+convergence = load("roles/stack/module_utils/convergence.py")
 
 # By recorded state: the failure (which ends the deployment), what is pending (and waited for), and the likely cause.
 VERDICTS = {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from manager import Manager
-from support.ansible import PLAYBOOKS, ROOT, last_task, run
+from support.ansible import PLAYBOOKS, ROOT, last_task, results_by_host, run
 
 from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, unfinished_restore, with_written
 
@@ -284,13 +284,7 @@ def taken_over(site: Path, states: dict[str, dict[str, str]]) -> Any:
         (site / host).mkdir(exist_ok=True)
         hosts[host] = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
-    done = run(
-        *("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "take_over.yml"),
-        *("-e", "state_dir=state"),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return last_task(done)["one"]["msg"]
+    return results_by_host(PLAYBOOKS / "take_over.yml", site / "hosts.yml", "-e", "state_dir=state")["one"]["msg"]
 
 
 def test_a_manager_that_was_added_gets_all_files(tmp_path: Path) -> None:

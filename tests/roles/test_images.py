@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, last_task, project_environment, run, stand_in_for_the_engine
+from support.ansible import ROOT, project_environment, results_by_host, stand_in_for_the_engine
 
 from plugins.filter.images import image_names
 
@@ -41,14 +41,12 @@ def choose(site: Path, there: list[str], **options: Any) -> tuple[str, list[str]
     host = {"ansible_connection": "local", "docker_host_engine": {"images": images}}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
     (site / "play.yml").write_text(yaml.safe_dump(PLAY))
-    done = run(
-        *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(options)),
-        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-        **engine | {"PATH": f"{docker.parent}:{project_environment()['PATH']}"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    name = last_task(done)["host"]["msg"]
+    environ = engine | {
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "PATH": f"{docker.parent}:{project_environment()['PATH']}",
+    }
+    found = results_by_host(site / "play.yml", site / "hosts.yml", "-e", json.dumps(options), **environ)
+    name = found["host"]["msg"]
     calls = site / "calls"
     return name, calls.read_text().splitlines() if calls.exists() else []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,9 @@ from typing import Any
 
 import pytest
 from engines import describe, engine, serve
-from support.ansible import ROOT, project_environment, run
+from support.ansible import ROOT, load, project_environment, run
 
-_SPEC = importlib.util.spec_from_file_location("log_lines", ROOT / "roles/logs/module_utils/log_lines.py")
-assert _SPEC
-assert _SPEC.loader
-log_lines = importlib.util.module_from_spec(_SPEC)
-sys.modules["log_lines"] = log_lines
-_SPEC.loader.exec_module(log_lines)
+log_lines = load("roles/logs/module_utils/log_lines.py")
 
 
 @pytest.mark.parametrize(

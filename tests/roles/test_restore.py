@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, last_task, run
+from support.ansible import PLAYBOOKS, results_by_host
 
 SETTINGS = {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "of old"}
 SITE = {"backup_repository": "/mnt/gone", "image_registry": "192.0.2.1:5000", "docker_host_manage": False}
@@ -41,14 +41,9 @@ def adopted(site: Path, **given: Any) -> dict[str, Any]:
     source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": FILES}))
     inventory = site / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}}))
-    done = run(
-        *("ansible-playbook", "-i", inventory, PLAYBOOKS / "restore.yml", "-e", json.dumps(given)),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-        BACKUP_SOURCE=str(source),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = last_task(done)["host"]["msg"]
-    return found
+    given_as = ("-e", json.dumps(given))
+    found: dict[str, Any] = results_by_host(PLAYBOOKS / "restore.yml", inventory, *given_as, BACKUP_SOURCE=str(source))
+    return found["host"]["msg"]
 
 
 def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:

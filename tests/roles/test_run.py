@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,20 +20,8 @@ import pytest
 import yaml
 from docker.errors import APIError, NotFound
 from requests import Response
-from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, project_environment, run
+from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, load, project_environment, run
 from support.waiting import wait_until
-
-
-def load(path: str) -> Any:
-    """Return a module of Ansible's as Python's."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 lock = load("roles/run/library/stack_lock.py")
 runs = load("plugins/filter/runs.py")

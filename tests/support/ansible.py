@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -39,9 +40,21 @@ def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str
     )
 
 
-def results_by_host(playbook: Path, inventory: Path, *options: str) -> dict[str, dict[str, Any]]:
+def load(path: str) -> Any:
+    """Return a file of the project that Ansible loads as a module of Python."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def results_by_host(playbook: Path, inventory: Path, *options: str, **environ: str) -> dict[str, dict[str, Any]]:
     """Run a playbook; return the result of its last task for each host."""
-    done = run("ansible-playbook", "-i", inventory, *options, playbook, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    environ |= {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    done = run("ansible-playbook", "-i", inventory, *options, playbook, **environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return last_task(done)
 

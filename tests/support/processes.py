@@ -74,9 +74,9 @@ class Process:
 class RedisServer(Process):
     """One redis-server (or Sentinel) on a free port, with a data directory of its own."""
 
-    def __init__(self, directory: Path, *options: str, port: int | None = None, sentinel: bool = False) -> None:
+    def __init__(self, directory: Path, *options: str, sentinel: bool = False) -> None:
         """Take the parent directory and extra ``--option value`` arguments."""
-        self.port = port or free_port()
+        self.port = free_port()
         self.directory = directory / str(self.port)
         self.directory.mkdir()
         config = self.directory / "redis.conf"

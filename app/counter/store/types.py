@@ -28,9 +28,9 @@ class NodeState:
     version: str = ""
     error: str = ""
     counters: dict[str, int] | None = None
-    slots: int | None = None
     memory: tuple[int, int] | None = None
     promotable: bool | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
