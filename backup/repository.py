@@ -357,11 +357,12 @@ class Repository:
     def _error(self, done: Done) -> BackupError:
         match done.status:
             case Exit.NO_REPOSITORY:
-                return BackupError(f"{self._shown} does not exist")
+                copy = "; if it is on a host that was the first manager before, copy it from there"
+                return BackupError(f"{self._shown} does not exist{copy if self._plan.repository[0] == '/' else ''}")
             case Exit.LOCKED:
                 holder = next((line for line in done.said.splitlines() if "already locked" in line), done.said)
                 return BackupError(
-                    f"{self._shown} is in use; try again later, at most 30 minutes after that program has died: "
+                    f"{self._shown} is in use; try again later (the lock of a killed program lasts up to 30 minutes): "
                     f"{holder.partition('repository is ')[2] or holder.strip()}"
                 )
             case Exit.WRONG_PASSWORD:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from redis_node.ask import NoAnswerError, ask, ask_all
 from redis_node.quorum import PRIMARY_NAME, view
 from redis_node.settings import Address, Settings
@@ -46,10 +48,22 @@ def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
             return str(error)
         if facts["flags"] != "master":
             return f"{sentinel} says of {primary}: {facts['flags']}"
-        known = int(facts["num-slaves"]), int(facts["num-other-sentinels"])
-        if known != (len(settings.nodes) - 1, len(settings.sentinels) - 1):
-            return f"{sentinel} knows {known[0]} replicas and {known[1]} other Sentinels"
-        for replica in replicas:
-            if not int(replica["slave-priority"]):
-                return f"{sentinel} cannot promote {replica['name']}, whose log says why"
+        if missing := _unknown(settings, primary, facts, replicas):
+            return f"{sentinel} {missing}"
+    return ""
+
+
+def _unknown(
+    settings: Settings, primary: Address, facts: Mapping[str, str], replicas: Sequence[Mapping[str, str]]
+) -> str:
+    """Return what a Sentinel lacks, from its replies to MASTER and REPLICAS; empty if it lacks nothing."""
+    if (others := int(facts["num-other-sentinels"])) != len(settings.sentinels) - 1:
+        return f"knows {others} other Sentinels"
+    # While nodes are added, the Sentinels know more of them than a node that has not been changed yet.
+    priorities = {Address(str(one["ip"]), int(one["port"])): int(one["slave-priority"]) for one in replicas}
+    for replica in (node for node in settings.nodes if node != primary):
+        if replica not in priorities:
+            return f"does not know {replica}"
+        if not priorities[replica]:
+            return f"cannot promote {replica}, whose log says why"
     return ""

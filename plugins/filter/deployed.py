@@ -73,10 +73,14 @@ def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, sw
     ``states``: host -> files of its state directory (path -> ``content`` and ``mtime``). The first manager is written
     before all others. So if another host has a different file that is newer, the first one missed what was written.
     ``swarm``: id of the swarm. If some host knows that the stack is deployed there, the others' states do not count
-    unless they say so too: they may be of a stack of the same name in another swarm.
+    unless they say so too: they may be of a stack of the same name in another swarm. `destroy` leaves a state that
+    names no swarm; if the first manager has one, those that name a swarm do not count.
     """
-    ours = {host: files for host, files in states.items() if swarm and deployed_state(files)["swarm"] == swarm}
-    parts = {host: part_of_stack(files) for host, files in (ours or states).items()}
+    swarms = {host: deployed_state(files)["swarm"] for host, files in states.items() if part_of_stack(files)}
+    ours = [host for host, named in swarms.items() if swarm and named == swarm]
+    if not ours and swarms.get(first) == "":
+        ours = [host for host, named in swarms.items() if not named]
+    parts = {host: part_of_stack(states[host]) for host in ours or states}
     own = parts.pop(first, {})
     missed = {
         host: max(newer)

@@ -131,7 +131,8 @@ class Set:
     def __init__(self, directory: Path, texts: dict[str, str]) -> None:
         # By name, as deployed: an address where a name belongs is found.
         addresses = [f"localhost:{free_port()}" for _ in range(6)]
-        others = {"NODE_NODES": ",".join(addresses[:3]), "NODE_SENTINELS": ",".join(addresses[3:])}
+        self._directory, self._texts = directory, texts
+        self._others = others = {"NODE_NODES": ",".join(addresses[:3]), "NODE_SENTINELS": ",".join(addresses[3:])}
         kinds = ["replicated"] * 3 + ["sentinel"] * 3
         members = [
             Member(directory / str(number), kind, address, others, texts)
@@ -141,8 +142,18 @@ class Set:
 
     @property
     def members(self) -> list[Member]:
-        """All six."""
+        """All nodes and Sentinels."""
         return [*self.nodes, *self.sentinels]
+
+    def add(self, number: int) -> dict[str, str]:
+        """Start more nodes, which the others do not know yet; return the environment that names all."""
+        added = [f"localhost:{free_port()}" for _ in range(number)]
+        others = self._others | {"NODE_NODES": ",".join([self._others["NODE_NODES"], *added])}
+        for address in added:
+            member = Member(self._directory / address, "replicated", address, others, self._texts)
+            self.nodes.append(member)
+            member.start()
+        return others
 
     def start(self) -> None:
         for member in self.members:

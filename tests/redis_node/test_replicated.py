@@ -336,6 +336,32 @@ def test_a_promotion_that_failed_is_not_made_when_the_sentinels_return(running: 
     assert not [node for node in (chosen, other) if is_primary(node)]
 
 
+@pytest.mark.fault
+def test_nodes_are_added_while_the_others_do_not_know_them_yet(running: Set) -> None:
+    """A deployment starts the new nodes first, and then changes the others one at a time, the primary last."""
+    primary = running.primary()
+    former = [*running.sentinels, *(node for node in running.nodes if node is not primary), primary]
+    before = running.value()
+    others = running.add(2)
+    wait_until("the Sentinels to know them", lambda: all(known(one) == 4 for one in running.sentinels), 60)
+    for number, member in enumerate(former, 1):
+        safe = member.ask("settled", "60")
+        assert safe.returncode == 0, safe.stderr
+        member.stop()
+        member.environ |= others
+        member.start()
+        in_sync = member.ask("settled", "60")
+        assert in_sync.returncode == 0, in_sync.stderr
+        assert running.increment() == before + number
+    assert [node.client().role()[0] for node in running.nodes].count("slave") == 4
+
+
+def known(sentinel: Member) -> int:
+    """Return how many replicas a Sentinel knows."""
+    told = sentinel.client().execute_command("SENTINEL", "MASTER", "counter")
+    return int(dict(itertools.batched(told, 2))["num-slaves"])
+
+
 def priority(node: Member) -> str:
     """Return the replica-priority, which a primary tells only in its file."""
     node.client("sentinel").config_rewrite()
@@ -346,12 +372,18 @@ def priority(node: Member) -> str:
 @pytest.mark.fault
 def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) -> None:
     primary = running.primary()
-    for node in running.nodes:
+    replicas = [node for node in running.nodes if node is not primary]
+    for node in replicas:
+        assert node.process
+        node.process.send_signal(signal.SIGSTOP)  # it would raise the priority again
         node.client().config_set("replica-priority", 0)
     wait_until("it to be missed", lambda: "cannot promote" in running.sentinels[0].ask("settled").stderr)
     primary.stop()
     assert "stops without handing over" in primary.said()
     assert "may promote none of the 2 replicas" in primary.said()
+    for node in replicas:
+        assert node.process
+        node.process.send_signal(signal.SIGCONT)
     primary.start()
     wait_until("the primary", lambda: is_primary(primary))
 

@@ -210,7 +210,7 @@ OLD = state(internal=("a", 1), passwords=("a", 1), move=("unfinished", 2))
         ({}, OLD, "two"),
         (state(logins=("x", 9)), OLD, "two"),
         # Without Redis of its own, a stack has no passwords.
-        ({}, state(deployed=("a", 1)), "two"),
+        ({}, state(deployed=('{"format": 2}', 1)), "two"),
         (OLD, {}, "one"),
         (OLD, OLD, "one"),
         # The first manager is written first; a run that was killed did not reach the other one.
@@ -248,6 +248,12 @@ def test_a_stack_of_the_same_name_in_another_swarm_is_not_used(first: str, other
     assert keeper(states, first, "ours") == "two"
     # An earlier version did not record it.
     assert keeper(states, "two", "neither") == "new"
+
+
+def test_after_the_removal_of_a_stack_one_of_another_swarm_is_not_used() -> None:
+    """The removal leaves passwords, but no record of the swarm."""
+    theirs = state(internal=("b", 9), deployed=('{"format": 2, "swarm": "theirs"}', 9))
+    assert keeper({"one": state(internal=("a", 1)), "new": theirs}, "one", "ours") == "one"
 
 
 @pytest.mark.parametrize(("one", "two", "found"), [(None, None, ""), ("a", None, "a"), ("a", "", ""), ("", "b", "b")])

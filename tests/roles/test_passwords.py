@@ -53,7 +53,7 @@ module.exit_json(changed=True, rc=int(use), stdout="", stderr="No such file" if 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="gives files to the group of Redis")
 
 
-def bring(site: Path, topology: str, logins_file: str = "") -> CompletedProcess[str]:
+def bring(site: Path, topology: str, logins_file: str = "", *labels: str) -> CompletedProcess[str]:
     """Bring passwords to the hosts and servers, with all that Ansible says; a host has ``logins_file`` already."""
     secrets, look = site / "redis-secrets", site / "roles/stack/tasks/look.yml"
     for made in (secrets, look.parent):
@@ -65,6 +65,7 @@ def bring(site: Path, topology: str, logins_file: str = "") -> CompletedProcess[
         "ansible_connection": "local",
         "redis_topology": topology,
         "swarm_node": {"host_info": {"Name": "one", "Swarm": {"NodeID": "id-of-one"}}},
+        "swarm_nodes": {"nodes": [{"ID": "id-of-one", "Spec": {"Labels": dict.fromkeys(labels, "here")}}]},
     }
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": one}}}))
     engine = stand_in_for_the_engine(site, docker_container_exec={})
@@ -98,7 +99,7 @@ def test_a_server_that_needs_none_is_not_told(tmp_path: Path) -> None:
 
 def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path) -> None:
     lost = logins("of-another-manager")["operator"]
-    done = bring(tmp_path, "sentinel", f"# 0\noperator {lost}\n")
+    done = bring(tmp_path, "sentinel", f"# 0\noperator {lost}\n", "counter.redis-1")
     assert done.returncode != 0
     said = re.sub(r"\s+", " ", done.stdout)
     assert (
@@ -110,8 +111,15 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
 
 @pytest.mark.parametrize("kept", ["internal", "internal-before"])
 def test_passwords_of_a_rotation_that_broke_off_are_known(tmp_path: Path, kept: str) -> None:
-    done = bring(tmp_path, "sentinel", f"# 0\noperator {logins(kept)['operator']}\n")
+    done = bring(tmp_path, "sentinel", f"# 0\noperator {logins(kept)['operator']}\n", "counter.redis-1")
     assert "Create the directory of users" in done.stdout
+
+
+def test_passwords_of_former_nodes_are_replaced(tmp_path: Path) -> None:
+    """The host has none of the nodes; it kept the file of an earlier topology, or of another stack of the same name."""
+    done = bring(tmp_path, "sentinel", "# 0\noperator of-a-former-node\n")
+    assert "Create the directory of users" in done.stdout
+    assert "No password was changed" not in done.stdout
 
 
 def test_a_password_is_used_as_it_is_kept(tmp_path: Path) -> None:
