@@ -135,7 +135,7 @@ class Config:
         deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0)
         key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
         if key_seconds < 2 * deadline:
-            rule = f"must leave time for a repeat: twice the deadline of {deadline:g} s at least"
+            rule = f"must be at least twice the deadline of {deadline:g} s, to leave time for a repeat"
             env.refuse("KEY_SECONDS", f"{key_seconds:g}", rule, f"{2 * deadline:g}")
         hostname = socket.gethostname()
         return cls(
@@ -205,7 +205,7 @@ class _Environment:
         except ValueError:
             number = float("nan")
         if not least <= number <= most:
-            self.refuse(name, value, f"must be seconds from {least:g} to {most:g}", f"{default:g}")
+            self.refuse(name, value, f"must be a number of seconds from {least:g} to {most:g}", f"{default:g}")
         return number
 
     def flag(self, name: str) -> bool:

@@ -48,7 +48,7 @@ def parse(text: str, form: str) -> list[Record]:
         if isinstance(row, str):
             wrong.append(f"{place}: {row}")
         elif row.name in names:
-            wrong.append(f"{place}: name={row.name!r}: is there already")
+            wrong.append(f"{place}: name={row.name!r}: is in the file more than once")
         else:
             names.add(row.name)
             records.append(row)
@@ -108,7 +108,7 @@ def _rule(column: str, value: Any) -> str:
             holds = isinstance(value, str) and (not value or _is_time(value))
             return "" if holds else "must be empty or a time with its zone, for example 2026-11-26T07:20:00Z"
         case _:
-            return f"must not be there; there are only {', '.join(Record._fields)}"
+            return f"is not a known column; the columns are {', '.join(Record._fields)}"
 
 
 def _is_time(text: str) -> bool:

@@ -121,7 +121,7 @@ everywhere = pytest.mark.parametrize("site", ["standalone", "sentinel", "cluster
         (f"name,value\na,{'9' * 5000}\n", "must be a whole number"),
         ("name,value\nA,1\n", "line 2: name='A': must match [a-z0-9]"),
         ("name,value\n a,1\n", "line 2: name=' a': must match"),
-        ("name,value\na,1\nb,1\na,2\n", "line 4: name='a': is there already"),
+        ("name,value\na,1\nb,1\na,2\n", "line 4: name='a': is in the file more than once"),
         ("name,value\na,1,2\n", "line 2: 'a,1,2': must have 2 columns"),
         ("name,value\na\n", "line 2: 'a': must have 2 columns"),
         ('name,value\n"a,1\n', "line 2: unexpected end of data"),
@@ -141,7 +141,7 @@ everywhere = pytest.mark.parametrize("site", ["standalone", "sentinel", "cluster
         ('[{"name": "a", "value": 1}, {"name": {"name": "b", "value": 1}, "value": 1}]', "object 2: name="),
         (
             '[{"name": "a", "value": 1, "node": "b"}]',
-            "object 1: node='b': must not be there; there are only name, value",
+            "object 1: node='b': is not a known column; the columns are name, value",
         ),
         ('[{"name": "a", "value": 1, "time": null}]', "object 1: time=None: must be empty or a time"),
     ],

@@ -509,7 +509,7 @@ def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
     output = deploy("-i", str(tmp_path / "hosts.yml"))
     assert "has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
     assert "has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
-    assert re.search(r"has the address \S+, as another host of the inventory has; list each", output)
+    assert re.search(r"has the same address as another host of the inventory, \S+; list each", output)
     assert re.search(r"one: has \d+ cores, so no replica can start there with app_cpus=4096.0; ", output)
     assert re.search(r"has (\d+) MB of memory, and no host has more than \1, so .*: redis_memory=9999G; ", output)
 

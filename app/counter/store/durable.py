@@ -181,7 +181,7 @@ class DurableStore:
                         lane = self._route.lane(operation.key)
                     patient = patient or (lane.link.troubled_seconds >= 0 and self._patience.acquire(blocking=False))
                     if lane.link.troubled_seconds > CHANGE_SECONDS and not patient:
-                        raise UnavailableError("Redis is in trouble, and enough requests are waiting for it")
+                        raise UnavailableError("Redis is not confirming, and half of the threads already wait for it")
                     lane.group.submit(operation)
                 except UnavailableError as error:
                     operation.failure = Failure(str(error))

@@ -71,7 +71,7 @@ class ExternalRoute:
         if self._acks > offer.replicas:
             said.append(
                 f"The external Redis has {offer.replicas} replicas, but every increment has to reach {self._acks}: "
-                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none or COUNTER_REPLICAS_PER_PRIMARY to what it has."
+                "none is acknowledged. Set COUNTER_WRITE_CONCERN=none, or correct COUNTER_REPLICAS_PER_PRIMARY."
             )
         if offer.evicts:
             said.append(
