@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from support.processes import Gunicorn, RedisServer, running
+from topologies import SentinelSet
 
 from counter import lifecycle
 from counter.application import create_app
@@ -36,6 +37,14 @@ def three_servers(tmp_path: Path) -> Iterator[list[RedisServer]]:
     servers = [RedisServer(tmp_path) for _ in range(3)]
     with running(*servers):
         yield [server.up() for server in servers]
+
+
+@pytest.fixture
+def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
+    """One primary, two replicas and three Sentinels."""
+    found = SentinelSet(tmp_path)
+    with running(*found.processes):
+        yield found.up()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,6 @@ from support.waiting import wait_until
 from topologies import DURABLE, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault
-
-
-@pytest.fixture
-def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
-    found = SentinelSet(tmp_path)
-    with running(*found.processes):
-        yield found.up()
 
 
 def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat.KEY) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,6 @@ from counter.store.kinds import Increment
 from counter.store.sentinel import FAILOVER_SECONDS, SentinelRoute
 from counter.store.sentinels import Sentinels, View, denials
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
-
-
-@pytest.fixture
-def redis_set(tmp_path: Path) -> Iterator[SentinelSet]:
-    found = SentinelSet(tmp_path)
-    with running(*found.processes):
-        yield found.up()
 
 
 @pytest.fixture

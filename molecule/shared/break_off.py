@@ -42,10 +42,9 @@ def main() -> None:
             while run.poll() is None and time.monotonic() < deadline:
                 subprocess.run(sessions, check=False, timeout=30)
                 time.sleep(0.1)
-            lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
         else:
             os.killpg(run.pid, signal.SIGKILL)
-            lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
+        lines += run.communicate(timeout=30)[0].splitlines(keepends=True)
     print("".join(lines[-15:]))
     if run.returncode == 0:
         sys.exit("the run succeeded before it could be broken off")

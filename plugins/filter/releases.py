@@ -129,7 +129,16 @@ def release_rows(history: list[Release], restored: list[str]) -> list[dict[str, 
 
 def release_parts(release: Release) -> dict[str, str]:
     """Return all that a release consists of, as text by name."""
-    return dict(_parts(release))
+    images, ids = sorted(release["images"].items()), release["ids"]
+    secrets = release["endpoint"].get("secrets", {})
+    return {
+        "version": release["version"],
+        "replicas": str(release["replicas"]),
+        "addresses": ", ".join(release["addresses"]),
+        **{f"image {target}": f"{image} {ids.get(image, '')[:SHORT_ID]}".strip() for target, image in images},
+        **{f"setting {name}": _text(value) for name, value in sorted(release["settings"].items())},
+        **{f"hash of {name}": digest for name, digest in sorted(secrets.items())},
+    }
 
 
 def release_differences(release: Release, other: Release) -> list[dict[str, str]]:
@@ -169,18 +178,6 @@ def _restorable(release: Release, restored: Iterable[str]) -> list[Any]:
 
 def _verb(release: Release) -> str:
     return f"rollback to {release['rollback_to']}" if release["verb"] == "rollback" else str(release["verb"])
-
-
-def _parts(release: Release) -> Iterator[tuple[str, str]]:
-    yield "version", release["version"]
-    yield "replicas", str(release["replicas"])
-    yield "addresses", ", ".join(release["addresses"])
-    for target, name in sorted(release["images"].items()):
-        yield f"image {target}", f"{name} {release['ids'].get(name, '')[:SHORT_ID]}".strip()
-    for name, value in sorted(release["settings"].items()):
-        yield f"setting {name}", _text(value)
-    for name, value in sorted(release["endpoint"].get("secrets", {}).items()):
-        yield f"hash of {name}", value
 
 
 def _text(value: Any) -> str:

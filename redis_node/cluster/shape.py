@@ -346,7 +346,7 @@ class Shape:
         place = self._place(name)
         return self._wait(f"an answer of {name}", ANSWER_SECONDS, lambda: members(self._settings, place))
 
-    def _place(self, name: str = "redis-1") -> Address:
+    def _place(self, name: str) -> Address:
         return self._wait(f"the name {name}", ANSWER_SECONDS, lambda: resolve(name, self._settings.address.port))
 
     @staticmethod

@@ -125,6 +125,10 @@ class Member:
         return "\n".join(line.removeprefix(prefix) for line in lines if line.startswith(prefix))
 
 
+def is_primary(node: Member) -> bool:
+    return node.listens() and bool(node.client().role()[0] == "master")
+
+
 class Set:
     """Three nodes and three Sentinels."""
 

@@ -15,7 +15,7 @@ from history.checker import Verdict, check
 from history.model import load
 from history.recorder import Plan, record
 from redis import Redis
-from replicated import FILES, Member, Set
+from replicated import FILES, Set, is_primary
 from support.ansible import render
 from support.passwords import APP_PASSWORD
 from support.processes import Gunicorn, RedisServer, running
@@ -94,10 +94,6 @@ def test_a_single_redis_loses_nothing_and_counts_again_when_there_is_room(tmp_pa
                 redis.kill()
                 redis.up()
             judge(app, redis.client())
-
-
-def is_primary(node: Member) -> bool:
-    return node.listens() and bool(node.client().role()[0] == "master")
 
 
 def test_a_primary_with_a_full_disk_is_replaced_waits_and_returns(tmp_path: Path, three: Set) -> None:

@@ -18,7 +18,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import FILES, Member, Set
+from replicated import FILES, Member, Set, is_primary
 from support import certificates
 from support.ansible import render
 from support.waiting import wait_until
@@ -200,10 +200,6 @@ def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
     replica.start()
     running.settled()
     assert running.primary() is primary
-
-
-def is_primary(node: Member) -> bool:
-    return node.listens() and bool(node.client().role()[0] == "master")
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])

@@ -15,9 +15,9 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def logins(internal: str, users: tuple[str, ...] = ("operator", "replication", "sentinel")) -> dict[str, str]:
+def logins(internal: str) -> dict[str, str]:
     """Return user -> password."""
-    return {user: digest(f"{internal} {user}") for user in users}
+    return {user: digest(f"{internal} {user}") for user in ("operator", "replication", "sentinel")}
 
 
 def rotated(acl: str, internal: str) -> str:

@@ -16,7 +16,7 @@ options:
     type: list
     elements: str
     required: true
-    description: The containers with all these labels (NAME=VALUE) load a new version. The first one is that of the service.
+    description: The containers with all these labels (NAME=VALUE) load a new version; the first one is the service.
   files: {type: dict, description: Content of each file by its name. Without it, nothing is changed.}
   secrets:
     type: dict
