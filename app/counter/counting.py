@@ -12,7 +12,8 @@ from counter import metrics
 from counter.config import Config
 from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
 from counter.problems import Problem
-from counter.store.types import Counted, IndeterminateError, ReusedKeyError, Store, StoreError, UnsupportedKeyError
+from counter.store.durable import Store
+from counter.store.types import Counted, IndeterminateError, ReusedKeyError, StoreError, UnsupportedKeyError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from support.processes import RedisServer
 from support.waiting import wait_until
 
-from counter.store.types import IndeterminateError, Store, UnavailableError
+from counter.store.durable import Store
+from counter.store.types import IndeterminateError, UnavailableError
 
 
 def is_ready(store: Store) -> bool:

@@ -16,8 +16,9 @@ from topologies import PASSWORD, Cluster
 
 from counter.config import Config
 from counter.store import open_store
+from counter.store.durable import Store
 from counter.store.keys import claim_key, proof_key
-from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, StoreError, UnavailableError
+from counter.store.types import Description, IndeterminateError, ReusedKeyError, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
 

@@ -21,9 +21,9 @@ from counter.config import Config
 from counter.data import Import
 from counter.records import GREATEST, Record, RecordError, lines_of, parse
 from counter.store import open_route, open_store
+from counter.store.durable import Store
 from counter.store.keys import value_key
 from counter.store.primaries import Primaries
-from counter.store.types import Store
 
 APP = Path(__file__).parents[1]
 HURRIED = """

@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.client import connection_options
-from counter.store.durable import DurableStore
+from counter.store.durable import Store
 from counter.store.ids import Memory, claim_place, new_id, place_of
 from counter.store.kinds import Claim, Increment
 from counter.store.link import Link
@@ -165,9 +165,9 @@ def test_beside_replicas_of_the_version_before_each_id_counts_once(redis_server:
     assert redis.get("{a}:value") == "3"
 
 
-def told(config: Config) -> DurableStore:
+def told(config: Config) -> Store:
     """Return the store of a process that has been told how the transition stands."""
-    store = DurableStore(StandaloneRoute(config), config)
+    store = Store(StandaloneRoute(config), config)
     store._transition._ask()  # noqa: SLF001
     return store
 

@@ -33,7 +33,7 @@ from support.waiting import wait_until
 
 from counter.config import CLOCK_SKEW_SECONDS, Address, Config
 from counter.store.client import connection_options
-from counter.store.durable import DurableStore, Lane
+from counter.store.durable import Lane, Store
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.types import Description, IndeterminateError, UnavailableError
@@ -143,7 +143,7 @@ class Search(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         nodes.begin()
-        self.stores = [DurableStore(Route(nodes), CONFIG) for _ in range(2)]
+        self.stores = [Store(Route(nodes), CONFIG) for _ in range(2)]
         self.values: dict[str, int] = {}
         self.doubt: dict[str, float] = {}
         self.ages: dict[str, float] = {}
@@ -159,7 +159,7 @@ class Search(RuleBasedStateMachine):
         """The time for what Redis remembers: it is moved on by ``wait``, and passes by itself."""
         return time.monotonic() + self.skipped
 
-    def increment(self, store: DurableStore, key: str | None) -> None:
+    def increment(self, store: Store, key: str | None) -> None:
         """Count, and note what came of it."""
         begun, name = self.now, key
         try:

@@ -17,12 +17,12 @@ from topologies import PASSWORD, SentinelSet
 
 from counter.config import Address, Config
 from counter.store import open_store
-from counter.store.durable import DurableStore
+from counter.store.durable import Store
 from counter.store.ids import Memory
 from counter.store.kinds import Increment
 from counter.store.sentinel import FAILOVER_SECONDS, SentinelRoute
 from counter.store.sentinels import Sentinels, View, denials
-from counter.store.types import Description, IndeterminateError, ReusedKeyError, Store, UnavailableError
+from counter.store.types import Description, IndeterminateError, ReusedKeyError, UnavailableError
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
         # The primary has counted it. A repeat on a new connection only finds the answer, and must not trust it either.
         assert redis_set.nodes[0].client().get("{a}:value") == "2"
         for _ in range(2):
-            second = DurableStore(SentinelRoute(config), config)
+            second = Store(SentinelRoute(config), config)
             with pytest.raises(IndeterminateError):
                 second._perform(partial(Increment, "a", key, Memory(60_000), time.monotonic() + 1.5))  # noqa: SLF001
         with pytest.raises(UnavailableError):

@@ -17,7 +17,7 @@ from topologies import PASSWORD, topology
 
 from counter.config import Config
 from counter.store import open_store
-from counter.store.types import Store
+from counter.store.durable import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("standalone", "sentinel", "cluster")

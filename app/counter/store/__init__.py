@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from counter.config import Config, Topology
 from counter.store.cluster import ClusterRoute
-from counter.store.durable import DurableStore, Route
+from counter.store.durable import Route, Store
 from counter.store.external import ExternalRoute
 from counter.store.independent import IndependentRoute
 from counter.store.sentinel import SentinelRoute
 from counter.store.standalone import StandaloneRoute
-from counter.store.types import Store
 
 _ROUTES: dict[Topology, Callable[[Config], Route]] = {
     Topology.STANDALONE: StandaloneRoute,
@@ -29,4 +28,4 @@ def open_route(config: Config) -> Route:
 
 def open_store(config: Config) -> Store:
     """Return the store of the configured topology. Nothing connects yet: a replica starts without Redis."""
-    return DurableStore(open_route(config), config)
+    return Store(open_route(config), config)

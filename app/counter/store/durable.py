@@ -1,4 +1,4 @@
-"""The store that all topologies share: attempts until a deadline, through a group commit, with one operation id."""
+"""The counters, in every topology: attempts until a deadline, through a group commit, with one operation id."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Route(Protocol):
         """See ``Store.describe``."""
 
 
-class DurableStore:
-    """Implements ``Store`` over a ``Route``."""
+class Store:
+    """The counters. Every method ends within the configured deadline."""
 
     def __init__(self, route: Route, config: Config) -> None:
         """Nothing connects before the first operation."""
@@ -99,21 +99,32 @@ class DurableStore:
 
     @property
     def promise(self) -> str:
-        """See ``Store.promise``."""
+        """A sentence for people: what an acknowledged increment survives."""
         return self._route.promise
 
     @property
     def warning(self) -> str | None:
-        """See ``Store.warning``."""
+        """A sentence shown with emphasis where the arrangement is not safe."""
         return self._route.warning
 
     @property
     def remembers(self) -> bool:
-        """See ``Store.remembers``."""
+        """Whether every node that may be asked recognises an id that was counted. If not, keys are refused."""
         return self._route.remembers
 
     def increment(self, name: str, key: str | None = None) -> Counted:
-        """Count once per key; see ``Store.increment``."""
+        """Add one to ``name`` and return the new value once it is as durable as promised.
+
+        The same ``key`` (the client's Idempotency-Key) counts once and always gets the same answer.
+
+        Raises:
+            UnavailableError: not counted.
+            IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key`` within
+                its ``seconds``.
+            ReusedKeyError: ``key`` was used for another counter.
+            UnsupportedKeyError: this store takes no keys (see ``remembers``).
+
+        """
         deadline = time.monotonic() + self._deadline
         identifier = new_id() if key is None else key
         if key is not None and not self.remembers:
@@ -141,13 +152,21 @@ class DurableStore:
             raise ReusedKeyError(owner)
 
     def read(self, name: str) -> Counted:
-        """Read from the primary; see ``Store.read``."""
+        """Return the value of ``name`` (0 for a counter never counted).
+
+        Raises:
+            UnavailableError: no primary answered, or not enough replicas confirmed that it still is one.
+
+        """
         deadline = time.monotonic() + self._deadline
         done = self._perform(lambda: Read(name, deadline))
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
-        """See ``Store.describe``. It asks each node, so all who ask during a look get the next one together."""
+        """Return what is reachable; never raises for an unreachable node.
+
+        It asks each node, so all who ask during a look get the next one together.
+        """
         asked = time.monotonic()
         with self._describing:
             if self._described is None or self._described[0] < asked:
@@ -155,14 +174,24 @@ class DurableStore:
             return self._described[1]
 
     def newest_backup(self) -> dict[str, Any]:
-        """Return what is noted of it; see ``Store.newest_backup``."""
+        """Return the newest proved backup as the program backup noted it; empty if there is none.
+
+        Raises:
+            UnavailableError: as for ``read``.
+
+        """
         # A scrape of the metrics must not wait for Redis as long as an increment does.
         deadline = time.monotonic() + min(PROBE_SECONDS, self._deadline)
         note = self._perform(lambda: BackupNote(deadline)).value if self.remembers else ""
         return dict(json.loads(note)) if note else {}
 
     def ready(self) -> None:
-        """Write something that expires; see ``Store.ready``."""
+        """Return if an increment would be accepted now: something that expires was.
+
+        Raises:
+            UnavailableError: it would not.
+
+        """
         probe = Probe(time.monotonic() + min(PROBE_SECONDS, self._deadline))
         self._route.lane(probe.key).group.submit(probe)
         if probe.failure:

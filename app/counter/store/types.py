@@ -1,9 +1,8 @@
-"""What every store takes, gives and raises."""
+"""What the store gives and raises."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,60 +68,3 @@ class ReusedKeyError(StoreError):
 
 class UnsupportedKeyError(StoreError):
     """The nodes share nothing, so a key that one node has seen is unknown to the others."""
-
-
-class Store(Protocol):
-    """The counters. Every method ends within the configured deadline."""
-
-    @property
-    def promise(self) -> str:
-        """A sentence for people: what an acknowledged increment survives."""
-
-    @property
-    def warning(self) -> str | None:
-        """A sentence shown with emphasis where the arrangement is not safe."""
-
-    @property
-    def remembers(self) -> bool:
-        """Whether every node that may be asked recognises an id that was counted. If not, keys are refused."""
-
-    def increment(self, name: str, key: str | None = None) -> Counted:
-        """Add one to ``name`` and return the new value once it is as durable as promised.
-
-        The same ``key`` (the client's Idempotency-Key) counts once and always gets the same answer.
-
-        Raises:
-            UnavailableError: not counted.
-            IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key`` within
-                its ``seconds``.
-            ReusedKeyError: ``key`` was used for another counter.
-            UnsupportedKeyError: this store takes no keys (see ``remembers``).
-
-        """
-
-    def read(self, name: str) -> Counted:
-        """Return the value of ``name`` (0 for a counter never counted).
-
-        Raises:
-            UnavailableError: no primary answered, or not enough replicas confirmed that it still is one.
-
-        """
-
-    def describe(self) -> Description:
-        """Return what is reachable; never raises for an unreachable node."""
-
-    def newest_backup(self) -> dict[str, Any]:
-        """Return the newest proved backup as the program backup noted it; empty if there is none.
-
-        Raises:
-            UnavailableError: as for ``read``.
-
-        """
-
-    def ready(self) -> None:
-        """Return if an increment would be accepted now.
-
-        Raises:
-            UnavailableError: it would not.
-
-        """
