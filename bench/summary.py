@@ -272,7 +272,7 @@ def _ledger_text(entries: Sequence[tuple[str, Mapping[str, Any]]], wrong: Sequen
     if not wrong:
         ok, failed = (sum(entry[key] for _, entry in entries) for key in ("ok", "failed"))
         of_arms = f"{ok:,} acknowledged increments of {len({name for name, _ in entries})} arms"
-        if failed:
+        if failed and not any(entry["state"] == "disturbed" for _, entry in entries):
             return f"the counters grew by no less than {of_arms}, and by no more than these and {failed:,} that failed"
         return f"all {of_arms} are in the counters"
     lost, surplus = (sum(entry[key] for _, entry in wrong) for key in ("lost", "surplus"))

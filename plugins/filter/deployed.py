@@ -78,7 +78,7 @@ def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, sw
     """
     swarms = {host: deployed_state(files)["swarm"] for host, files in states.items() if part_of_stack(files)}
     ours = [host for host, named in swarms.items() if swarm and named == swarm]
-    if not ours and swarms.get(first) == "":
+    if not ours and swarms.get(first) == "" and "redis/internal" in states[first]:
         ours = [host for host, named in swarms.items() if not named]
     parts = {host: part_of_stack(states[host]) for host in ours or states}
     own = parts.pop(first, {})

@@ -192,7 +192,8 @@ def main() -> None:
     loaded = {name: edge.load(name, version) for name in edge.containers()}
     if changed:
         edge.remove_others(version, before)
-    others = [name for name in edge.containers(module.params["labels"][0]) if name not in loaded]
+    running, matching = edge.containers(module.params["labels"][0]), edge.containers()
+    others = [name for name in running if name not in matching]
     module.exit_json(changed=changed, version=version, loaded=loaded, others=others, diff=diff)
 
 
