@@ -82,13 +82,19 @@ class Shape:
 
     def _meet(self) -> None:
         """Make the nodes one cluster. It is a new one only if all are empty and none knows another."""
-        views = {name: self._view(name) for name in self._names}
-        joined = [name for name, view in views.items() if len(view) > 1 or view[0].slots]
+        # One view at a time: those of a large cluster take more memory than a node may have.
+        joined: dict[str, set[str]] = {}
+        for name in self._names:
+            view = self._view(name)
+            if len(view) > 1 or view[0].slots:
+                joined[name] = {member.name for member in view}
         if not joined:
             self._create()
-        elif strangers := [name for name in self._names if name not in {member.name for member in views[joined[0]]}]:
+            return
+        first, known = next(iter(joined.items()))
+        if strangers := [name for name in self._names if name not in known]:
             for name in strangers:
-                self._introduce(name, joined[0])
+                self._introduce(name, first)
             _say(f"{', '.join(strangers)} joined the cluster")
 
     def _create(self) -> None:
@@ -318,12 +324,11 @@ class Shape:
 
     def _agreed(self) -> bool:
         """Tell whether each node reaches the others, and all see the same roles and slots."""
-        views = [self._view(name) for name in self._names]
         seen = {
-            frozenset((member.id, member.name, member.primary, member.slots) for member in view if member.alive)
-            for view in views
+            frozenset((one.name, one.id, one.primary, one.slots) for one in self._view(name) if one.alive)
+            for name in self._names
         }
-        return len(seen) == 1 and set(self._names) <= {member.name for member in views[0] if member.alive}
+        return len(seen) == 1 and set(self._names) <= {name for name, *_ in next(iter(seen))}
 
     def _ok(self, name: str) -> bool:
         return "cluster_state:ok" in ask(self._settings, self._place(name), "CLUSTER", "INFO")

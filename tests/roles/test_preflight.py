@@ -497,16 +497,20 @@ def test_a_limit_is_refused_where_it_would_leave_a_part_of_the_stack(tmp_path: P
 
 def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
     local = {"ansible_connection": "local", "app_cpus": 4096, "redis_memory": "9999G"}
+    # The kernel tells its programs the name of the 32-bit architecture.
+    interpreter(tmp_path, "other", "linux32 /usr/bin/python3")
     groups = {
         "managers": {"one": local | {"swarm_advertise_address": "127.0.0.1"}},
         "workers": {
             "two": local | {"swarm_advertise_address": "2001:db8::2"},
             "three": local,
             "four": local,
+            "other": local | {"ansible_python_interpreter": str(tmp_path / "other.python")},
         },
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": hosts} for name, hosts in groups.items()}))
     output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert re.search(r"has the architecture \w+, but one, which builds the images, has \w+", output)
     assert "has no address that the other hosts reach (127.0.0.1); set swarm_advertise_address for it" in output
     assert "has swarm_advertise_address=2001:db8::2, but the nodes of a stack need IPv4 addresses" in output
     assert re.search(r"has the same address as another host of the inventory, \S+; list each", output)
