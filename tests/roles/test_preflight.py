@@ -572,8 +572,8 @@ def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_th
     assert "edge_certificates=" in refused_hosts(tmp_path, hosts, "deploy.yml")["lost"]
     said = refused_hosts(tmp_path, hosts, "playbooks/restore.yml")
     assert "edge_certificates=" not in said.get("lost", "")
-    assert "confirm=" not in said.get("both", "")
-    assert "confirm=second,counter: must be the stack's name, counter" in said["another"]
+    assert "confirm=counter,second: must" not in said["all"]
+    assert "confirm=second,counter: must be the stack's name, counter" in said["all"]
 
 
 def test_files_of_imports(tmp_path: Path) -> None:
