@@ -16,7 +16,7 @@ options:
     type: list
     elements: str
     required: true
-    description: The containers with all these labels (NAME=VALUE) load a new version; the first one is the service.
+    description: The containers with all these labels (NAME=VALUE) load a new version.
   files: {type: dict, description: Content of each file by its name. Without it, nothing is changed.}
   secrets:
     type: dict
@@ -36,10 +36,6 @@ loaded:
   description: The version that each container with these labels has loaded, by the container's name.
   type: dict
   returned: always
-others:
-  description: The service's containers that lack one of the other labels.
-  type: list
-  returned: when a version was loaded
 """
 
 import json
@@ -116,9 +112,9 @@ class Edge:
             shutil.rmtree(directory)
             self.module.fail_json(msg=f"HAProxy refuses its new configuration; nothing was changed.\n{err or out}")
 
-    def containers(self, *labels: str) -> list[str]:
-        """Return the names of the running containers with these labels; without any, with those of the module."""
-        filters = [f"--filter=label={label}" for label in labels or self.module.params["labels"]]
+    def containers(self) -> list[str]:
+        """Return the names of the running containers with the labels."""
+        filters = [f"--filter=label={label}" for label in self.module.params["labels"]]
         _, out, _ = self.module.run_command(["docker", "ps", *filters, "--format", "{{.Names}}"], check_rc=True)
         return out.split()
 
@@ -192,9 +188,7 @@ def main() -> None:
     loaded = {name: edge.load(name, version) for name in edge.containers()}
     if changed:
         edge.remove_others(version, before)
-    running, matching = edge.containers(module.params["labels"][0]), edge.containers()
-    others = [name for name in running if name not in matching]
-    module.exit_json(changed=changed, version=version, loaded=loaded, others=others, diff=diff)
+    module.exit_json(changed=changed, version=version, loaded=loaded, diff=diff)
 
 
 if __name__ == "__main__":
