@@ -98,7 +98,7 @@ def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
         waiting = filled.start("run", "keep")
         for verb in ("run", "verify latest", "prepare latest"):
             assert LOCKED in filled.refused(*verb.split())
-        _, said = waiting.communicate()
+        _, said = waiting.communicate(timeout=240)
         assert waiting.returncode == 0, said
         printed, said = first.communicate()
     assert first.returncode == 0, said

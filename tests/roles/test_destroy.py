@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import ROOT, project_environment, run, stand_in_for_the_engine
+from support.ansible import ROOT, play, project_environment, run, stand_in_for_the_engine
 
-PLAY = [
-    {
-        "hosts": "managers",
-        "roles": ["settings"],
-        "tasks": [
-            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "engine"}},
-            {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "stacks"}},
-        ],
-    }
-]
+PLAY = play(
+    {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "engine"}},
+    {"ansible.builtin.import_role": {"name": "destroy", "tasks_from": "stacks"}},
+)
 # Says what `docker stack rm` says of a stack without services whose network is still in use, that often.
 DOCKER = """#!/bin/sh
 echo "$*" >> "$CALLS"

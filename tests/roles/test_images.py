@@ -11,22 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, project_environment, results_by_host, stand_in_for_the_engine
+from support.ansible import ROOT, play, project_environment, results_by_host, stand_in_for_the_engine
 
 from plugins.filter.images import image_names
 
 BASE = "debian:trixie-slim"
-PLAY = [
-    {
-        "hosts": "managers",
-        "roles": ["settings"],
-        "tasks": [
-            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.include_role": {"name": "base_image", "tasks_from": "provide", "public": True}},
-            {"ansible.builtin.debug": {"msg": "{{ base_image_used }}"}},
-        ],
-    }
-]
+PLAY = play(
+    {"ansible.builtin.include_role": {"name": "base_image", "tasks_from": "provide", "public": True}},
+    {"ansible.builtin.debug": {"msg": "{{ base_image_used }}"}},
+)
 
 
 def choose(site: Path, there: list[str], **options: Any) -> tuple[str, list[str]]:

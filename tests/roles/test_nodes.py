@@ -7,18 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, run
+from support.ansible import ROOT, play, run
 
-PLAY = [
-    {
-        "hosts": "managers",
-        "roles": ["settings"],
-        "tasks": [
-            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "refuse"}},
-        ],
-    }
-]
+PLAY = play(
+    {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "refuse"}},
+)
 
 
 def case(topology: str, placed: int, *, runs: bool, **settings: Any) -> dict[str, Any]:

@@ -10,21 +10,14 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, results_by_host, run, stand_in_for_the_engine
+from support.ansible import PLAYBOOKS, ROOT, play, results_by_host, run, stand_in_for_the_engine
 from support.passwords import INTERNAL_PASSWORD, logins
 
-PLAY = [
-    {
-        "hosts": "managers",
-        "roles": ["settings"],
-        "tasks": [
-            {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-            {"ansible.builtin.import_role": {"name": "deployed", "tasks_from": "read"}},
-            {"ansible.builtin.include_role": {"name": "redis_credentials", "tasks_from": "passwords"}},
-            {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords }}"}},
-        ],
-    }
-]
+PLAY = play(
+    {"ansible.builtin.import_role": {"name": "deployed", "tasks_from": "read"}},
+    {"ansible.builtin.include_role": {"name": "redis_credentials", "tasks_from": "passwords"}},
+    {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords }}"}},
+)
 # What the role stack says of a server that runs.
 LOOKS = {
     "results": [

@@ -51,6 +51,12 @@ def load(path: str) -> Any:
     return module
 
 
+def play(*tasks: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a playbook whose tasks know the settings of the managers."""
+    settings = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}}
+    return [{"hosts": "managers", "roles": ["settings"], "tasks": [settings, *tasks]}]
+
+
 def results_by_host(playbook: Path, inventory: Path, *options: str, **environ: str) -> dict[str, dict[str, Any]]:
     """Run a playbook; return the result of its last task for each host."""
     environ |= {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
