@@ -16,7 +16,7 @@ from counter.store.durable import Store
 def create_app(config: Config | None = None, store: Store | None = None) -> Flask:
     """Build the WSGI application; both arguments default to what the environment says."""
     config = config or Config.from_env()
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     counting = Counting(config, store or open_store(config))
     views.register(app, counting)

@@ -39,6 +39,7 @@ class IncrementShortcut:
             body = self._counting.increment(found[1], environ.get("HTTP_IDEMPOTENCY_KEY"))
         except Exception as error:  # noqa: BLE001  # Flask answers them all
             environ["counter.error"] = error  # raised again by the route: it must not count twice
+            environ.pop("HTTP_HOST", None)  # Flask would answer one that is invalid instead of the error
             return self._application(environ, start_response)
         self._requests.inc()
         start_response("200 OK", [*self._headers, ("Content-Length", str(len(body)))])

@@ -46,7 +46,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
-        """End connections that take too long; gunicorn calls this once a second."""
+        """End connections that take too long; gunicorn calls this at least once a second."""
         super().murder_pending()
         now = time.monotonic()
         for conn, since in list(self._arriving.items()):

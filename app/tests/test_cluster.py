@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -12,12 +13,12 @@ import pytest
 from load import Load, is_ready
 from support.processes import RedisServer, running
 from support.waiting import wait_until
-from topologies import PASSWORD, Cluster
+from topologies import APP_RIGHTS, PASSWORD, Cluster
 
-from counter.config import Config
+from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.durable import Store
-from counter.store.keys import claim_key, proof_key
+from counter.store.keys import claim_key, proof_key, value_key
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
@@ -70,6 +71,20 @@ def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, c
     assert store.describe().counters == dict.fromkeys(sorted(NAMES), 1)
     # The names, their values on three primaries, and six nodes that say who they are.
     assert connections() - before - own == 1 + 3 + 6
+
+
+def test_a_node_that_has_not_joined_says_nothing_of_the_slots(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lonely = RedisServer(tmp_path, "cluster-enabled yes", APP_RIGHTS)
+    with running(lonely):
+        lonely.up()
+        nodes = (Address("127.0.0.1", lonely.port), *config.redis_nodes)
+        monkeypatch.setattr(random, "sample", lambda _all, _count: list(nodes))
+        store = open_store(replace(config, redis_nodes=nodes))
+        route = store._route  # noqa: SLF001
+        for name in NAMES:
+            assert route.lane(value_key(name))
 
 
 def test_a_description_ends_at_the_deadline(config: Config) -> None:

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -185,8 +186,41 @@ def test_a_small_body_is_taken_once_it_is_there_and_no_other(edge: int) -> None:
     assert raw(edge, increment("Content-Length: 0\r\n")).status == 200
     assert raw(edge, increment("Content-Length: 2\r\n", "{}")).status == 200
     assert raw(edge, increment("Content-Length: 2\r\n", "{")).status == 408
-    assert raw(edge, increment("Content-Length: 4097\r\n")).status == 413
+    for length in (4097, 4294967296, 2147483648):
+        assert raw(edge, increment(f"Content-Length: {length}\r\n")).status == 413
     assert raw(edge, increment("Transfer-Encoding: chunked\r\n", "0\r\n\r\n")).status == 411
+
+
+def http2(port: int, *frames: tuple[int, int, bytes]) -> str:
+    """Send frames (type, flags, payload) of one HTTP/2 stream; return the status of the answer."""
+    settings, headers, end_headers = 4, 1, 4
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rb") as answer:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        for kind, flags, payload in ((settings, 0, b""), *frames):
+            stream = 0 if kind == settings else 1
+            connection.sendall(struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload)
+        while True:
+            start = answer.read(9)
+            payload = answer.read(int.from_bytes(start[:3]))
+            if start[3] == headers:
+                assert start[4] & end_headers
+                # HPACK: a status is an entry of the static table, or three digits after the name of its first one.
+                return "200" if payload[0] == 0x88 else payload[2:5].decode()
+
+
+def test_a_body_without_a_length_is_bounded_too(edge: int) -> None:
+    """HTTP/2 needs none."""
+    fields = {":method": "POST", ":scheme": "http", ":authority": "a", ":path": "/api/counters/a/increment"}
+    texts = [text.encode() for field in fields.items() for text in field]
+    packed = b"".join(
+        b"\0" + b"".join(bytes([len(text)]) + text for text in pair)
+        for pair in zip(texts[::2], texts[1::2], strict=True)
+    )
+    headers, end_stream = (1, 4, packed), 1
+    assert http2(edge, (1, 4 | end_stream, packed)) == "200"
+    assert http2(edge, headers, (0, end_stream, b"x" * 4096)) == "200"
+    assert http2(edge, headers, (0, end_stream, b"x" * 4097)) == "413"
+    assert http2(edge, headers, (0, 0, b"x")) == "408"
 
 
 def answers(port: int, seconds: float) -> int:

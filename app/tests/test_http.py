@@ -111,9 +111,18 @@ def test_a_bad_name_is_refused_before_the_store(lonely: FlaskClient, name: str) 
         assert "[a-z0-9][a-z0-9._-]{0,63}" in answer.json["detail"]
 
 
+def test_a_failed_increment_is_told_whatever_the_host(lonely: FlaskClient) -> None:
+    answer = lonely.post("/api/counters/a/increment", headers={"Host": "a" * 70})
+    assert (answer.status_code, bool(answer.json["operation_id"])) == (503, True)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/nowhere", 404, "not-found"), ("GET", "/api/counters/a/increment", 405, "method-not-allowed")],
+    [
+        ("GET", "/static/a", 404, "not-found"),
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/api/counters/a/increment", 405, "method-not-allowed"),
+    ],
 )
 def test_every_error_is_a_problem_document(client: FlaskClient, method: str, path: str, status: int, code: str) -> None:
     answer = client.open(path, method=method)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
 
 from counter.config import Address, Config
+from counter.store import link as link_module
 from counter.store.client import connection_options
 from counter.store.ids import Memory
 from counter.store.kinds import Increment, Read
@@ -198,6 +200,36 @@ def test_whatever_ends_a_round_its_replies_are_not_taken_for_those_of_the_next(
             committed(link, *(Increment("a", str(number), Memory(60_000), soon()) for number in range(3)))
     assert [one.value for one in committed(link, Increment("b", "4", Memory(60_000), soon()))] == [1]
     assert [one.value for one in committed(link, Read("a", soon()))] == [3]
+
+
+def test_what_connects_too_late_leaves_nothing_in_doubt(redis_server: RedisServer) -> None:
+    located = []
+
+    def locate(until: float) -> Address:
+        located.append(until)
+        time.sleep(until - time.monotonic() - 0.01)
+        return Address("127.0.0.1", redis_server.port)
+
+    link = Link(locate, OPTIONS, acks=0)
+    late = Increment("late", "1", Memory(1000), time.monotonic() + 0.3)
+    link.commit([late], late.deadline)
+    assert late.failure
+    assert not late.failure.uncertain
+    assert link.troubled_seconds >= 0
+    (done,) = committed(link, Increment("late", "1", Memory(1000), soon()))
+    assert (done.value, len(located)) == (1, 1)
+    assert link.troubled_seconds < 0
+
+
+def test_an_old_failure_says_nothing_about_redis_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "AGED_SECONDS", 1)
+    link = Link(lambda _: Address("127.0.0.1", free_port()), OPTIONS, acks=0)
+    for _ in range(2):
+        committed(link, Read("any", soon()))
+        assert link.troubled_seconds >= 0
+    wait_until("the failure to age", lambda: link.troubled_seconds < 0)
+    committed(link, Read("any", soon()))
+    assert 0 <= link.troubled_seconds < 1
 
 
 def test_a_lost_connection_is_not_made_again_to_the_host_of_before(three_servers: list[RedisServer]) -> None:

@@ -25,3 +25,15 @@ def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> Non
     free.set()
     wait_until("all to be listed", lambda: redis_server.client().scard(COUNTERS) == 600)
     assert redis_server.client().info("commandstats")["cmdstat_sadd"]["calls"] == 2
+
+
+def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_server: RedisServer) -> None:
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    server = redis_server.client()
+    server.execute_command("ACL", "SETUSER", "default", "-sadd")
+    store.increment("one")
+    wait_until("the attempt", server.acl_log)
+    wait_until("its end", lambda: not store._lists)  # noqa: SLF001
+    server.execute_command("ACL", "SETUSER", "default", "+sadd")
+    store.increment("two")
+    wait_until("both to be listed", lambda: server.smembers(COUNTERS) == {"one", "two"})

@@ -107,7 +107,10 @@ class ClusterRoute(Replicated):
                 try:
                     with client(address, self._ask_options) as node:
                         reply: Any = node.execute_command("CLUSTER", "SLOTS")
-                    self._slots = _slots(reply, address)
+                    slots = _slots(reply, address)
+                    if not slots:
+                        raise RedisError("a node without the cluster's data has not joined it yet")
+                    self._slots = slots
                     # For how long a node has not answered says nothing once it is a primary again.
                     primaries = {primary for _, _, primary in self._slots}
                     self._lanes = {one: lane for one, lane in self._lanes.copy().items() if one in primaries}

@@ -18,7 +18,7 @@ from counter.config import Config
 from counter.store.group_commit import GroupCommit
 from counter.store.ids import Memory, begin_series, new_id
 from counter.store.kinds import BackupNote, Claim, Increment, Listing, Probe, Read
-from counter.store.link import Link
+from counter.store.link import ATTEMPT_SECONDS, Link
 from counter.store.operation import Failure, Operation
 from counter.store.transition import FormerClaim, Transition
 from counter.store.types import (
@@ -36,8 +36,6 @@ PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
 CHANGE_SECONDS = 2.0
 """For how long all requests wait when Redis stops confirming. A planned change of the primary takes less."""
-ATTEMPT_SECONDS = 0.1
-"""No attempt begins with less time left. If it were cut off, a certain failure would become an uncertain one."""
 _LISTED_LIMIT = 10_000
 _LISTED_TOGETHER = 500
 
@@ -77,7 +75,7 @@ class Route(Protocol):
 
 
 class Store:
-    """The counters. Every method ends within the configured deadline."""
+    """The counters. Every method but ``describe`` ends within the configured deadline."""
 
     def __init__(self, route: Route, config: Config) -> None:
         """Nothing connects before the first operation."""
@@ -92,6 +90,7 @@ class Store:
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._listed: set[str] = set()
         self._unlisted: set[str] = set()
+        self._lists = False
         self._listing = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
         self._describing = threading.Lock()
@@ -142,7 +141,7 @@ class Store:
                 # from counting.
                 begin_series()
             raise
-        if name not in self._listed or done.value == 1:
+        if name not in self._listed or done.value == 1 or (self._unlisted and not self._lists):
             self._list(name)
         return Counted(done.value, done.node)
 
@@ -238,7 +237,7 @@ class Store:
     def _list(self, name: str) -> None:
         """Add the counter to the set of names in the background. After a failure, the next increment tries again."""
         with self._listing:
-            begins = not self._unlisted
+            begins, self._lists = not self._lists, True
             if len(self._unlisted) < _LISTED_LIMIT:
                 self._unlisted.add(name)
         if begins:
@@ -248,20 +247,21 @@ class Store:
         while True:
             with self._listing:
                 names = list(islice(self._unlisted, _LISTED_TOGETHER))
+                self._lists = bool(names)
                 if not names:
                     return
             deadline = time.monotonic() + self._deadline
             try:
                 self._perform(partial(Listing, names, deadline))
             except UnavailableError as error:
-                log.warning("counters not listed", extra={"counters": len(names), "reason": str(error)})
-            else:
-                if len(self._listed) >= _LISTED_LIMIT:
-                    self._listed.clear()
-                self._listed.update(names)
-            finally:
-                with self._listing:
-                    self._unlisted.difference_update(names)
+                log.warning("counters not listed yet", extra={"counters": len(names), "reason": str(error)})
+                self._lists = False
+                return
+            if len(self._listed) >= _LISTED_LIMIT:
+                self._listed.clear()
+            self._listed.update(names)
+            with self._listing:
+                self._unlisted.difference_update(names)
 
     def _later(self, function: Callable[[], None]) -> None:
         """Run a function in the background, after those that were added earlier."""

@@ -125,7 +125,7 @@ class ExternalRoute:
                     except RedisError:
                         wait = False
             except (RedisError, OSError):
-                self._probe_again = now + PROBE_AFTER_FAILURE_SECONDS
+                self._probe_again = time.monotonic() + PROBE_AFTER_FAILURE_SECONDS
                 return self._offer
             policy = facts.get("maxmemory_policy", "noeviction")
             self._offer = Offer(

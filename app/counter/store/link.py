@@ -30,6 +30,10 @@ Takes the replicas that it lists, how many have confirmed the round, and the mon
 
 log = logging.getLogger(__name__)
 
+ATTEMPT_SECONDS = 0.1
+"""No attempt begins with less time left. If it were cut off, a certain failure would become an uncertain one."""
+AGED_SECONDS = 5.0
+"""A failure that is older says nothing about Redis now."""
 PROOF_MILLISECONDS = 1000
 ALL_MILLISECONDS = 50
 """How long a round waits for the replicas that need not confirm; Redis may take up to 100 ms more to notice."""
@@ -70,14 +74,21 @@ class Link:
         self._look_again = 0.0
         self.node = ""
         self._troubled_since = math.inf
+        self._failed_at = -math.inf
 
     @property
     def troubled_seconds(self) -> float:
-        """For how long every round has failed; negative if the last one did not."""
-        return time.monotonic() - self._troubled_since
+        """For how long every round has failed; negative if the last one did not, or was long ago."""
+        now = time.monotonic()
+        return now - self._troubled_since if now < self._failed_at + AGED_SECONDS else -math.inf
 
     def _note(self, *, trouble: bool) -> None:
-        self._troubled_since = min(self._troubled_since, time.monotonic()) if trouble else math.inf
+        if not trouble:
+            self._troubled_since = math.inf
+            return
+        if self.troubled_seconds < 0:
+            self._troubled_since = time.monotonic()
+        self._failed_at = time.monotonic()
 
     def commit(self, batch: Sequence[Operation], until: float) -> None:
         """Settle ``batch`` in one round trip, as ``GroupCommit`` requires."""
@@ -85,12 +96,15 @@ class Link:
         metrics.ROUND_OPERATIONS.inc(len(batch))
         try:
             self._connect(until)
+            if time.monotonic() + ATTEMPT_SECONDS > until:
+                raise TimeoutError("not in time for this round")  # the connection stays for the next one
         except (RedisError, OSError) as error:
             self._give_up(batch, Failure(f"no connection: {error}"))
             return
         try:
             self._round(batch, until)
         except (RedisError, OSError) as error:
+            self.close()
             self._give_up(batch, Failure(f"{self.node}: {error}", uncertain=True))
         except BaseException:
             self.close()  # replies that are still to come belong to no later round
@@ -123,7 +137,6 @@ class Link:
             self._connection = None
 
     def _give_up(self, batch: Sequence[Operation], failure: Failure) -> None:
-        self.close()
         self._note(trouble=True)
         for operation in batch:
             operation.failure = failure
