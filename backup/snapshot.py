@@ -77,7 +77,7 @@ class Nodes:
         """Return what its changes are called, and how far they go; raises BackupError."""
         facts = self._facts(primary)
         if "error" in facts:
-            raise BackupError(f"{primary} does not tell its role: {facts['error']}")
+            raise BackupError(f"{primary} does not report its role: {facts['error']}")
         return str(facts["master_replid"]), int(facts["master_repl_offset"])
 
     def limit(self, primaries: Iterable[Address]) -> int:
@@ -88,7 +88,7 @@ class Nodes:
     def _holder(self, primary: Address, facts: dict[Address, dict[str, Any]]) -> Holder:
         info = facts[primary]
         if "error" in info:
-            raise BackupError(f"{primary} does not tell its role: {info['error']}")
+            raise BackupError(f"{primary} does not report its role: {info['error']}")
         replicas = [
             node
             for node, other in facts.items()

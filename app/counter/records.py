@@ -157,7 +157,7 @@ def _json_rows(text: str) -> Iterator[tuple[str, Record | str]]:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"it is not JSON: {error}") from error
     if not isinstance(rows, list):
-        raise RecordError("it must be a list of objects with name, value and, if you like, time")
+        raise RecordError("it must be a list of objects with name, value and optionally time")
     for number, row in enumerate(rows, 1):
         place = f"object {number}"
         if isinstance(row, Record):

@@ -7,7 +7,7 @@ print rescued failures, and print messages as results. ``log_plays`` and ``logst
 their own, and do not write what ``-v`` shows.
 
 This one is Ansible's own ``default`` callback, whose output goes only to the log; the screen gets a summary of it.
-With ``-v`` it is the ``default`` callback and nothing else.
+With ``-v`` it is the ``default`` callback. Neither shows the join tokens of the swarm.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -49,6 +50,8 @@ extends_documentation_fragment:
 FIRST_REPORT = 30.0
 LIVE_INTERVAL = 1.0
 
+JOIN_TOKEN = re.compile(r"SWMTKN-\d+-\w+-\w+")
+HIDDEN_TOKEN = "SWMTKN-..."
 HIDDEN = "The task has no_log: its output is hidden."
 
 
@@ -167,7 +170,14 @@ class Log:
         self._screen.display(msg, color=color, log_only=True)
 
 
-class Quiet(Default):
+class Masked(Default):
+    """Ansible's default output without the swarm's join tokens, which ``docker_swarm`` returns."""
+
+    def _dump_results(self, *args: Any, **options: Any) -> str:
+        return JOIN_TOKEN.sub(HIDDEN_TOKEN, super()._dump_results(*args, **options))
+
+
+class Quiet(Masked):
     """Ansible's default output for the log, and a summary of it for the screen."""
 
     CALLBACK_VERSION = 2.0
@@ -378,7 +388,7 @@ def relative(path: str) -> str:
     return path.removeprefix(f"{Path.cwd()}/")
 
 
-class CallbackModule(Default if Display().verbosity else Quiet):  # type: ignore[misc]
+class CallbackModule(Masked if Display().verbosity else Quiet):  # type: ignore[misc]
     """Quiet, unless ``-v`` asks for Ansible's own output."""
 
     CALLBACK_VERSION = 2.0

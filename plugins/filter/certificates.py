@@ -112,14 +112,14 @@ def _chain(text: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(text.encode())
     except ValueError:
-        raise ValueError("the certificate is not PEM text, nor a file with it") from None
+        raise ValueError("the certificate is neither PEM text nor a PEM file") from None
 
 
 def _private_key(text: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except ValueError:
-        raise ValueError("the key is not PEM text, nor a file with it") from None
+        raise ValueError("the key is neither PEM text nor a PEM file") from None
     except TypeError:
         raise ValueError("the key is encrypted; HAProxy needs it without a password") from None
     if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):

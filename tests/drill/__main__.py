@@ -51,15 +51,19 @@ def main() -> int:
     parser.add_argument("--url", required=True, help="where the counter is served; several separated by commas")
     parser.add_argument("--stack", default="counter", help="name of the stack")
     parser.add_argument(
-        "--host", action="append", help="reaches a host, for example 'ssh node-1'; default: this machine"
+        "--host",
+        action="append",
+        help="command prefix that runs a command on a host, for example 'ssh node-1'; default: this machine",
     )
     parser.add_argument("--command", default="", help="with the fault `command`: what is run while clients count")
-    parser.add_argument("--seconds", type=float, default=600.0, help="with `soak`: for how long nothing may happen")
-    parser.add_argument("--off", default="docker kill", help="with `lose-host`: switches off the host named after it")
+    parser.add_argument("--seconds", type=float, default=600.0, help="with `soak`: how long to count without a fault")
+    parser.add_argument(
+        "--off", default="docker kill", help="with `lose-host`: command that switches off a host; the name is appended"
+    )
     parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
-    parser.add_argument("--times", type=int, default=1, help="how often it is done, each time with a new counter")
+    parser.add_argument("--times", type=int, default=1, help="number of runs, each with a new counter")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--counters", type=int, default=1, help="how many, by so many clients each")
+    parser.add_argument("--counters", type=int, default=1, help="number of counters, each used by --clients clients")
     parser.add_argument("--max-gap", type=float, help="fail when no increment is acknowledged for longer, in seconds")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
     options = parser.parse_args()

@@ -99,8 +99,8 @@ def commands_of(page: Path) -> list[str]:
 
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = blocks(README)
-# Words like settings that are none: a module of the kernel, a member of a document, a value, a variable of Ansible.
-OTHER_WORDS = {"ip_vs", "operation_id", "as_deployed", "ansible_user", "counter_backup_timestamp_seconds"}
+# Words like settings that are none: a module of the kernel, a member of a document, a value, a variable, a role.
+OTHER_WORDS = {"ip_vs", "operation_id", "as_deployed", "ansible_user", "counter_backup_timestamp_seconds", "base_image"}
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
 SELECTIONS = re.findall(r"^    (quick \| .*)\) ;;$", (ROOT / "tests/run").read_text(encoding="utf-8"), re.MULTILINE)[
     0

@@ -43,6 +43,18 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
     ]
 
 
+def test_the_report_says_how_to_run_it_again(site: Path) -> None:
+    """With the address that was measured, unless it is the stack's own."""
+    host = {"ansible_connection": "local", "swarm_address": "192.0.2.11", "bench_users": 5}
+    hosts = {"usual": host, "other": host | {"bench_target": "http://192.0.2.99:8080"}}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    asked = {name: result["msg"]["asked"] for name, result in last_task(bench(site)).items()}
+    assert asked == {
+        "usual": {"bench_users": 5},
+        "other": {"bench_users": 5, "bench_target": "http://192.0.2.99:8080"},
+    }
+
+
 def test_a_password_that_was_typed_is_refused_before_anything_is_measured(site: Path) -> None:
     done = bench(site, ANSIBLE_BECOME_ASK_PASS="true")  # noqa: S106  # as --ask-become-pass
     assert done.returncode != 0

@@ -79,7 +79,7 @@ REASONS = {
     "independent-standalone": "have diverged",
     "sentinel-independent": "-e stack_name=divergence",
     "from-tls": "./counter destroy, which keeps the data",
-    "after-external": "./counter deploy -e redis_topology=standalone. To take along those of external, export them",
+    "after-external": "./counter deploy -e redis_topology=standalone. To keep the counters of external, export them",
     "third": "./counter deploy -e redis_topology=sentinel -e redis_move=true",
     "too-late": "a move to sentinel is unfinished, and all counters are there already",
     "back-to-fewer": "./counter deploy -e redis_topology=cluster -e redis_replicas=6",

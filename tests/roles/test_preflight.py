@@ -523,7 +523,7 @@ def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
     inventory = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
     output = deploy("-i", str(tmp_path / "hosts.yml"))
-    assert "The hosts two would be ignored, since the group worker of the inventory is none of managers" in output
+    assert "The hosts two would be ignored, since their group worker is not managers, workers or loadgen." in output
     assert "Did you mean workers?" in output
 
 

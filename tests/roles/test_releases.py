@@ -30,6 +30,7 @@ from plugins.filter.releases import (
     with_release,
 )
 
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 RESTORED = ["app_threads", "edge_max_requests"]
 
 
@@ -53,7 +54,7 @@ def document(
         "time": "2026-11-26T07:20:31Z",
         "seconds": 45,
         "who": "admin@laptop",
-        "revision": "0123456789abcdef",
+        "revision": REVISION,
         "dirty": False,
     }
 
@@ -350,17 +351,26 @@ def test_an_image_that_was_built_again_is_not_called_the_same(tmp_path: Path) ->
 def test_images_that_cannot_be_built_again_are_named(tmp_path: Path) -> None:
     said = bring(tmp_path, "counter-edge:e", dirty=True)
     assert "No node that answers has the images of release 3 any more (counter-app:a)" in said
-    assert "had changes that git does not have. This deploys without them: git checkout 0123456789abcdef && " in said
+    assert f"had changes that git does not have. This deploys without them: git checkout {REVISION} && " in said
     assert "goes on at" not in said
 
 
 def test_images_of_a_revision_that_the_checkout_lacks_are_refused(tmp_path: Path) -> None:
     said = bring(tmp_path, "counter-edge:e")
-    assert "this checkout has no revision 0123456789abcdef. This may fetch it: git fetch" in said
+    assert f"this checkout has no revision {REVISION}. This may fetch it: git fetch" in said
     assert "goes on at" not in said
 
 
 # -- Where it comes from
+
+
+def test_a_revision_is_a_commit_and_no_option_of_git(tmp_path: Path) -> None:
+    """A first manager that was taken over could name any file of the control machine."""
+    file = tmp_path / "precious"
+    file.write_text("kept")
+    said = bring(tmp_path, "counter-edge:e", revision=f"--output={file}")
+    assert "the revision of their source is not known" in said
+    assert file.read_text() == "kept"
 
 
 def test_a_release_knows_its_revision_and_whether_the_checkout_had_changes(tmp_path: Path) -> None:

@@ -101,3 +101,14 @@ def test_internal_variables_are_given_in_their_role(role: str) -> None:
     files = [path for path in SOURCES if path.is_relative_to(ROOT / "roles" / role) and path.suffix != ".py"]
     texts = "\n".join(map(without_comments, files))
     assert set(INTERNAL.findall(texts)) == {name for found in GIVEN.findall(texts) for name in found if name}
+
+
+def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
+    blocks = found_by(re.compile(r"^ +ansible\.builtin\.shell:.*\n((?: {4,}.*\n)+)", re.MULTILINE))
+    values = {name: re.findall(r"{{((?s:.*?))}}", "".join(texts)) for name, texts in blocks.items()}
+    assert "roles/bench/tasks/workers.yml" in values
+    bare = {
+        name: [value for value in found if not re.search(r"\| (quote|int|float)\b", value)]
+        for name, found in values.items()
+    }
+    assert not any(bare.values()), bare

@@ -108,7 +108,7 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
         ({"nodes": {"stranger": "worker"}, "drained": "stranger"}, ""),
         ({"nodes": {"former": "worker"}, "swarm_advertise_address": "127.0.0.1"}, ""),
         ({"drained": "two"}, "docker node update --availability active two"),
-        ({"led": False}, "one manages a swarm that cannot decide anything: The swarm does not have a leader."),
+        ({"led": False}, "one manages a swarm without a leader: The swarm does not have a leader."),
         ({"swarm_advertise_address": "127.0.0.1"}, ""),
         ({"swarm_advertise_address": "192.0.2.9"}, "swarm_advertise_address=127.0.0.1 for this host"),
     ],

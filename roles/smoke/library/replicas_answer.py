@@ -107,7 +107,7 @@ def main() -> None:
     while len(answered) < wanted and time.monotonic() < deadline:
         try:
             if before is None and certificate and served(url) != certificate:
-                raise ValueError("it serves another certificate than the one that was deployed")
+                raise ValueError("it serves a certificate other than the deployed one")
             if before is None:
                 before = ask(counter, headers)["value"]
             requested += 1
