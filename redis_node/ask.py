@@ -151,7 +151,7 @@ def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]
 def _connect(address: Address) -> socket.socket:
     """Return a connected socket; raises OSError."""
     error: OSError = TimeoutError(f"its name was not found within {CONNECT_SECONDS:g} s")
-    for host in _lookup(address):
+    for host in lookup(address):
         try:
             connected = socket.create_connection((host, address.port), CONNECT_SECONDS)
         except OSError as refused:
@@ -162,7 +162,7 @@ def _connect(address: Address) -> socket.socket:
     raise error
 
 
-def _lookup(address: Address) -> list[str]:
+def lookup(address: Address) -> list[str]:
     """Return the addresses of a name, none when that takes too long; raises OSError. A lookup has no time limit."""
     found: list[str] | OSError = []
 

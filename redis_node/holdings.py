@@ -36,7 +36,7 @@ def describe(settings: Settings) -> str:
     lines = []
     for node, one in found.items():
         if isinstance(one, NoAnswerError):
-            lines.append(f"{node}: does not answer ({one})")
+            lines.append(str(one))
         else:
             values = "".join(f", {name}={one.counters.get(name, 'none')}" for name in differing)
             lines.append(f"{node}: {one.role}, {len(one.counters)} counters{values}")
@@ -51,7 +51,10 @@ def promote(settings: Settings) -> str:
 
     """
     roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
-    if primaries := [str(node) for node, role in roles.items() if role == "master"]:
+    primaries = [str(node) for node, role in roles.items() if role == "master"]
+    if primaries == [str(settings.address)]:
+        return f"{settings.address} is the primary already"
+    if primaries:
         raise NoAnswerError(f"{', '.join(primaries)} is the primary: nothing was changed")
     before = int(info(settings, settings.address, "replication")["slave_priority"])
     electable.set_priority(settings, electable.ELECTABLE)
@@ -59,7 +62,8 @@ def promote(settings: Settings) -> str:
         until(
             lambda: ask(settings, settings.address, "ROLE")[0] == "master",
             PROMOTION_SECONDS,
-            f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s",
+            f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s. Most of them must run and "
+            "answer each other",
         )
     except NoAnswerError:
         # Otherwise Sentinels that return later could promote it, perhaps instead of a node that holds more.

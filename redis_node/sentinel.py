@@ -23,7 +23,7 @@ RECONNECT_MILLISECONDS = 1000
 """The youngest connection that a Sentinel replaces when a ping on it is not answered. With the default, 15 seconds, a
 server that is back is found when TCP repeats its request, which it does ever more rarely."""
 USER = "sentinel"
-LEARNED = ("myid", "current-epoch", "config-epoch", "leader-epoch", "known-replica", "known-sentinel")
+LEARNED = ("myid", "current-epoch", "config-epoch", "leader-epoch", "known-sentinel")
 """Directives of its file that a Sentinel has learned, besides the primary."""
 
 
@@ -77,9 +77,11 @@ def role(settings: Settings) -> str:
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
     """Make the running Sentinel use a new password; raises NoAnswerError.
 
-    It reconnects to all servers. Do not change the next Sentinel before this one is connected again: several Sentinels
+    It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one is connected again: several Sentinels
     that do not hear the primary would replace it.
     """
+    if passwords[USER] == settings.passwords[USER]:
+        return  # the file of logins is written last
     ask(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
     ask(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
     began = time.monotonic()
@@ -94,11 +96,7 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
 
 
 def configuration(settings: Settings, learned: Sequence[str]) -> str:
-    """Return the shared configuration, this Sentinel's own part, and what it has learned, the primary first.
-
-    Directives about the primary must follow the line that names it.
-    """
-    monitor, *rest = learned
+    """Return this Sentinel's own part, the shared configuration, and what it has learned."""
     password = settings.passwords[USER]
     own = [
         *settings.listen,
@@ -107,12 +105,11 @@ def configuration(settings: Settings, learned: Sequence[str]) -> str:
         f"sentinel announce-port {settings.address.port}",
         f"sentinel sentinel-user {USER}",
         f"sentinel sentinel-pass {password}",
-        monitor,
         f"sentinel auth-user {PRIMARY_NAME} {USER}",
         f"sentinel auth-pass {PRIMARY_NAME} {password}",
     ]
     shared = settings.config.read_text(encoding="utf-8").splitlines()
-    return "\n".join([*own, *shared, *rest]) + "\n"
+    return "\n".join([*own, *shared, *learned]) + "\n"
 
 
 def _monitor(settings: Settings, primary: Address) -> str:
@@ -140,9 +137,8 @@ def _with_replicas(settings: Settings, learned: Sequence[str], primary: Address)
     While no name can be resolved, as after a stop of all hosts, Redis 8.0 writes the primary in place of each replica,
     and does not start with such a file.
     """
-    kept = [line for line in learned if not line.startswith("sentinel known-replica ")]
     others = [node for node in settings.nodes if node != primary]
-    return [*kept, *(f"sentinel known-replica {PRIMARY_NAME} {node.host} {node.port}" for node in others)]
+    return [*learned, *(f"sentinel known-replica {PRIMARY_NAME} {node.host} {node.port}" for node in others)]
 
 
 def _primary(settings: Settings) -> Address:

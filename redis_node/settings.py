@@ -44,7 +44,7 @@ class Settings:
     ca: str
     """File of the authority's certificate; empty: no TLS."""
     write_concern: str
-    """``none``, ``majority`` or ``all``: how many nodes confirm a write."""
+    """``none`` if no replica confirms a write."""
     secrets: Path
     """Directory of users and logins, which the deployment may change while the node runs."""
 

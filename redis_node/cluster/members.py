@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from redis_node.ask import NoAnswerError, ask
+from redis_node.ask import NoAnswerError, ask, lookup
 from redis_node.settings import Address, Settings
 
 SLOTS = 16384
@@ -90,9 +89,9 @@ def members(settings: Settings, node: Address) -> list[Member]:
 def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
     """Make all reachable nodes forget an id; raises NoAnswerError.
 
-    They also inform each other, so that some may have forgotten it already.
+    They also inform each other, so that some may have forgotten it already. A node cannot forget its own primary.
     """
-    for other in (member for member in by if member.alive and member.id != gone.id):
+    for other in (member for member in by if member.alive and gone.id not in (member.id, member.primary)):
         try:
             ask(settings, other.address, "CLUSTER", "FORGET", gone.id)
         except NoAnswerError as error:
@@ -117,9 +116,10 @@ def merged(views: Iterable[Iterable[Member]]) -> list[Member]:
 def resolve(name: str, port: int) -> Address | None:
     """Return the present address of a node, None if its name has none. CLUSTER MEET takes addresses only."""
     try:
-        return Address(socket.gethostbyname(name), port)
+        found = lookup(Address(name, port))
     except OSError:
         return None
+    return Address(found[0], port) if found else None
 
 
 def number(name: str) -> int:

@@ -17,6 +17,7 @@ from functools import partial
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster import behind
 from redis_node.cluster.joining import NO_FAILOVER, lacks_copy
+from redis_node.cluster.lock import Lock
 from redis_node.cluster.members import (
     SLOTS,
     Member,
@@ -35,6 +36,7 @@ POLL_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
 ORDER_SECONDS = 90.0
+OTHER_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 """How long no slot may move before this gives up."""
 EVEN = 0.02
@@ -61,9 +63,12 @@ class Shape:
         self._names = [f"redis-{one}" for one in range(1, count + 1)]
         # The other node of a pair is missing in a cluster of three.
         self._firsts = [one for one in self._names if partner(one) not in self._names or first_of_its_pair(one)]
+        self._lock: Lock | None = None
 
     def reach(self, relieved: str = "") -> None:
         """Do everything, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
+        self._view()
+        self._hold()
         self._meet()
         if self._move():
             _say("finished moves of slots that were interrupted")
@@ -80,6 +85,16 @@ class Shape:
         if missing := SLOTS - sum(member.slots for member in self._view()):
             raise ShapeError(f"{missing} of {SLOTS} slots are not served by any node")
 
+    def _hold(self) -> None:
+        """Hold the lock, so that no other run changes the cluster; raises NoAnswerError when it is lost."""
+        if self._lock:
+            lock, self._lock = self._lock, None
+            lock.held()
+        else:
+            lock = Lock(self._settings, self._place("redis-1"))
+            self._wait("an earlier run to end, which still changes the cluster", OTHER_SECONDS, lock.held)
+        self._lock = lock
+
     def _meet(self) -> None:
         """Make the nodes one cluster. It is a new one only if all are empty and none knows another."""
         # One view at a time: those of a large cluster take more memory than a node may have.
@@ -93,9 +108,21 @@ class Shape:
             return
         first, known = next(iter(joined.items()))
         if strangers := [name for name in self._names if name not in known]:
+            present = self._view(first)
             for name in strangers:
+                self._detach(name, present)
                 self._introduce(name, first)
             _say(f"{', '.join(strangers)} joined the cluster")
+
+    def _detach(self, name: str, present: list[Member]) -> None:
+        """Empty a node that still follows a primary that left the cluster while this node was away.
+
+        The others serve all that it could have.
+        """
+        (me,) = (member for member in self._view(name) if member.mine)
+        complete = sum(member.slots for member in present) == SLOTS
+        if me.replica and complete and me.primary not in {member.id for member in present}:
+            ask(self._settings, self._place(name), "CLUSTER", "RESET", "HARD")
 
     def _create(self) -> None:
         """Share the slots among the first node of each pair."""
@@ -133,7 +160,7 @@ class Shape:
             self._wait(f"the pair of {first} to have one primary", AGREE_SECONDS, partial(self._paired, first))
         self._wait("the nodes to agree on the replicas", AGREE_SECONDS, self._agreed)
         known = {member.id: member for member in self._view()}
-        for replica in (member for member in known.values() if member.replica):
+        for replica in (member for member in known.values() if member.primary in known):
             late = partial(behind, self._settings, replica, known[replica.primary])
             self._wait(f"{replica.name} to be in sync", AGREE_SECONDS, lambda late=late: not late())  # type: ignore[misc]
             copying = partial(lacks_copy, self._settings, replica.address)
@@ -168,11 +195,13 @@ class Shape:
     def _hand_out(self) -> None:
         """Assign the slots that no node serves; an interrupted creation leaves such slots.
 
-        They belong to no other node, because every known node was asked. A primary that has keys of a slot gets it.
+        A primary that has keys of a slot gets it.
         """
-        mover = Mover(self._settings, self._view())
+        view = self._view()
+        mover = Mover(self._settings, view)
         owned = mover.owned()
-        unserved = set(range(SLOTS)).difference(*owned.values())
+        # What a node serves that does not answer belongs to it.
+        unserved = set(range(SLOTS)).difference(*owned.values(), *(member.served for member in view))
         held = {primary: mover.filled(primary, unserved) for primary in owned} if unserved else {}
         for slot in sorted(unserved):
             holding = [primary for primary in owned if slot in held[primary]]
@@ -188,7 +217,7 @@ class Shape:
 
     def _balance(self) -> None:
         """Spread the slots evenly over the primaries that stay."""
-        stay = self._primaries()
+        stay = self._wait("a primary of each pair", AGREE_SECONDS, self._primaries)
         leave = [member for member in self._view() if member.slots and member.id not in {one.id for one in stay}]
         share = SLOTS / len(stay)
         # A primary that has just joined refuses keys for some seconds.
@@ -205,7 +234,7 @@ class Shape:
 
     def _relieve(self, name: str) -> None:
         """Move the slots of a node's pair to the other pairs, if their memory is large enough."""
-        primaries = self._primaries()
+        primaries = self._wait("a primary of each pair", AGREE_SECONDS, self._primaries)
         pair = next(one for one in primaries if one.name in (name, partner(name)))
         if pair.slots <= 2 * KEPT_SLOTS:
             return
@@ -228,13 +257,7 @@ class Shape:
 
     def _pairs(self, mover: Mover) -> dict[str, str]:
         """Return the first node of each pair -> the id of the pair's primary; raises NoAnswerError if one has none."""
-        found = {}
-        for first in self._firsts:
-            pair = [one for one in mover.primaries.values() if one.name in (first, partner(first))]
-            if not pair:
-                raise NoAnswerError(f"{first} and {partner(first)} have no primary at the moment")
-            found[first] = self._primary(first, pair).id
-        return found
+        return {first: self._primary(first, mover.primaries.values()).id for first in self._firsts}
 
     def _memory(self, member: Member) -> tuple[int, int]:
         """Return the bytes that a node uses, and those that its data may use."""
@@ -250,7 +273,9 @@ class Shape:
         moved = 0
         while True:
             try:
+                self._hold()
                 for slots in self._steps(wanted):
+                    self._hold()
                     progress, moved = time.monotonic(), moved + len(slots)
                 break
             except NoAnswerError as error:
@@ -334,12 +359,14 @@ class Shape:
         return "cluster_state:ok" in ask(self._settings, self._place(name), "CLUSTER", "INFO")
 
     def _primary(self, first: str, view: Iterable[Member]) -> Member:
-        """Return the primary of a pair: the node that serves slots, otherwise the first."""
+        """Return the primary of a pair: the node that serves slots, otherwise the first; raises NoAnswerError."""
         pair = [member for member in view if member.name in (first, partner(first)) and member.alive]
+        if not pair:
+            raise NoAnswerError(f"{first} and {partner(first)} have no primary at the moment")
         return max(pair, key=lambda member: (member.slots, -number(member.name)))
 
     def _primaries(self) -> list[Member]:
-        """Return the primary of each pair."""
+        """Return the primary of each pair; raises NoAnswerError."""
         view = self._view()
         return [self._primary(first, view) for first in self._firsts]
 

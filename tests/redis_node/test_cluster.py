@@ -139,6 +139,20 @@ def test_a_cluster_is_created_once(fresh: Stack) -> None:
     assert {node.client().execute_command("CLUSTER", "MYID") for node in fresh.nodes.values()} == ids
 
 
+def test_one_run_at_a_time_changes_the_cluster(fresh: Stack) -> None:
+    """The program of a run that was killed goes on in its container."""
+    fresh.start(6)
+    wait_until("the node", fresh[1].client().ping)
+    earlier = fresh[1].client(single_connection_client=True)
+    earlier.client_setname("shape")
+    with ThreadPoolExecutor() as pool:
+        shaping = pool.submit(fresh.shape, 6)
+        wait_until("it to wait", lambda: sum(one["name"] == "shape" for one in fresh[1].client().client_list()) == 2)
+        assert list(fresh[1].view().values()) == [("primary", 0)]
+        earlier.close()
+        assert shaping.result()[0].startswith("created")
+
+
 def test_three_nodes_are_three_primaries_and_grow_to_pairs(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:
     stack = Stack(tmp_path, texts["three"])
     try:
@@ -571,6 +585,17 @@ def test_it_grows_and_shrinks(cluster: Stack) -> None:
     assert any("joined" in line for line in cluster.shape(8))
     expect_pairs(cluster, 8)
     expect_all_counted(cluster, 2)
+
+
+def test_a_node_that_was_away_when_its_pair_left_joins_again(fresh: Stack) -> None:
+    fresh.start(8)
+    fresh.shape(8)
+    fresh[8].kill()
+    assert "redis-7 left the cluster" in fresh.shape(6)
+    fresh[8].start()
+    wait_until("the node", fresh[8].client().ping)
+    fresh.shape(8)
+    expect_pairs(fresh, 8)
 
 
 # -- Moves of slots
