@@ -67,9 +67,9 @@ def plan_step(options: argparse.Namespace) -> int:
     settings = Settings.from_mapping(given["settings"])
     free = shutil.disk_usage(options.run).free // 2**20
     if free < options.min_free_mib:
-        raise ValueError(
-            f"{options.run.resolve()} has {free} MiB free, but the reports need {options.min_free_mib}; use another directory: -e bench_reports=DIRECTORY"
-        )
+        # With workers, this runs on a load generator.
+        place = "bench_loadgen_dir" if settings.workers else "bench_reports"
+        raise ValueError(f"{options.run.resolve()} has {free} MiB free, but {options.min_free_mib} are needed; use another directory: -e {place}=DIRECTORY")
     manifest = {
         "run": {"id": options.run.resolve().name, "started": _now(), "finished": None},
         "settings": settings.as_dict(),

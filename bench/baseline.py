@@ -1,7 +1,8 @@
 """The change from an earlier run that was made under the same conditions."""
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Compare ``summary`` with the earlier summary at ``path`` (a file, or the directory of a run).
 
     Runs with different fingerprints are not compared: ``rows`` is empty and ``differences`` lists what differs. Latencies at
-    different rates are listed side by side, without a ``change``. Raises OSError, ValueError.
+    different rates are listed side by side, without a ``change``. ``scatter`` is the largest difference in throughput between saturated
+    arms of one count in ``summary``, as a share of the slower one; None if each count has one. Raises OSError, ValueError.
     """
     file = path / "summary.json" if path.is_dir() else path
     earlier = json.loads(file.read_text())
@@ -40,8 +42,17 @@ def compare(summary: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "result": earlier["verdict"]["result"],
         "comparable": not differences,
         "differences": differences,
+        "scatter": _scatter(summary["arms"]),
         "rows": rows,
     }
+
+
+def _scatter(arms: Iterable[Mapping[str, Any]]) -> float | None:
+    rates: defaultdict[int, list[float]] = defaultdict(list)
+    for arm in arms:
+        if arm["phase"] == "S" and arm["throughput_rps"]:
+            rates[arm["replicas"]].append(arm["throughput_rps"])
+    return max((round(max(of_count) / min(of_count) - 1, 4) for of_count in rates.values() if len(of_count) > 1), default=None)
 
 
 def _rows(row: Mapping[str, Any], other: Mapping[str, Any], *, same_first: bool) -> list[dict[str, Any]]:

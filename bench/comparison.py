@@ -41,10 +41,11 @@ def rows(summaries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def sentence(found: Sequence[dict[str, Any]]) -> str:
     """The result in one sentence."""
+    rates = [row["figures"]["requests/s"] for row in found]
     parts = [
-        f"{row['topology']} with edge {row['edge']}: {FORMATS['rate'](row['figures']['requests/s'] or 0)} requests/s,"
+        f"{row['topology']} with edge {row['edge']}: {NOTHING if rate is None else FORMATS['rate'](rate)} requests/s,"
         f" {row['lost']:,} of {row['acknowledged']:,} acknowledged increments lost ({row['result']})"
-        for row in found
+        for row, rate in zip(found, rates, strict=True)
     ]
     return "; ".join(parts) + "."
 

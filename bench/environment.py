@@ -11,8 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-COMPARABLE = ("cpu", "cores", "kernel", "docker", "locust", "nodes", "app_cpus", "users", "spawn_rate", "weights", "workers", "locustfile")
-"""What must be equal for two runs to be comparable. Topology, edge and images may differ: they are the subject of a comparison."""
+COMPARABLE = ("cpu", "cores", "kernel", "docker", "locust", "nodes", "shared_host", "app_cpus", "users", "spawn_rate", "weights", "workers", "locustfile")
+"""What must be equal for two runs to be comparable. Topology, edge and images may differ: they are the subject of a comparison.
+
+So may the target, since two stacks on the same hosts differ in it.
+"""
 
 
 def of_generator(root: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Cleans up when the playbook is interrupted, since Ansible does not run ``always`` after Ctrl-C.
 
 A process in a separate session watches the ansible-playbook that started it. If ansible-playbook ends before the run is marked
-as finished, the guard stops the running arm and runs a command: it restores the replicas found before the benchmark, or removes
-the stack of a comparison.
+as finished, the guard stops the arm that runs on this machine and runs a command: it restores the replicas found before the
+benchmark, or removes the stack of a comparison. An arm on a load generator ends by itself, after its time: its process id is
+there, and so is the manifest, without which there is no report.
 """
 
 import os

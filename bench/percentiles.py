@@ -12,6 +12,8 @@ from hdrh.histogram import HdrHistogram
 
 LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
 REPORTED = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
+TAIL_SAMPLES = 10_000
+"""From this number of samples on, p99.9 has ten beyond it and is reported."""
 # Percentiles of the overlaid curves, spaced by "nines" to show the tail.
 CURVE = (0.0, 10.0, 25.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.5, 98.0, 99.0, 99.25, 99.5, 99.75, 99.9, 99.95, 99.99)
 
@@ -45,9 +47,9 @@ def read_hlog(path: Path) -> Iterator[Interval]:
 
 
 def microseconds(milliseconds: float) -> int:
-    """A duration as a histogram value (three significant digits, at least 1 us)."""
+    """A duration as a histogram value (four significant digits, at least 1 us): one digit more than the histogram keeps."""
     value = max(1, int(milliseconds * 1000))
-    step = int(10 ** max(0, len(str(value)) - 3))
+    step = int(10 ** max(0, len(str(value)) - 4))
     return value // step * step
 
 
@@ -65,11 +67,12 @@ def merged(histograms: Iterable[HdrHistogram]) -> HdrHistogram:
     return total
 
 
-def latency_ms(histogram: HdrHistogram) -> dict[str, float] | None:
-    """p50, p95, p99, p99_9 and max in milliseconds; None if there are no samples."""
-    if not histogram.get_total_count():
+def latency_ms(histogram: HdrHistogram) -> dict[str, float | None] | None:
+    """p50, p95, p99, p99_9 (None if there are too few samples) and max in milliseconds; None if there are no samples."""
+    count = histogram.get_total_count()
+    if not count:
         return None
-    return {name: at(histogram, percentile) for name, percentile in REPORTED.items()}
+    return {name: None if name == "p99_9" and count < TAIL_SAMPLES else at(histogram, percentile) for name, percentile in REPORTED.items()}
 
 
 def at(histogram: HdrHistogram, percentile: float) -> float:

@@ -107,8 +107,8 @@ def _scaling(scaling: Mapping[str, Any]) -> Chart | None:
     lines = [
         Line("measured", sorted(map(tuple, scaling["points"])), 0, "none", markers=True),
         Line("fitted law", [(n, value) for n, value, _, _ in curve], 1),
-        Line("95% interval, low", [(n, low) for n, _, low, _ in curve], 1, "dotted"),
-        Line("95% interval, high", [(n, high) for n, _, _, high in curve], 1, "dotted"),
+        Line(f"{fit['interval']}, low", [(n, low) for n, _, low, _ in curve], 1, "dotted"),
+        Line(f"{fit['interval']}, high", [(n, high) for n, _, _, high in curve], 1, "dotted"),
         Line("perfect scaling", [(n, n * fit["single_rps"]) for n, *_ in curve], 7, "dashed"),
     ]
     return Chart(

@@ -4,7 +4,7 @@ Locust's statistics are sums since the start, from which the ramp cannot be remo
 The master or single process writes two files to the directory ``--record``; workers send their data with their reports:
 
 ``latency.hlog``   HdrHistogram log, version 1.2, values in microseconds. Tags: ``ok:NAME`` and ``failed:NAME`` are service times,
-                   ``corrected:NAME`` are times of successes from the intended start (see pacing).
+                   ``corrected:NAME`` are times of both from the intended start (see pacing).
 ``events.jsonl``   one object per line: ``{"event": "spawned", "time": epoch seconds}``, ``{"replica": ..., "second": ..., "count": ...}``,
                    ``{"error": ..., "request": ..., "second": ..., "count": ...}``,
                    ``{"generator": worker, "time": ..., "cpu": cores, "memory": bytes, "users": n}``.
@@ -99,12 +99,12 @@ class Recorder:
         second = int(finished)
         if exception is None:
             self.latencies[second, f"ok:{name}"][microseconds(response_time)] += 1
-            intended = context.get("intended")
-            if intended is not None:
-                self.latencies[second, f"corrected:{name}"][microseconds((finished - intended) * 1000)] += 1
         else:
             self.latencies[second, f"failed:{name}"][microseconds(response_time)] += 1
             self.errors[second, name, str(exception)[:200]] += 1
+        intended = context.get("intended")
+        if intended is not None:
+            self.latencies[second, f"corrected:{name}"][microseconds((finished - intended) * 1000)] += 1
         if response is not None and response.headers is not None:
             replica = response.headers.get("X-Counter-Replica")
             if replica:

@@ -71,6 +71,7 @@ def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dic
     """One entry per service (``node`` is the machine itself), summed over its tasks, within ``[first, last)`` epoch seconds.
 
     ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (1 core if there is none),
+    of a node including what its hypervisor withheld, since neither is left,
     ``throttled_ratio`` = throttled periods over all, ``throttled`` periods, ``memory_mib`` peak, ``steal_ratio`` for nodes.
     """
     tasks: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
@@ -84,16 +85,16 @@ def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dic
         # A task may begin or end within the window. A node whose samples do not cover it is unknown.
         covered = service != "node" or (begin.time <= first + COVERED_SECONDS and end.time >= last - COVERED_SECONDS)
         if seconds > 0 and covered:
-            cores = (end.cpu_s - begin.cpu_s) / seconds
+            cores, steal = (end.cpu_s - begin.cpu_s) / seconds, ((end.steal_s or 0) - (begin.steal_s or 0)) / seconds
             services[service].append(
                 {
                     "cores": cores,
                     "limit": end.limit_cores,
-                    "load": cores / (end.limit_cores or 1),
+                    "load": (cores + steal) / (end.limit_cores or 1),
                     "periods": end.periods - begin.periods,
                     "throttled": end.throttled - begin.throttled,
                     "memory": max(row.memory_b for row in rows),
-                    "steal": ((end.steal_s or 0) - (begin.steal_s or 0)) / seconds / (end.limit_cores or 1),
+                    "steal": steal / (end.limit_cores or 1),
                 }
             )
     return [_summed(service, services[service]) for service in sorted(services)]
@@ -159,5 +160,5 @@ def bottleneck(services: Iterable[Mapping[str, Any]], generator: Mapping[str, An
         return f"The bottleneck was the generator: its busiest process used {generator['busiest_cores']:.2f} of one core."
     for node in services:
         if node["service"] == "node" and node["load"] >= SATURATED:
-            return f"The bottleneck was the machine: its CPUs were {node['load']:.0%} busy."
+            return f"The bottleneck was the machine: its CPUs were {node['load']:.0%} busy or stolen."
     return "Nothing was saturated: the offered load was the limit."

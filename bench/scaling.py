@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import OptimizeWarning, curve_fit
 
 MINIMUM_POINTS = 4
-RESAMPLES = 2000
 CONFIDENCE = 0.95
+DEVIATION = 0.25
+"""How far the law may be from a measured throughput, as a share of the law's value."""
 BOUNDS = ((0, 0, 0), (math.inf, 1, 1))
 """Of the law's parameters."""
 EXTRAPOLATION = 2.0
@@ -39,7 +41,7 @@ class Ratio:
 def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
     """Ratio ``second / first`` over ``pairs`` of positive figures measured close together.
 
-    One pair gives no interval, two or three give their range, four or more a bootstrap interval over the pairs (never over
+    One pair gives no interval, two or three give their range, four or more Student's interval over the pairs (never over
     seconds, since the seconds of one run are not independent). Raises ValueError if there is no pair or a figure is not positive.
     """
     if not pairs or any(first <= 0 or second <= 0 for first, second in pairs):
@@ -51,28 +53,8 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
         return Ratio(value, value, value, "one pair: no interval", ratios)
     if len(ratios) < 4:
         return Ratio(value, min(*ratios, value), max(*ratios, value), f"range of {len(ratios)} pairs", ratios)
-    low, high = np.exp(_bootstrap_interval(logs))
-    return Ratio(
-        value,
-        min(float(low), value),
-        max(float(high), value),
-        f"{CONFIDENCE:.0%} bootstrap over {len(ratios)} pairs",
-        ratios,
-    )
-
-
-def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap-t interval of the mean; unlike the percentile interval, it is not too short for a handful of pairs."""
-    mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
-    draws = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-    errors = draws.std(axis=1, ddof=1) / math.sqrt(len(values))
-    # A resample of nearly equal values has no information about the scatter.
-    usable = errors > 0.1 * error
-    if error == 0 or not usable.any():
-        return float(mean), float(mean)
-    t = (draws.mean(axis=1)[usable] - mean) / errors[usable]
-    tail = (1 - CONFIDENCE) / 2
-    return float(mean - np.quantile(t, 1 - tail) * error), float(mean - np.quantile(t, tail) * error)
+    factor = math.exp(stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * stats.sem(logs))
+    return Ratio(value, value / factor, value * factor, f"{CONFIDENCE:.0%} interval over {len(ratios)} pairs", ratios)
 
 
 def efficiency(speedup: float, base: int, replicas: int) -> float:
@@ -111,7 +93,7 @@ class Fit:
 def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
     """Least squares over ``points`` (replicas, throughput), with all three parameters at least 0.
 
-    Raises TooFewPoints with fewer than four different counts, or if no parameters fit them.
+    Raises TooFewPoints with fewer than four different counts, or if no parameters come close to all points.
     """
     counts = sorted({replicas for replicas, _ in points})
     if len(counts) < MINIMUM_POINTS:
@@ -132,6 +114,9 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
             best, covariance = curve_fit(usl, x, y / scale, p0=start, bounds=BOUNDS, max_nfev=10_000)
         except RuntimeError as error:
             raise TooFewPoints(f"the scalability law does not fit the measured throughput: {error}") from error
+    off = float(np.abs(y / scale / usl(x, *best) - 1).max())
+    if off > DEVIATION:
+        raise TooFewPoints(f"the scalability law differs from the measured throughput by up to {off:.0%}, so it predicts nothing")
     draws = _draws(best, x, y / scale)
     best[0] *= scale
     draws[:, 0] *= scale

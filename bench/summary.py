@@ -97,7 +97,7 @@ def _counts(settings: Settings, measured: Sequence[Mapping[str, Any]], recording
         row["speedup"] = asdict(ratio) if ratio else None
         row["efficiency"] = round(scaling.efficiency(ratio.value, settings.replicas[0], replicas), 4) if ratio else None
         rows.append(row)
-    # None if nothing succeeded at the fixed rate, or if the Locust file has its own schedule.
+    # None if nothing was answered at the fixed rate, or if the Locust file has its own schedule.
     latencies = [row["latency"] and row["latency"]["corrected_ms"] for row in rows]
     for row, latency in zip(rows, latencies, strict=True):
         row["p99_ratio"] = round(latency["p99"] / latencies[0]["p99"], 4) if latency and latencies[0] and row["column"] else None
@@ -131,7 +131,7 @@ def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[
     limit = settings.capacity_p99_ms
     result: dict[str, Any] = {"fit": None, "refused": None, "capacity": None, "capacity_p99_ms": limit, "points": []}
     try:
-        points = _points(measured, limit)
+        points = _points(settings, measured)
         result["points"] = [list(point) for point in points]
         fit = scaling.fit_usl(points)
     except scaling.TooFewPoints as reason:
@@ -143,6 +143,8 @@ def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[
         "coherence": round(fit.coherence, 6),
         "errors": [round(error, 6) for error in fit.errors],
         "peak_replicas": round(fit.peak, 1) if fit.peak < 1e6 else None,
+        # With one point per count, the scatter of the runs is hardly known.
+        "interval": "rough interval" if len(points) == len({replicas for replicas, _ in points}) else f"{scaling.CONFIDENCE:.0%} interval",
         "curve": [[n, *(round(value, 1) for value in values)] for n, *values in curve],
     }
     if settings.capacity_rps:
@@ -153,8 +155,12 @@ def _scaling(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> dict[
     return result
 
 
-def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> list[tuple[int, float]]:
-    """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that met it."""
+def _points(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(replicas, requests/s): saturated throughput, or with a latency limit the highest rate that met it.
+
+    Raises TooFewPoints if too few counts have a rate that met it.
+    """
+    p99_limit = settings.capacity_p99_ms
     if p99_limit is None:
         return [(arm["replicas"], arm["throughput_rps"]) for arm in measured if arm["phase"] == "S"]
     if all(arm["phase"] != "C" for arm in measured):
@@ -164,8 +170,12 @@ def _points(measured: Sequence[Mapping[str, Any]], p99_limit: float | None) -> l
         latency = arm["corrected_ms"]
         if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and arm["achieved_ratio"] >= verdict.ACHIEVED_SHARE:
             kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
-    if not kept:
-        raise scaling.TooFewPoints(f"p99 exceeded {p99_limit:g} ms at every measured rate; {CURVE}")
+    if len(kept) < scaling.MINIMUM_POINTS:
+        lower = ",".join(f"{load / 2:g}" for load in settings.curve_loads)
+        raise scaling.TooFewPoints(
+            f"p99 was at most {p99_limit:g} ms at a measured rate with {', '.join(map(str, sorted(kept))) or 'no number of'} replicas, and"
+            f" {scaling.MINIMUM_POINTS} different counts are needed. Measure lower rates: {settings.command} -e bench_curve_loads=[{lower}]"
+        )
     return sorted(kept.items())
 
 
@@ -182,8 +192,8 @@ def _checks(
     # An arm whose increments all failed proves nothing, nor does one without any success. A Locust file need not increment.
     unproved = [arm["name"] for arm in measured if not _sum(arm, "ok") and (_sum(arm, "failed") or not arm["requests"])]
     disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
-    done = sum(arm["requests"] for arm in measured)
     # Of the whole runs: a request that fails before or after the measured window failed too.
+    done = sum(sum(arm["series"]["ok"]) for arm in measured)
     failed = sum(error["count"] for arm in measured for error in arm["errors"])
     errors = failed / (done + failed) if done + failed else 1.0
     last = counts[-1]
@@ -201,7 +211,7 @@ def _checks(
             "errors",
             errors,
             settings.max_error_ratio,
-            f"{failed:,} requests failed, and {done:,} measured ones succeeded",
+            f"{failed:,} requests failed, and {done:,} succeeded",
         ),
         verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
         verdict.at_most(
@@ -223,7 +233,7 @@ def _checks(
             "machine CPU",
             machine,
             SATURATED,
-            "CPU utilisation of the busiest node; above the limit, the machine was measured instead of the replicas",
+            "CPU utilisation of the busiest node, steal included; above the limit, the machine was measured instead of the replicas",
         ),
         verdict.at_most(
             "guard",
@@ -239,6 +249,14 @@ def _checks(
             verdict.ACHIEVED_SHARE if paced else None,
             "requests sent divided by requests due at the fixed rate, in the worst arm",
         ),
+        verdict.at_least(
+            "guard",
+            "saturation",
+            _queued(measured),
+            verdict.QUEUED,
+            "lowest median latency of a saturated run divided by the lowest at the fixed rate; below the limit, nothing was saturated: raise bench_users",
+        ),
+        _efficiency_interval(settings, last),
         verdict.at_least(
             "objective",
             "efficiency",
@@ -260,6 +278,28 @@ def _largest(values: Iterable[Sequence[float]]) -> float | None:
     """The largest value over all arms; None if an arm has none."""
     of_arms = list(values)
     return max(map(max, of_arms)) if all(of_arms) else None
+
+
+def _queued(measured: Sequence[Mapping[str, Any]]) -> float | None:
+    """The lowest median latency of phase S over the lowest of phase L; None if nothing succeeded in one of them.
+
+    With enough users, requests wait for each other, whether a CPU, a disk or the network is the bottleneck.
+    """
+    medians = {phase: [arm["latency_ms"]["p50"] for arm in measured if arm["phase"] == phase and arm["latency_ms"]] for phase in "SL"}
+    return round(min(medians["S"]) / min(medians["L"]), 2) if all(medians.values()) else None
+
+
+def _efficiency_interval(settings: Settings, last: Mapping[str, Any]) -> verdict.Check:
+    """Whether the runs decide if the efficiency reaches its limit."""
+    speed, limit = last["speedup"], settings.min_efficiency
+    if not speed or limit is None:
+        return verdict.at_most("guard", "efficiency interval", None, None, "there is no limit, or no ratio")
+    low, high = (scaling.efficiency(speed[end], settings.replicas[0], last["replicas"]) for end in ("low", "high"))
+    is_undecided = low < limit <= high
+    text = f"the efficiency is {low:.2f} to {high:.2f} ({speed['interval']})"
+    if is_undecided:
+        text += f", so it is open whether it reaches {limit:g}; more runs narrow the interval: -e bench_repeats={max(4, 2 * settings.repeats)}"
+    return verdict.at_most("guard", "efficiency interval", int(is_undecided), 0, text)
 
 
 def _sum(arm: Mapping[str, Any], key: str) -> int:
@@ -304,7 +344,7 @@ def _headline(counts: Sequence[Mapping[str, Any]], checks: Sequence[verdict.Chec
 
 
 def _complaint(check: verdict.Check) -> str:
-    if check.rule in ("ledger", "errors", "complete", "undisturbed"):
+    if check.rule in ("ledger", "errors", "complete", "undisturbed", "efficiency interval"):
         return check.text
     if check.value is None:
         return f"{check.rule} was not measured ({check.text})"
@@ -322,14 +362,16 @@ def _limits(settings: Settings, measured: Sequence[Mapping[str, Any]], environme
         )
     if settings.quick:
         limits.append("This was a quick run with short arms. It shows that everything works; use a full run for figures.")
+    if len(settings.replicas) > 1 and settings.quick:
         limits.append("One pair of runs gives no confidence interval; a full run with -e bench_repeats=2 gives one.")
-    elif 2 * settings.repeats < 4:
-        limits.append(f"The range of the ratios of {2 * settings.repeats} pairs is not a confidence interval; -e bench_repeats=2 gives one.")
+    elif len(settings.replicas) > 1 and settings.repeats == 1:
+        limits.append("The range of the ratios of 2 pairs is not a confidence interval; -e bench_repeats=2 gives one.")
     stolen = max((s["steal_ratio"] for arm in measured for s in arm["services"] if s["service"] == "node"), default=0.0)
     if stolen > 0.01:
         limits.append(f"The hypervisor withheld up to {stolen:.1%} of the CPU time (steal).")
     throttled = max((s["throttled_ratio"] for arm in measured for s in arm["services"]), default=0.0)
     if throttled > 0.05:
         limits.append(f"CPU limits throttled a service in up to {throttled:.0%} of the 100 ms periods, which determines its p99.")
-    limits.append("Phase S is a closed loop: its latency is the number of users divided by the throughput. Judge latency by phase L.")
+    limits.append("Phase S is a closed loop: its mean latency is the number of users divided by the throughput. Judge latency by phase L.")
+    limits.append("Each count ran once at the fixed rate, in the order of bench_replicas, so its p99 has no interval and a drift affects it.")
     return limits

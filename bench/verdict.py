@@ -1,7 +1,8 @@
 """PASS, FAIL or INCONCLUSIVE, and why.
 
 A wrong ledger, or more errors than allowed, is a fact regardless of the generator: FAIL. If the generator or the measurement was
-the bottleneck, the figures do not describe the application: INCONCLUSIVE. So is a value that has a limit but was not measured.
+the bottleneck, the figures do not describe the application: INCONCLUSIVE. So is a value that has a limit but was not measured, and
+an efficiency whose interval contains its limit.
 Otherwise the objectives decide. If only the offered rate was not reached, the application was too slow for it: then p99, which
 counts from when a request was due, would exceed its limit at the full rate too.
 """
@@ -13,6 +14,8 @@ from typing import Literal
 CEILING_SHARE = 0.6
 WORKER_CPU = 0.8
 ACHIEVED_SHARE = 0.98
+QUEUED = 2
+"""How many times as long as at the fixed rate the median request takes if the users saturate the replicas."""
 
 Result = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 Kind = Literal["fact", "guard", "objective"]

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from bench.arm import load_recording
 from bench.percentiles import Interval, at, curve_ms, hlog_line, latency_ms, merged, microseconds, new_histogram, per_second, read_hlog
 from hypothesis import given
@@ -51,15 +52,27 @@ def test_line_cut_by_a_crash_ends_the_reading(tmp_path: Path) -> None:
 
 
 @given(st.floats(0.001, 600_000))
-def test_quantising_keeps_three_digits(milliseconds: float) -> None:
+def test_quantising_keeps_four_digits(milliseconds: float) -> None:
     value = microseconds(milliseconds)
     assert value >= 1
-    assert abs(value - milliseconds * 1000) <= max(1, milliseconds * 10)
+    assert abs(value - milliseconds * 1000) <= max(1, milliseconds)
+
+
+def test_a_value_above_a_limit_stays_above() -> None:
+    assert at(histogram_of([microseconds(200.9)]), 99) > 200.8
 
 
 def test_nothing_measured_has_no_percentiles() -> None:
     assert latency_ms(new_histogram()) is None
     assert curve_ms(new_histogram()) == []
+
+
+@pytest.mark.parametrize(("samples", "is_known"), [(9_999, False), (10_000, True)])
+def test_the_last_percentile_has_ten_samples_beyond_it(samples: int, is_known: bool) -> None:
+    figures = latency_ms(histogram_of([1000] * samples))
+    assert figures
+    assert (figures["p99_9"] is not None) == is_known
+    assert figures["p99"] == figures["max"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), VALUES), max_size=8))

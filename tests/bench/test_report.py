@@ -4,10 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from bench.report import FORMATS, html, lookup, markdown
+from bench.summary import summarise
+from support.ansible import ROOT
 from support.recordings import RUNS
 
 NAMES_WITH_DIGITS = re.compile(r"p50|p95|p99\.9|p99|95%")
@@ -125,6 +129,25 @@ def test_text_for_a_pull_request_has_the_verdict_and_the_same_figures(summary: d
     assert len(text) < 3000
     for row in summary["counts"]:
         assert FORMATS["rate"](row["saturation"]["throughput_rps"]) in text
+
+
+def test_what_was_not_measured_is_not_called_not_checked(copy_of: Callable[[str], Path]) -> None:
+    """It has a limit, so it decides the verdict."""
+    run = copy_of("same-count")
+    for file in (run / "resources").glob("*.csv"):
+        file.unlink()
+    results = {re.findall(">([^<]*)<", line)[2]: line for line in html(summarise(run)).splitlines() if 'data-text="verdict.checks' in line}
+    assert "not measured" in results["machine CPU"]
+    assert "not checked" in results["p99"]
+
+
+def test_the_example_is_what_the_code_makes() -> None:
+    example = ROOT / "docs/example-report"
+    summary = json.loads((example / "summary.json").read_text())
+    schema = json.loads((ROOT / "bench/summary.schema.json").read_text())
+    jsonschema.validate(summary, schema, cls=jsonschema.Draft202012Validator)
+    assert (example / "report.html").read_text() == html(summary)
+    assert (example / "summary.md").read_text() == markdown(summary)
 
 
 def test_text_from_outside_cannot_become_markup(recorded: Callable[[str], dict[str, Any]]) -> None:

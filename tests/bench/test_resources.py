@@ -31,6 +31,13 @@ def test_samples_outside_the_window_do_not_count() -> None:
     assert abs(service["cpu_cores"] - 1.0) < 1e-6
 
 
+def test_cpu_that_the_hypervisor_takes_is_not_free() -> None:
+    used = [Sample(t, "n1", "node", "n1", 1.2 * t, 0, 0, 0.0, 2**20, 2, 0.7 * t) for t in range(21)]
+    (node,) = by_service(used, 0, 20)
+    assert (node["cpu_cores"], node["load"], node["steal_ratio"]) == (1.2, 0.95, 0.35)
+    assert "95% busy or stolen" in bottleneck([node], IDLE)
+
+
 def test_series_leaves_gaps_where_nothing_was_sampled() -> None:
     series = cpu_series([row(t, "app.1", t * 0.25) for t in (5, 6, 7)], 0, 10)
     assert series == {"s_app": [None] * 6 + [0.25, 0.25, None, None]}

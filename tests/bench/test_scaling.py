@@ -35,17 +35,17 @@ def test_interval_is_named_by_the_number_of_pairs() -> None:
     assert ratio(pairs[:1]).interval == "one pair: no interval"
     assert ratio(pairs[:2]).interval == "range of 2 pairs"
     assert (ratio(pairs[:2]).low, ratio(pairs[:2]).high) == (3.8, 3.9)
-    assert ratio(pairs).interval == "95% bootstrap over 4 pairs"
+    assert ratio(pairs).interval == "95% interval over 4 pairs"
 
 
 @pytest.mark.parametrize("pairs", [4, 6])
-def test_bootstrap_covers_the_truth_of_aa_runs(pairs: int) -> None:
-    """Of simulated runs of a count against itself with 3 % noise, the interval contains 1 in at least nine of ten."""
+def test_interval_covers_the_truth_of_aa_runs(pairs: int) -> None:
+    """Of simulated runs of a count against itself with 3 % noise, the interval contains 1 in as many as it says."""
     generator = np.random.default_rng(1)
-    runs = [generator.lognormal(0, 0.03, (pairs, 2)) * 1000 for _ in range(200)]
+    runs = [generator.lognormal(0, 0.03, (pairs, 2)) * 1000 for _ in range(2000)]
     found = [ratio([tuple(pair) for pair in run]) for run in runs]
     covered = sum(one.low <= 1 <= one.high for one in found)
-    assert covered >= 180
+    assert 0.94 <= covered / len(runs) <= 0.96
 
 
 @given(st.floats(0.1, 8), st.integers(1, 8), st.integers(1, 64))
@@ -78,6 +78,12 @@ def test_throughput_that_does_not_grow_or_grows_perfectly_can_be_fitted(throughp
         low, high = fit.interval(n)
         assert low <= high
         assert math.isclose(float(usl(n, fit.single, fit.contention, fit.coherence)), measured, rel_tol=0.25)
+
+
+def test_a_law_that_is_far_from_the_measured_predicts_nothing() -> None:
+    """It has no throughput that grows faster than the replicas."""
+    with pytest.raises(TooFewPoints, match=r"differs from the measured throughput by up to \d+%"):
+        fit_usl([(1, 301.0), (2, 800.0), (4, 1950.0), (8, 4100.0)])
 
 
 def test_no_throughput_is_refused() -> None:

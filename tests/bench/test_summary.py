@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import jsonschema
 import pytest
 from bench.__main__ import main
 from bench.baseline import compare
-from bench.comparison import read, write
+from bench.comparison import read, rows, sentence, write
+from bench.plan import Settings, arms
 from bench.report import html, markdown
-from bench.summary import SCHEMA, summarise
+from bench.summary import SCHEMA, _scaling, summarise
 from support.ansible import ROOT
 from support.recordings import RUNS
 
@@ -84,6 +86,12 @@ def test_comparison_ends_with_the_worst_verdict(
     assert main(["compare", str(tmp_path), *options]) == code
 
 
+def test_comparison_shows_no_rate_that_was_not_measured(recorded: Callable[[str], dict[str, Any]]) -> None:
+    summary = json.loads(json.dumps(recorded("busy-machine")))
+    summary["counts"][-1]["saturation"] = None
+    assert "standalone with edge proxy: – requests/s" in sentence(rows([summary]))
+
+
 def test_comparison_without_any_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run wrote a summary"):
         read(tmp_path)
@@ -147,9 +155,33 @@ def test_one_lost_increment_is_a_fail_even_on_a_busy_machine(copy_of: Callable[[
 def test_a_run_without_increments_is_judged_by_the_rest(copy_of: Callable[[str], Path], failed: int, result: str) -> None:
     """A Locust file need not increment; increments that all failed prove nothing of those that were acknowledged."""
     run = copy_of("same-count")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(min_efficiency=None))
     for ledger in run.glob("arms/*/ledger.json"):
         change(ledger, lambda entries: [entry.update(ok=0, failed=failed, gain=0, lost=0, surplus=0, state="exact") for entry in entries])
     assert summarise(run)["verdict"]["result"] == result
+
+
+@pytest.mark.parametrize(
+    ("more", "is_said"),
+    [({}, True), ({"repeats": 2}, False), ({"quick": True}, True), ({"replicas": [1]}, False), ({"replicas": [1], "quick": True}, False)],
+)
+def test_limits_say_what_has_no_interval(copy_of: Callable[[str], Path], more: dict[str, Any], is_said: bool) -> None:
+    """With one count there is no ratio that could have one."""
+    run = copy_of("busy-machine")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(more))
+    limits = " ".join(summarise(run)["limits"])
+    assert ("-e bench_repeats=2 gives one" in limits) == is_said
+    assert "its mean latency is the number of users divided by the throughput" in limits
+    assert "Each count ran once at the fixed rate, in the order of bench_replicas" in limits
+
+
+@pytest.mark.parametrize(("workers", "place"), [(0, "bench_reports"), (2, "bench_loadgen_dir")])
+def test_a_full_disk_names_what_moves_the_runs(copy_of: Callable[[str], Path], capsys: pytest.CaptureFixture[str], workers: int, place: str) -> None:
+    run = copy_of("busy-machine")
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "settings.json").write_text(json.dumps({"settings": {**manifest["settings"], "workers": workers}}))
+    assert main(["plan", str(run), "--min-free-mib", str(2**40)]) == 3
+    assert f"use another directory: -e {place}=DIRECTORY" in capsys.readouterr().err
 
 
 def test_low_ceiling_is_inconclusive(copy_of: Callable[[str], Path]) -> None:
@@ -177,9 +209,34 @@ def test_a_request_that_failed_outside_of_the_window_failed(copy_of: Callable[[s
     run = copy_of("same-count")
     with (run / "arms/S-r2-1/events.jsonl").open("a") as events:
         events.write(json.dumps({"error": "HTTP 503", "request": "read", "second": 0, "count": 2}) + "\n")
-    verdict = summarise(run)["verdict"]
+    summary = summarise(run)
+    verdict = summary["verdict"]
     assert verdict["result"] == "FAIL"
     assert "2 requests failed" in verdict["sentence"]
+    errors = next(check for check in verdict["checks"] if check["rule"] == "errors")
+    succeeded = sum(sum(arm["series"]["ok"]) for arm in summary["arms"])
+    assert errors["value"] == 2 / (2 + succeeded)
+
+
+@pytest.mark.parametrize(("limit", "result"), [(0.9, "INCONCLUSIVE"), (0.83, "PASS"), (1.09, "FAIL")])
+def test_a_limit_within_the_interval_of_the_efficiency_is_not_decided(copy_of: Callable[[str], Path], limit: float, result: str) -> None:
+    """Recorded with the same count twice: the efficiency is 1, and 0.83 to 1.09 was measured."""
+    run = copy_of("same-count")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(min_efficiency=limit))
+    verdict = summarise(run)["verdict"]
+    assert verdict["result"] == result
+    assert ("the efficiency is 0.83 to 1.09 (95% interval over 4 pairs), so it is open" in verdict["sentence"]) == (result == "INCONCLUSIVE")
+
+
+def test_too_few_users_saturate_nothing(copy_of: Callable[[str], Path]) -> None:
+    """Recorded at the fixed rate, as a run of so few users that no request waits for another."""
+    run = copy_of("busy-machine")
+    shutil.copy(run / "arms/L-r4-1/latency.hlog", run / "arms/S-r4-1")
+    shutil.copy(run / "arms/L-r4-1/events.jsonl", run / "arms/S-r4-1")
+    verdict = summarise(run)["verdict"]
+    assert verdict["result"] == "INCONCLUSIVE"
+    assert "saturation is 1, limit 2" in verdict["sentence"]
+    assert "raise bench_users" in verdict["sentence"]
 
 
 def test_two_counts_give_no_capacity(recorded: Callable[[str], dict[str, Any]]) -> None:
@@ -194,6 +251,40 @@ def test_a_latency_limit_needs_a_curve(copy_of: Callable[[str], Path]) -> None:
     assert "was not measured; measure a curve: ./counter bench -e bench_curve_loads=" in summarise(run)["scaling"]["refused"]
 
 
+def four_counts(recorded: Callable[[str], dict[str, Any]]) -> tuple[Settings, list[dict[str, Any]]]:
+    """Settings, and arms of phases S and C with the figures of a recorded one: p99 is 100 ms per replica at a load of 1."""
+    settings = Settings(replicas=(1, 2, 4, 8), curve_loads=(0.4, 0.8), command="./counter bench -e bench_capacity_p99_ms=200")
+    arm = recorded("busy-machine")["arms"][0]
+    made = [
+        {**arm, **asdict(one), "throughput_rps": 300 * one.replicas * (one.load or 1), "corrected_ms": {"p99": 100 * one.replicas * (one.load or 1)}}
+        for one in arms(settings)
+        if one.phase in "SC"
+    ]
+    return settings, [{**one, "achieved_ratio": 1.0} for one in made]
+
+
+@pytest.mark.parametrize(("limit", "met"), [(200, "1, 2, 4"), (70, "1"), (5, "no number of")])
+def test_rates_that_too_few_counts_met_give_another_advice(recorded: Callable[[str], dict[str, Any]], limit: float, met: str) -> None:
+    settings, measured = four_counts(recorded)
+    said = _scaling(replace(settings, capacity_p99_ms=limit), measured)["refused"]
+    assert said.startswith(f"p99 was at most {limit} ms at a measured rate with {met} replicas, and 4 different counts are needed.")
+    assert said.endswith("Measure lower rates: ./counter bench -e bench_capacity_p99_ms=200 -e bench_curve_loads=[0.2,0.4]")
+
+
+@pytest.mark.parametrize(("limit", "interval"), [(None, "95% interval"), (400, "rough interval")])
+def test_one_point_per_count_gives_a_rough_interval(recorded: Callable[[str], dict[str, Any]], limit: float | None, interval: str) -> None:
+    settings, measured = four_counts(recorded)
+    scaling = _scaling(replace(settings, capacity_p99_ms=limit, capacity_rps=900), measured)
+    assert scaling["fit"]["interval"] == interval
+    summary = {**recorded("busy-machine"), "scaling": scaling}
+    schema = json.loads((ROOT / "bench/summary.schema.json").read_text())
+    jsonschema.validate(json.loads(json.dumps(summary)), schema, cls=jsonschema.Draft202012Validator)
+    page = html(json.loads(json.dumps(summary)))
+    assert f'<span data-text="scaling.fit.interval">{interval}</span>: ' in page
+    assert f"{interval}, low" in page
+    assert ("95%" in page) == (interval == "95% interval")
+
+
 def test_baseline_is_itself_without_change(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
     summary = recorded("busy-machine")
     (tmp_path / "summary.json").write_text(json.dumps(summary))
@@ -202,15 +293,28 @@ def test_baseline_is_itself_without_change(recorded: Callable[[str], dict[str, A
     assert {row["change"] for row in result["rows"]} == {0.0}
 
 
-def test_baseline_of_another_machine_is_not_compared(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fact", "value", "difference"), [("cores", 64, "cores: 64 then, 2 now"), ("shared_host", False, "shared_host: False then, True now")])
+def test_baseline_of_other_machines_is_not_compared(
+    recorded: Callable[[str], dict[str, Any]], tmp_path: Path, fact: str, value: object, difference: str
+) -> None:
     summary = recorded("busy-machine")
     other = json.loads(json.dumps(summary))
-    other["environment"]["cores"] = 64
+    other["environment"][fact] = value
     (tmp_path / "summary.json").write_text(json.dumps(other))
     result = compare(summary, tmp_path / "summary.json")
     assert not result["comparable"]
     assert result["rows"] == []
-    assert result["differences"] == ["cores: 64 then, 2 now"]
+    assert result["differences"] == [difference]
+
+
+def test_a_change_is_shown_beside_what_equal_runs_differ_by(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    """Saturated, the four replicas served 964.3 and 897.0 requests/s."""
+    summary = recorded("busy-machine")
+    once = {**summary, "arms": [arm for arm in summary["arms"] if arm["index"] == 1]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    shown = [html({**one, "baseline": compare(one, tmp_path)}) for one in (summary, once)]
+    assert ">7.5%</data> within this run; a smaller change says nothing." in shown[0]
+    assert "Each count was saturated once, so it is not known which changes are noise." in shown[1]
 
 
 def test_counts_are_compared_wherever_they_are_in_the_list(recorded: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,32 @@ from support.ansible import PLAYBOOKS, ROOT, last_task, run
 
 from bench.summary import SCHEMA
 
+CAPACITY = {"bench_replicas": [1, 2, 4, 8], "bench_capacity_rps": "500.5", "bench_curve_loads": "[0.3, 0.5]"}
 WRONG: dict[str, dict[str, Any]] = {
     "a decimal comma": {"bench_min_efficiency": "0,9"},
+    "an efficiency in per cent": {"bench_min_efficiency": 90},
+    "a ratio in per cent": {"bench_max_error_ratio": "1%"},
+    "more errors than requests": {"bench_max_error_ratio": 1.1},
     "a unit": {"bench_max_p99_ms": "200ms"},
-    "a thousands separator": {"bench_capacity_rps": "1,000"},
-    "a limit in words": {"bench_capacity_p99_ms": "low"},
+    "a thousands separator": {"bench_capacity_rps": "1,000", "bench_replicas": [1, 2, 3, 4]},
+    "a capacity of two counts": {"bench_capacity_rps": 500},
+    "a capacity of equal counts": {"bench_capacity_rps": 500, "bench_replicas": "[1, 2, 2, 4]"},
+    "a limit in words": {"bench_capacity_p99_ms": "low", **CAPACITY},
+    "a latency without a rate": {"bench_capacity_p99_ms": 200, "bench_curve_loads": [0.3]},
+    "a latency without a curve": {"bench_capacity_p99_ms": 200, **CAPACITY, "bench_curve_loads": []},
     "a percentage": {"bench_curve_loads": ["30%"]},
     "no load": {"bench_curve_loads": [0, 0.5]},
+    "loads in per cent": {"bench_curve_loads": [30, 50]},
     "no list": {"bench_curve_loads": "0.5"},
     "a run without a summary": {"bench_baseline": "empty"},
     "another format": {"bench_baseline": "other.json"},
+    "a baseline of a comparison": {"bench_baseline": "run", "bench_edges": ["mesh"]},
+    "a baseline of the web interface": {"bench_baseline": "run", "bench_ui": True},
+    "variants in the web interface": {"bench_ui": True, "bench_topologies": ["standalone"]},
+    "half a user": {"bench_users": 1.5},
+    "half a repeat": {"bench_repeats": "1.9"},
+    "half a second": {"bench_duration": 60.5},
+    "half a second at the fixed rate": {"bench_latency_duration": 45.5},
     "no replicas": {"bench_replicas": []},
     "too short": {"bench_duration": 12},
     "quick and repeated": {"bench_repeats": 2, "bench_quick": True},
@@ -31,20 +48,26 @@ WRONG: dict[str, dict[str, Any]] = {
 RIGHT: dict[str, Any] = {
     "bench_min_efficiency": "",
     "bench_max_p99_ms": 200,
-    "bench_capacity_rps": "500.5",
-    "bench_curve_loads": "[0.3, 0.5]",
+    "bench_max_error_ratio": 1e-6,
+    **CAPACITY,
+    "bench_capacity_p99_ms": 200,
     "bench_baseline": "run",
 }
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rules")
+
+
+@pytest.fixture(scope="module")
+def said(site: Path) -> dict[str, str]:
     """Return what the check says of each host; each has other variables."""
-    site = tmp_path_factory.mktemp("rules")
     (site / "empty").mkdir()
     (site / "other.json").write_text('{"schema": "another/1"}')
     (site / "run").mkdir()
     (site / "run/summary.json").write_text(json.dumps({"schema": SCHEMA}, indent=1))
+    (site / "latest").symlink_to("run")
     hosts = {name.replace(" ", "-"): values for name, values in {**WRONG, "right": RIGHT}.items()}
     for host, values in hosts.items():
         # The playbooks are not in the directory in which it is typed.
@@ -59,7 +82,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def checked(site: Path, hosts: dict[str, dict[str, Any]], *options: str) -> dict[str, str]:
     """Return what the check says of each host with these variables, and options of the command."""
-    usual = {"ansible_connection": "local", "counter_url": "http://192.0.2.1/"}
+    usual = {"ansible_connection": "local", "counter_url": "http://192.0.2.1/", "bench_reports": str(site)}
     (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": usual}}))
     given: list[str | Path] = ["-i", site / "hosts.yml", "-e", f"state_dir={site}/any", *options]
     done = run(
@@ -76,6 +99,15 @@ def test_what_cannot_work_is_refused(said: dict[str, str], name: str) -> None:
     assert lines[0] == "Nothing was changed, since this cannot work:"
     assert [line.partition("=")[0] for line in lines[1:]] == [variable]
     assert "This works: ./counter bench" in lines[1]
+
+
+def test_what_is_said_to_work_is_not_refused(said: dict[str, str], site: Path) -> None:
+    given = {}
+    for name, variables in WRONG.items():
+        host = name.replace(" ", "-")
+        options = shlex.split(said[host].splitlines()[1].partition("./counter bench ")[2])
+        given[host] = variables | dict(option.split("=", 1) for option in options if option != "-e")
+    assert checked(site, given) == dict.fromkeys(given, "")
 
 
 def test_what_works_is_not_refused(said: dict[str, str]) -> None:
