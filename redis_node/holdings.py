@@ -62,8 +62,8 @@ def promote(settings: Settings) -> str:
         until(
             lambda: ask(settings, settings.address, "ROLE")[0] == "master",
             PROMOTION_SECONDS,
-            f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s. Most of them must run and "
-            "answer each other",
+            f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s. "
+            "Most of them must run and answer each other",
         )
     except NoAnswerError:
         # Otherwise Sentinels that return later could promote it, perhaps instead of a node that holds more.

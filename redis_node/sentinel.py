@@ -77,8 +77,8 @@ def role(settings: Settings) -> str:
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
     """Make the running Sentinel use a new password; raises NoAnswerError.
 
-    It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one is connected again: several Sentinels
-    that do not hear the primary would replace it.
+    It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one is
+    connected again: several Sentinels that do not hear the primary would replace it.
     """
     if passwords[USER] == settings.passwords[USER]:
         return  # the file of logins is written last

@@ -28,10 +28,8 @@ def unsettled(settings: Settings) -> str:
     for node in (node for node in settings.nodes if node != primary):
         try:
             _, host, port, link, held = ask(settings, node, "ROLE")
-        except NoAnswerError as error:
-            return str(error)
-        except ValueError:
-            return f"{node} has just become a primary"
+        except (NoAnswerError, ValueError) as error:
+            return str(error) if isinstance(error, NoAnswerError) else f"{node} has just become a primary"
         if Address(str(host), int(port)) != primary or link != "connected":
             return f"{node} does not follow {primary} yet ({link} to {host}:{port})"
         if int(held) < offset:

@@ -132,7 +132,7 @@ class Config:
             env.refuse(
                 "REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379"
             )
-        deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.1, 60.0)
+        deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.3, 60.0)
         key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
         if key_seconds < 2 * deadline:
             rule = f"must be at least twice the deadline of {deadline:g} s, to leave time for a repeat"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter.config import Config
-from counter.store import open_store
+from counter.store import durable, open_store
 from counter.store.keys import COUNTERS
 
 
@@ -35,5 +36,24 @@ def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_se
     wait_until("the attempt", server.acl_log)
     wait_until("its end", lambda: not store._lists)  # noqa: SLF001
     server.execute_command("ACL", "SETUSER", "default", "+sadd")
+
+    def listed() -> bool:
+        store.increment("two")
+        return bool(server.smembers(COUNTERS) == {"one", "two"})
+
+    wait_until("both to be listed", listed)
+
+
+def test_listing_is_not_tried_with_each_increment(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "PROBE_SECONDS", 60)
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    store.increment("one")
+    wait_until("it to be listed", lambda: redis_server.client().smembers(COUNTERS))
+    redis_server.client().execute_command("ACL", "SETUSER", "default", "-sadd")
     store.increment("two")
-    wait_until("both to be listed", lambda: server.smembers(COUNTERS) == {"one", "two"})
+    wait_until("the attempt", lambda: "counters not listed yet" in caplog.text)
+    for _ in range(20):
+        store.increment("one")
+    assert caplog.text.count("counters not listed yet") == 1

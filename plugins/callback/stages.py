@@ -51,7 +51,6 @@ FIRST_REPORT = 30.0
 LIVE_INTERVAL = 1.0
 
 JOIN_TOKEN = re.compile(r"SWMTKN-\d+-\w+-\w+")
-HIDDEN_TOKEN = "SWMTKN-..."
 HIDDEN = "The task has no_log: its output is hidden."
 
 
@@ -174,7 +173,7 @@ class Masked(Default):
     """Ansible's default output without the swarm's join tokens, which ``docker_swarm`` returns."""
 
     def _dump_results(self, *args: Any, **options: Any) -> str:
-        return JOIN_TOKEN.sub(HIDDEN_TOKEN, super()._dump_results(*args, **options))
+        return JOIN_TOKEN.sub("SWMTKN-...", super()._dump_results(*args, **options))
 
 
 class Quiet(Masked):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
-from redis_node.ask import Connection
+from redis_node.ask import Connection, NoAnswerError
 from redis_node.settings import Address, Settings
 
 NAME = "shape"
@@ -17,9 +19,20 @@ class Lock:
     def __init__(self, settings: Settings, node: Address) -> None:
         """Connect to the node that all runs use; raises NoAnswerError."""
         self._connection = Connection(settings, node)
-        self._connection.ask("CLIENT", "SETNAME", NAME)
-        self._id = int(self._connection.ask("CLIENT", "ID"))
+        with self._whole():
+            self._connection.ask("CLIENT", "SETNAME", NAME)
+            self._id = int(self._connection.ask("CLIENT", "ID"))
 
     def held(self) -> bool:
-        """Tell whether this one holds the lock; raises NoAnswerError if the connection is lost, and the lock with it."""
-        return self._id == min(map(int, _HOLDER.findall(self._connection.ask("CLIENT", "LIST"))))
+        """Tell whether this one holds the lock; raises NoAnswerError if it is lost."""
+        with self._whole():
+            return self._id == min(map(int, _HOLDER.findall(self._connection.ask("CLIENT", "LIST"))))
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Close the connection after a failure: the next lock would wait for it."""
+        try:
+            yield
+        except NoAnswerError:
+            self._connection.__exit__()
+            raise

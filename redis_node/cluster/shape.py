@@ -36,7 +36,8 @@ POLL_SECONDS = 0.2
 ANSWER_SECONDS = 90.0
 AGREE_SECONDS = 60.0
 ORDER_SECONDS = 90.0
-OTHER_SECONDS = 60.0
+OTHER_SECONDS = 150.0
+"""After a power failure, Redis notices after two minutes that the host of another run is gone."""
 STUCK_SECONDS = 60.0
 """How long no slot may move before this gives up."""
 EVEN = 0.02

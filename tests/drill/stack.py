@@ -140,12 +140,17 @@ class Stack:
         """Tell whether these are the one node of topology standalone, which knows nothing of roles."""
         return [container.service for container in redis] == ["redis-1"]
 
+    def _password(self) -> str:
+        """Return the password of the app's user; raises LookError."""
+        for app in containers(self.hosts, self.name):
+            if app.service == "app":
+                with suppress(LookError):  # it may be stopping
+                    return app.exec("cat", "/run/secrets/redis_password")
+        raise LookError(f"no app of {self.name} runs")
+
     def _redis_cli(self, node: Container, command: str, asked: str = "") -> str:
         """Ask a node as the app's user, by a command line or by ``asked`` on standard input; raises LookError."""
-        app = next((one for one in containers(self.hosts, self.name) if one.service == "app"), None)
-        if app is None:
-            raise LookError(f"no app of {self.name} runs")
-        password = app.exec("cat", "/run/secrets/redis_password")
+        password = self._password()
         options = "--user counter --no-auth-warning ${NODE_CA:+--tls --cacert $NODE_CA}"
         given = f"printf %s {shlex.quote(asked)} | " if asked else ""
         return node.exec("sh", "-c", f"{given}REDISCLI_AUTH={password} redis-cli {options} {command}")

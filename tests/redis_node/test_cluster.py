@@ -35,6 +35,7 @@ from support.workers import made_once
 from redis_node.ask import Connection, NoAnswerError
 from redis_node.cluster import behind
 from redis_node.cluster.joining import WELL_SECONDS
+from redis_node.cluster.lock import Lock
 from redis_node.cluster.members import members, merged, parse, partner
 from redis_node.cluster.moving import Move, Mover, even, plan, transfer
 from redis_node.cluster.shape import Shape
@@ -151,6 +152,19 @@ def test_one_run_at_a_time_changes_the_cluster(fresh: Stack) -> None:
         assert list(fresh[1].view().values()) == [("primary", 0)]
         earlier.close()
         assert shaping.result()[0].startswith("created")
+
+
+def test_a_lock_that_was_lost_is_not_waited_for(fresh: Stack) -> None:
+    fresh.start(1)
+    wait_until("the node", fresh[1].client().ping)
+    settings = Settings.from_env(fresh.environ("redis-1"))
+    node = Address(fresh[1].address, 6379)
+    lock = Lock(settings, node)
+    assert lock.held()
+    assert not Lock(settings, node).held()
+    with fresh[1].frozen(), pytest.raises(NoAnswerError):
+        lock.held()
+    wait_until("the lock", Lock(settings, node).held)
 
 
 def test_three_nodes_are_three_primaries_and_grow_to_pairs(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:

@@ -91,6 +91,7 @@ class Store:
         self._listed: set[str] = set()
         self._unlisted: set[str] = set()
         self._lists = False
+        self._list_after = 0.0
         self._listing = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
         self._describing = threading.Lock()
@@ -141,8 +142,10 @@ class Store:
                 # from counting.
                 begin_series()
             raise
-        if name not in self._listed or done.value == 1 or (self._unlisted and not self._lists):
+        if name not in self._listed or done.value == 1:
             self._list(name)
+        elif self._unlisted and not self._lists:
+            self._list()
         return Counted(done.value, done.node)
 
     def _claim(self, attempt: Callable[[], Operation], name: str, key: str) -> None:
@@ -234,12 +237,13 @@ class Store:
             raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
 
-    def _list(self, name: str) -> None:
-        """Add the counter to the set of names in the background. After a failure, the next increment tries again."""
+    def _list(self, *names: str) -> None:
+        """Add counters to the set of names in the background. After a failure, a later increment tries again."""
         with self._listing:
-            begins, self._lists = not self._lists, True
+            begins = not self._lists and time.monotonic() >= self._list_after
+            self._lists = self._lists or begins
             if len(self._unlisted) < _LISTED_LIMIT:
-                self._unlisted.add(name)
+                self._unlisted.update(names)
         if begins:
             self._later(self._list_all)
 
@@ -255,6 +259,7 @@ class Store:
                 self._perform(partial(Listing, names, deadline))
             except UnavailableError as error:
                 log.warning("counters not listed yet", extra={"counters": len(names), "reason": str(error)})
+                self._list_after = time.monotonic() + PROBE_SECONDS
                 self._lists = False
                 return
             if len(self._listed) >= _LISTED_LIMIT:
