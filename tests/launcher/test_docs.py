@@ -24,6 +24,7 @@ MESSAGES = "\n".join(
         "roles/**/*.py",
         "plugins/**/*.py",
         "app/counter/**/*.py",
+        "redis_node/**/*.py",
         "counter",
     )
     for path in sorted(ROOT.glob(pattern))
