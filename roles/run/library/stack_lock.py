@@ -130,7 +130,7 @@ class HostLock:
 
 
 class SwarmLock:
-    """A lock in a config. It has no label of the stack, so neither `stack_pruned` nor `docker stack rm` removes it."""
+    """A lock in a config. It has no label of the stack, so neither a deployment nor `docker stack rm` removes it."""
 
     def __init__(self, client: docker.APIClient, name: str) -> None:
         """Take a client of a manager, and the name of the config."""

@@ -25,7 +25,9 @@ options:
   deploy:
     type: bool
     default: false
-    description: Deploy the file first. C(changed) tells whether the specification of a service then differs.
+    description:
+      - Deploy the file first. C(changed) tells whether the specification of a service then differs.
+      - At the end, remove the configs and secrets of the stack that no service uses any more.
   prune: {type: bool, default: true, description: "With O(deploy): remove services that the file does not name."}
 attributes:
   check_mode: {support: full, description: With O(deploy), only compares.}
@@ -97,6 +99,24 @@ def deploy(module: AnsibleModule, client: docker.APIClient) -> bool:
     if status:
         module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
     return specifications(client, stack) != before
+
+
+def remove_unused(client: docker.APIClient, stack: str) -> None:
+    """Remove the configs and secrets that no service uses: each version has another name, and the engine keeps them.
+
+    A rollback would need the previous specification, so it counts as used.
+    """
+    label = {"label": f"com.docker.stack.namespace={stack}"}
+    used: set[str] = set()
+    for service in client.services(filters=label):
+        for spec in (service["Spec"], service.get("PreviousSpec") or {}):
+            container = spec.get("TaskTemplate", {}).get("ContainerSpec", {})
+            used.update(item["ConfigID"] for item in container.get("Configs") or [])
+            used.update(item["SecretID"] for item in container.get("Secrets") or [])
+    for items, remove in ((client.configs, client.remove_config), (client.secrets, client.remove_secret)):
+        for item in items(filters=label):
+            if item["ID"] not in used:
+                remove(item["ID"])
 
 
 def specifications(client: docker.APIClient, stack: str) -> dict[str, dict]:
@@ -185,6 +205,8 @@ def main() -> None:
         over = "" if failures else f" within {timeout} s"
         described = "\n".join(describe(state, logs[state.name]) for state in wrong)
         module.fail_json(msg=f"stack {stack} did not converge{over}:\n{described}", **result)
+    if changed:
+        remove_unused(client, stack)
     module.exit_json(**result)
 
 
