@@ -26,9 +26,14 @@ sys.exit(os.environ["REFUSAL"] or None)
 """
 
 
-def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "") -> tuple[str, list[list[str]]]:
-    """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked."""
-    service = CONVERGED["service"]
+def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "") -> tuple[str, list[Any]]:
+    """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked.
+
+    That is the arguments of a command, and the paths of what is removed.
+    """
+    service = CONVERGED["service"] | {
+        "PreviousSpec": {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigID": "c1"}]}}}
+    }
     spec = service["Spec"] | {"Name": "counter_app", "Labels": {}}
     state = site / "state/counter"
     state.mkdir(parents=True)
@@ -37,12 +42,17 @@ def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "")
     (site / "docker").write_text(DOCKER)
     (site / "docker").chmod(0o755)
     answers = engine("one", manager=True) | {"/nodes": CONVERGED["nodes"], "/tasks": CONVERGED["tasks"], "/deploy": {}}
-    answers |= {"/services": [service | {"Spec": spec | {"Labels": labels}}], "/configs": [], "/secrets": []}
-    asked = []
+    answers |= {
+        "/services": [service | {"Spec": spec | {"Labels": labels}}],
+        "/configs": [{"ID": "c1"}, {"ID": "c2"}],
+        "/secrets": [{"ID": "s1"}],
+    }
+    answers |= {"/configs/c2": {}, "/secrets/s1": {}}
+    asked: list[Any] = []
     with serve(site, "one", answers) as server:
 
-        def change(_path: str, arguments: list[str]) -> None:
-            asked.append(arguments)
+        def change(path: str, arguments: list[str]) -> None:
+            asked.append(arguments or path)
             server.answers["/services"] = [service | {"Spec": spec}]
 
         server.change = change
@@ -62,7 +72,11 @@ def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "")
 def test_a_stack_is_deployed_and_changes_what_differs(tmp_path: Path, labels: dict[str, str], changed: int) -> None:
     said, asked = deploy(tmp_path, labels=labels)
     file = str(tmp_path / "state/counter/stack.yml")
-    assert asked == [["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "--prune", "counter"]]
+    unused = ["/configs/c2", "/secrets/s1"] if changed else []
+    assert asked == [
+        ["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "--prune", "counter"],
+        *unused,
+    ]
     assert re.search(rf"changed={changed} ", said), said
 
 
