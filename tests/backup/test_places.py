@@ -6,6 +6,7 @@ import base64
 import getpass
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,34 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from sites import Site
+from support.ansible import ROOT, play, run
 from support.ports import free_port, listens
 from support.processes import Process, running
 from support.waiting import wait_until
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    new, shared, link = (tmp_path / name for name in ("new", "shared", "link"))
+    shared.mkdir()
+    shared.chmod(0o750)
+    link.symlink_to(shared)
+    hosts = {path.name: {"ansible_connection": "local", "backup_repository": str(path)} for path in (new, link)}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    role = {"ansible.builtin.import_role": {"name": "backup", "tasks_from": "directory"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(role)))
+    command = ["ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"]
+    for changes in (1, 0):
+        done = run(*command, ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.findall(r"^(\w+) +: .*changed=(\d)", done.stdout, re.MULTILINE) == [
+            ("link", "0"),
+            ("new", str(changes)),
+        ]
+    assert [oct(path.stat().st_mode)[-3:] for path in (new, shared)] == ["700", "750"]
 
 
 def started(stack: ExitStack, command: list[str], log: Path, port: int) -> Process:
