@@ -116,7 +116,10 @@ def fit_usl(points: Sequence[tuple[int, float]]) -> Fit:
             raise TooFewPoints(f"the scalability law does not fit the measured throughput: {error}") from error
     off = float(np.abs(y / scale / usl(x, *best) - 1).max())
     if off > DEVIATION:
-        raise TooFewPoints(f"the scalability law differs from the measured throughput by up to {off:.0%}, so it predicts nothing")
+        raise TooFewPoints(
+            f"the scalability law differs from the measured throughput by up to {off:.0%}, so it predicts nothing;"
+            " measure other counts, for example without the smallest"
+        )
     draws = _draws(best, x, y / scale)
     best[0] *= scale
     draws[:, 0] *= scale

@@ -192,7 +192,7 @@ def _checks(
     # An arm whose increments all failed proves nothing, nor does one without any success. A Locust file need not increment.
     unproved = [arm["name"] for arm in measured if not _sum(arm, "ok") and (_sum(arm, "failed") or not arm["requests"])]
     disturbed = [name for name, entry in entries if entry["state"] == "disturbed"]
-    # Of the whole runs: a request that fails before or after the measured window failed too.
+    # A request that fails before or after the measured window failed too.
     done = sum(sum(arm["series"]["ok"]) for arm in measured)
     failed = sum(error["count"] for arm in measured for error in arm["errors"])
     errors = failed / (done + failed) if done + failed else 1.0
@@ -211,7 +211,7 @@ def _checks(
             "errors",
             errors,
             settings.max_error_ratio,
-            f"{failed:,} requests failed, and {done:,} succeeded",
+            f"{failed:,} requests failed, and {done:,} succeeded before the users stopped",
         ),
         verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
         verdict.at_most(
@@ -253,7 +253,8 @@ def _checks(
             "guard",
             "saturation",
             _queued(measured),
-            verdict.QUEUED,
+            # A Locust file with a schedule of its own is not paced.
+            verdict.QUEUED if not paced or any(arm["corrected_ms"] for arm in paced) else None,
             "lowest median latency of a saturated run divided by the lowest at the fixed rate; below the limit, nothing was saturated: raise bench_users",
         ),
         _efficiency_interval(settings, last),
@@ -294,6 +295,8 @@ def _efficiency_interval(settings: Settings, last: Mapping[str, Any]) -> verdict
     speed, limit = last["speedup"], settings.min_efficiency
     if not speed or limit is None:
         return verdict.at_most("guard", "efficiency interval", None, None, "there is no limit, or no ratio")
+    if len(speed["pairs"]) < 2:
+        return verdict.at_most("guard", "efficiency interval", None, None, "one pair has no interval")
     low, high = (scaling.efficiency(speed[end], settings.replicas[0], last["replicas"]) for end in ("low", "high"))
     is_undecided = low < limit <= high
     text = f"the efficiency is {low:.2f} to {high:.2f} ({speed['interval']})"

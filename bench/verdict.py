@@ -14,6 +14,8 @@ from typing import Literal
 CEILING_SHARE = 0.6
 WORKER_CPU = 0.8
 ACHIEVED_SHARE = 0.98
+NOT_OF_LATENCY = {"offered rate", "efficiency interval"}
+"""Guards that leave it certain that a p99 is above its limit."""
 QUEUED = 2
 """How many times as long as at the fixed rate the median request takes if the users saturate the replicas."""
 
@@ -45,7 +47,7 @@ def decide(checks: Sequence[Check]) -> Result:
         return "FAIL"
     guards = {check.rule for check in checks if check.kind == "guard" and check.passed is False}
     is_too_late = any(check.rule == "p99" and check.passed is False for check in checks)
-    if any(check.is_unknown for check in checks) or guards - {"offered rate"} or (guards and not is_too_late):
+    if any(check.is_unknown for check in checks) or guards - NOT_OF_LATENCY or (guards and not is_too_late):
         return "INCONCLUSIVE"
     return "FAIL" if "objective" in failed else "PASS"
 

@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 
@@ -166,6 +167,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def as_yaml(value: object) -> object:
+    """Return what a text means as YAML, such as a list that was typed; the text itself if it is none.
+
+    An empty text is an empty list.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        meant = yaml_load(str(value))
+    except yaml.YAMLError:
+        return value
+    return [] if meant is None else meant
+
+
 def _rule(option: Mapping[str, Any]) -> str:
     choices = [str(choice) for choice in option.get("choices", [])]
     if not choices:
@@ -182,6 +197,7 @@ class FilterModule:
             "typed": typed,
             "mistyped": mistyped,
             "whole": whole,
+            "as_yaml": as_yaml,
             "refused": refused,
             "nearest": nearest,
             "not_networks": not_networks,

@@ -28,11 +28,15 @@ class Lock:
         with self._whole():
             return self._id == min(map(int, _HOLDER.findall(self._connection.ask("CLIENT", "LIST"))))
 
+    def release(self) -> None:
+        """Close the connection."""
+        self._connection.__exit__()
+
     @contextlib.contextmanager
     def _whole(self) -> Iterator[None]:
-        """Close the connection after a failure: the next lock would wait for it."""
+        """Release it after a failure: the next lock would wait for it."""
         try:
             yield
         except NoAnswerError:
-            self._connection.__exit__()
+            self.release()
             raise

@@ -88,13 +88,19 @@ class Shape:
 
     def _hold(self) -> None:
         """Hold the lock, so that no other run changes the cluster; raises NoAnswerError when it is lost."""
-        if self._lock:
-            lock, self._lock = self._lock, None
+        lock, self._lock = self._lock, None
+        if lock:
             lock.held()
         else:
-            lock = Lock(self._settings, self._place("redis-1"))
-            self._wait("an earlier run to end, which still changes the cluster", OTHER_SECONDS, lock.held)
+            lock = self._wait("an earlier run to end, which still changes the cluster", OTHER_SECONDS, self._taken)
         self._lock = lock
+
+    def _taken(self) -> Lock | None:
+        lock = Lock(self._settings, self._place("redis-1"))
+        if lock.held():
+            return lock
+        lock.release()
+        return None
 
     def _meet(self) -> None:
         """Make the nodes one cluster. It is a new one only if all are empty and none knows another."""

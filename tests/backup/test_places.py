@@ -34,7 +34,7 @@ def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     role = {"ansible.builtin.import_role": {"name": "backup", "tasks_from": "directory"}}
     (tmp_path / "play.yml").write_text(yaml.safe_dump(play(role)))
-    command = ["ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"]
+    command: list[str | Path] = ["ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"]
     for changes in (1, 0):
         done = run(*command, ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
         assert done.returncode == 0, done.stdout + done.stderr

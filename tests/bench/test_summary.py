@@ -228,6 +228,21 @@ def test_a_limit_within_the_interval_of_the_efficiency_is_not_decided(copy_of: C
     assert ("the efficiency is 0.83 to 1.09 (95% interval over 4 pairs), so it is open" in verdict["sentence"]) == (result == "INCONCLUSIVE")
 
 
+def test_an_open_efficiency_hides_no_slow_answers(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("same-count")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(min_efficiency=0.9, max_p99_ms=5))
+    assert summarise(run)["verdict"]["result"] == "FAIL"
+
+
+def test_a_schedule_of_ones_own_is_not_called_unsaturated(copy_of: Callable[[str], Path]) -> None:
+    run = copy_of("busy-machine")
+    for log in run.glob("arms/L-*/latency.hlog"):
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if not line.startswith("Tag=corrected:")))
+    saturation = next(check for check in summarise(run)["verdict"]["checks"] if check["rule"] == "saturation")
+    assert (saturation["limit"], saturation["passed"]) == (None, None)
+
+
 def test_too_few_users_saturate_nothing(copy_of: Callable[[str], Path]) -> None:
     """Recorded at the fixed rate, as a run of so few users that no request waits for another."""
     run = copy_of("busy-machine")

@@ -108,9 +108,13 @@ def test_passwords_of_a_rotation_that_broke_off_are_known(tmp_path: Path, kept: 
     assert "Create the directory of users" in done.stdout
 
 
-def test_passwords_of_former_nodes_are_replaced(tmp_path: Path) -> None:
-    """The host has none of the nodes; it kept the file of an earlier topology, or of another stack of the same name."""
-    done = bring(tmp_path, "sentinel", "# 0\noperator of-a-former-node\n")
+@pytest.mark.parametrize("labels", [(), ("counter.redis-9",)])
+def test_passwords_of_former_nodes_are_replaced(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    """The host has none of the nodes; it kept the file of an earlier topology, or of another stack of the same name.
+
+    Earlier versions left the label of a node that had left.
+    """
+    done = bring(tmp_path, "sentinel", "# 0\noperator of-a-former-node\n", *labels)
     assert "Create the directory of users" in done.stdout
     assert "No password was changed" not in done.stdout
 

@@ -27,7 +27,7 @@ options:
     default: false
     description:
       - Deploy the file first. C(changed) tells whether the specification of a service then differs.
-      - At the end, remove the configs and secrets of the stack that no service uses any more.
+      - If one differs, and the stack has converged, remove the configs and secrets of the stack that no service uses.
   prune: {type: bool, default: true, description: "With O(deploy): remove services that the file does not name."}
 attributes:
   check_mode: {support: full, description: With O(deploy), only compares.}
