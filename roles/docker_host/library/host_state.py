@@ -5,7 +5,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_state
-short_description: Read facts, cores, memory, disk, packages, files, kernel settings and a service of a host at once
+short_description: >-
+  Read the system, cores, memory, disk, packages, files, kernel settings, a service and the Docker engine of a host at
+  once
 options:
   packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
   files: {type: list, elements: path, required: true, description: Paths of small text files.}
@@ -15,16 +17,34 @@ options:
     type: path
     required: true
     description: A directory, which need not exist yet; C(data-root) in one of the files names another one.
+  wait:
+    type: int
+    default: 0
+    description: How long to wait until the engine answers, in seconds; then the module fails. With 0, it need not.
 attributes:
   check_mode: {support: full}
 """
 
 RETURN = r"""
-ansible_facts:
-  description: >-
-    Those of C(ansible.builtin.setup) about the distribution, the init system, containers and the default route. That
-    module takes longer than this whole one, since it carries the facts of all systems.
+os_release:
+  description: The fields of os-release(5); empty if the host lacks the file.
   type: dict
+  returned: always
+architecture:
+  description: As C(uname -m) prints it.
+  type: str
+  returned: always
+systemd:
+  description: Whether systemd is the init system.
+  type: bool
+  returned: always
+container:
+  description: Whether systemd knows that the host is a container.
+  type: bool
+  returned: always
+address:
+  description: The host's IPv4 address on its default route; empty without one.
+  type: str
   returned: always
 time:
   description: The host's clock, in seconds since the epoch.
@@ -58,35 +78,55 @@ enabled:
   description: Whether systemd starts the service at boot; false with another init system.
   type: bool
   returned: always
+engine:
+  description: >-
+    What the engine's API returns: C(host_info), running C(containers), C(networks), C(images) and, from a manager of a
+    swarm that has a leader, C(nodes). If the engine does not answer, only C(msg), which says why.
+  type: dict
+  returned: always
 """
 
 import json
 import os
+import platform
 import re
+import shlex
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.facts.ansible_collector import get_ansible_collector
-from ansible.module_utils.facts.namespace import PrefixFactNamespace
-from ansible.module_utils.facts.network.linux import LinuxNetwork
-from ansible.module_utils.facts.system.distribution import DistributionFactCollector
-from ansible.module_utils.facts.system.platform import PlatformFactCollector
-from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
-from ansible.module_utils.facts.virtual.linux import LinuxVirtualCollector
 
-COLLECTORS = [PlatformFactCollector, DistributionFactCollector, ServiceMgrFactCollector, LinuxVirtualCollector]
+try:
+    import docker
+    from docker.errors import DockerException
+
+    MISSING = ""
+except ImportError as error:
+    # A new host has neither an engine nor the library for it.
+    MISSING = str(error)
+
+ENGINE_SECONDS = 60
+POLL_SECONDS = 2.0
+# An address of the internet, as Ansible's own facts use it.
+ELSEWHERE = ("8.8.8.8", 53)
 
 
-def facts(module: AnsibleModule) -> dict[str, Any]:
-    """Return the facts that the roles read, under the names of ansible.builtin.setup."""
-    namespace = PrefixFactNamespace(namespace_name="ansible", prefix="ansible_")
-    collector = get_ansible_collector(COLLECTORS, namespace, gather_subset=["all"])
-    ip = module.get_bin_path("ip")
-    default_ipv4, _ = LinuxNetwork(module).get_default_interfaces(ip) if ip else ({}, {})
-    return {**collector.collect(module=module), "ansible_default_ipv4": default_ipv4}
+def os_release() -> dict[str, str]:
+    """Return the fields of os-release(5). A host that preflight refuses may have a Python without a function for it."""
+    path = Path("/etc/os-release")
+    fields = shlex.split(path.read_text(encoding="utf-8"), comments=True) if path.is_file() else []
+    return dict(field.split("=", 1) for field in fields)
+
+
+def address() -> str:
+    """Return the address of the default route; empty without one. Connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(ELSEWHERE)
+        return str(probe.getsockname()[0])
+    return ""
 
 
 def installed(module: AnsibleModule) -> list[str]:
@@ -111,6 +151,24 @@ def moved(files: dict[str, dict[str, Any]]) -> str:
     return ""
 
 
+def read_engine() -> dict[str, Any]:
+    """Return what the engine's API returns, or why it does not."""
+    if MISSING:
+        return {"msg": f"{MISSING}: this host needs python3-docker"}
+    try:
+        client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
+        state = {"host_info": client.info()}
+        for name in ("containers", "networks", "images"):
+            state[name] = getattr(client, name)()
+        # A manager without a leader knows neither its cluster nor the nodes.
+        if (state["host_info"]["Swarm"].get("Cluster") or {}).get("ID"):
+            state["nodes"] = client.nodes()
+    # Also what the library does not wrap, such as a timeout.
+    except (DockerException, OSError) as error:
+        return {"msg": str(error)}
+    return state
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -120,9 +178,15 @@ def main() -> None:
             "sysctls": {"type": "list", "elements": "str", "required": True},
             "service": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
+            "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
+    deadline = time.monotonic() + module.params["wait"]
+    while "host_info" not in (engine := read_engine()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    if module.params["wait"] and "host_info" not in engine:
+        module.fail_json(msg=f"the engine did not answer within {module.params['wait']} s: {engine['msg']}")
     files = {
         str(path): {"content": path.read_text(encoding="utf-8"), "mtime": path.stat().st_mtime}
         for path in map(Path, module.params["files"])
@@ -133,12 +197,18 @@ def main() -> None:
     systemctl = module.get_bin_path("systemctl")
     asked = [systemctl, "is-enabled", "--quiet", module.params["service"]]
     enabled = systemctl is not None and module.run_command(asked)[0] == 0
+    detect = module.get_bin_path("systemd-detect-virt")
     memory = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     directory = Path(moved(files) or module.params["directory"])
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
-        ansible_facts=facts(module),
+        os_release=os_release(),
+        architecture=platform.machine(),
+        # See sd_booted(3).
+        systemd=Path("/run/systemd/system").is_dir(),
+        container=detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0,
+        address=address(),
         time=int(time.time()),
         cpus=len(os.sched_getaffinity(0)),
         memory_mb=int(memory[0]) // 1024,
@@ -147,6 +217,7 @@ def main() -> None:
         files=files,
         sysctls=sysctls,
         enabled=enabled,
+        engine=engine,
     )
 
 
