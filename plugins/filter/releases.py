@@ -74,10 +74,14 @@ def running_release(history: Iterable[Release]) -> Release:
 def earlier_release(history: list[Release], restored: list[str]) -> Release:
     """Return the last release that served something else than the running one does; empty if there is none.
 
+    A rollback whose check failed is repeated.
+
     ``restored``: names of the settings that a rollback restores. A release that differs in others only, or in the
     number of replicas, is not what a rollback looks for.
     """
     running = running_release(history)
+    if running and running["verb"] == "rollback" and running["verdict"] != SERVING:
+        return next((found for found in _served(history) if found["number"] == running["rollback_to"]), {})
     runs = _restorable(running, restored) if running else []
     return next((found for found in _served(history) if _restorable(found, restored) != runs), {})
 

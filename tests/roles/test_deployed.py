@@ -111,6 +111,7 @@ def test_a_new_host_has_nothing() -> None:
         "move": {},
         "restore": {},
         "releases": [],
+        "unfinished": False,
     }
 
 
@@ -271,7 +272,7 @@ def test_the_newest_record_of_a_restore_counts(one: str | None, two: str | None,
 
 def test_what_shows_that_a_copy_is_whole_comes_last() -> None:
     files = state(deployed=("a", 1), internal=("a", 1), logins=("x", 1), passwords=("a", 1))
-    assert list(part_of_stack(files)) == ["passwords", "deployed.json", "redis/internal"]
+    assert list(part_of_stack(files)) == ["passwords", "redis/internal", "deployed.json"]
 
 
 def taken_over(site: Path, states: dict[str, dict[str, str]]) -> Any:

@@ -717,11 +717,14 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
         "encrypted": host(*deployed(encrypted=True)),
         "third": None if asked else host(*deployed(encrypted=False), other),
         "worker": host(*deployed(encrypted=True), manager=False),
+        # Its engine manages a swarm of its own.
+        "generator": host(*deployed(encrypted=not asked)),
     }
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/ip").write_text(IP)
     (tmp_path / "bin/ip").chmod(0o755)
-    groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
+    groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}, "loadgen": {"hosts": {}}}
+    group_of = {"worker": "workers", "generator": "loadgen"}
     wanted, unwanted = str(asked).lower(), str(not asked).lower()
     with ExitStack() as stack:
         for number, (name, answers) in enumerate(engines.items(), 11):
@@ -729,7 +732,7 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
                 stack.enter_context(serve(tmp_path, name, answers))
             else:
                 interpreter(tmp_path, name, sys.executable)
-            groups["workers" if name == "worker" else "managers"]["hosts"][name] = {
+            groups[group_of.get(name, "managers")]["hosts"][name] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
                 # The stand-in for `ip` knows no route.

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from engines import engine, serve
 from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
 from plugins.callback.run_record import revision
+from plugins.filter.deployed import app_digest, with_content
 from plugins.filter.releases import (
     HISTORY,
     changed_settings,
@@ -166,6 +168,10 @@ def test_a_rollback_returns_to_the_last_release_that_differs() -> None:
     assert earlier(history(document(), document("b", verdict="rolled back"), document("c"))) == 1
     # Twice: back again.
     assert earlier(history(document(), document("b"), document())) == 2
+    # Unless the first time did not end well.
+    back = {"verb": "rollback", "rollback_to": 1}
+    assert earlier(history(document(), document("b"), document(verdict="unproven") | back)) == 1
+    assert earlier(history(document(), document("b"), document() | back)) == 2
 
 
 def test_images_stay_for_as_many_releases_as_a_rollback_can_tell_apart() -> None:
@@ -292,6 +298,50 @@ def test_a_release_that_cannot_be_returned_to_is_refused(
     assert releases(state) == releases(manager.state)
 
 
+def test_a_rollback_after_an_interrupted_deployment_returns_to_what_ran_before_it(
+    manager: Manager, tmp_path: Path
+) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    stack = state / "counter/stack.yml"
+    before = stack.read_text()
+    stack.write_text(before.replace("counter-app:0123456789ab", "counter-app:ba9876543210"))
+    done = manager.play("recall", {"replicas": 2}, state, "scale")
+    assert "the app is not the one that is recorded as running. This completes it: ./counter deploy" in done.stdout
+    assert "counter-app:ba98" in stack.read_text()
+    for options in ({}, {"release": 2}):
+        stack.write_text(before.replace('COUNTER_THREADS: "16"', 'COUNTER_THREADS: "8"'))
+        done = manager.play("rollback", options, state, "rollback")
+        assert done.returncode == 0, done.stdout
+        assert stack.read_text() == before
+    assert releases(state) == releases(manager.state)
+
+
+def test_after_a_deployment_that_swarm_rolled_back_the_release_before_it_runs(manager: Manager, tmp_path: Path) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    stack = state / "counter/stack.yml"
+    stack.write_text(stack.read_text().replace("counter-app:0123456789ab", "counter-app:ba9876543210"))
+    found = releases(state)
+    app = app_digest(with_content({"counter/stack.yml": stack.read_text()}))
+    failed = found[-1] | {"number": 3, "verdict": "rolled back", "app": app}
+    (state / "releases.json").write_text(json.dumps({"format": 1, "releases": [*found, failed]}))
+    done = manager.play("rollback", {}, state, "rollback")
+    assert done.returncode == 0, done.stdout
+    assert (releases(state)[-1]["number"], releases(state)[-1]["rollback_to"]) == (4, 1)
+
+
+def test_a_rollback_that_was_interrupted_when_it_served_is_not_undone(manager: Manager, tmp_path: Path) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    assert manager.play("rollback", {}, state, "rollback").returncode == 0
+    served = releases(state)
+    lock = {"held": True, "lock": {"verb": "rollback", "since": served[-1]["time"]}}
+    done = manager.play("rollback", {"run_lock": lock}, state, "rollback")
+    assert done.returncode != 0
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert "The last ./counter rollback was interrupted when its result, release 3, was serving" in said
+    assert "./counter rollback -e release=2" in said
+    assert releases(state) == served
+
+
 def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
     manager = Manager(tmp_path)
     assert manager.play("record", {}).returncode == 0
@@ -305,10 +355,8 @@ def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
 
 def bring(site: Path, *images: str, **others: Any) -> str:
     """Bring the images of a release to the nodes, of which one has these images and one is down; return the output."""
-    engine = stand_in_for_the_engine(
-        site, docker_host_info={"images": [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in images]}
-    )
-    with socket.socket() as closed:
+    listed = {"/images/json": [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in images]}
+    with serve(site, "one", engine("one", manager=True) | listed), socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         down = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1]}
         facts = {
@@ -316,7 +364,8 @@ def bring(site: Path, *images: str, **others: Any) -> str:
             "images": document()["images"],
             "releases_chosen": document() | {"number": 3} | others,
         }
-        hosts = {"one": {"ansible_connection": "local"} | facts, "down": down | facts}
+        here = {"ansible_connection": "local", "ansible_python_interpreter": str(site / "one.python")}
+        hosts = {"one": here | facts, "down": down | facts}
         here_too = {"hosts": {"control_machine": {"ansible_connection": "local"}}}
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}, "others": here_too}))
         read = {
@@ -325,12 +374,12 @@ def bring(site: Path, *images: str, **others: Any) -> str:
         }
         again = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "again"}}
         play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"]}
-        here = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
-        (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [read, again, here]}]))
+        goes_on = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
+        (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [read, again, goes_on]}]))
         done = run(
             *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml"),
             ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
-            **engine,
+            **stand_in_for_the_engine(site),
         )
     return re.sub(r"\s+", " ", done.stdout + done.stderr)
 

@@ -7,6 +7,7 @@ import lzma
 import re
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from support.ansible import PLAYBOOKS, project_environment, run
 with lzma.open(Path(__file__).with_name("engine") / "states.json.xz") as recorded:
     CONVERGED: dict[str, Any] = json.load(recorded)["converged"]
 
+UPDATE_SECONDS = 8.0
+
 # In the place of docker: tells the engine its arguments, and ends as the environment says.
 DOCKER = f"""#!{sys.executable}
 import docker, os, sys
@@ -26,10 +29,13 @@ sys.exit(os.environ["REFUSAL"] or None)
 """
 
 
-def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "") -> tuple[str, list[Any]]:
+def deploy(
+    site: Path, *options: str, labels: dict[str, str], refusal: str = "", updating: str = ""
+) -> tuple[str, list[Any]]:
     """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked.
 
-    That is the arguments of a command, and the paths of what is removed.
+    That is the arguments of a command, and the paths of what is removed. ``updating``: the image to which the service
+    is being updated; to the stack's own only for the first seconds.
     """
     service = CONVERGED["service"] | {
         "PreviousSpec": {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigID": "c1"}]}}}
@@ -37,7 +43,8 @@ def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "")
     spec = service["Spec"] | {"Name": "counter_app", "Labels": {}}
     state = site / "state/counter"
     state.mkdir(parents=True)
-    wanted = {"image": spec["TaskTemplate"]["ContainerSpec"]["Image"], "deploy": {"replicas": 2}}
+    image = spec["TaskTemplate"]["ContainerSpec"]["Image"]
+    wanted = {"image": image, "deploy": {"replicas": 2}}
     (state / "stack.yml").write_text(yaml.safe_dump({"services": {"app": wanted}}))
     (site / "docker").write_text(DOCKER)
     (site / "docker").chmod(0o755)
@@ -49,9 +56,23 @@ def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "")
     }
     answers |= {"/configs/c2": {}, "/secrets/s1": {}}
     asked: list[Any] = []
+    [now] = answers["/services"]
+    if updating:
+        template = {"ContainerSpec": spec["TaskTemplate"]["ContainerSpec"] | {"Image": updating}}
+        begun = spec if updating == image else spec | {"TaskTemplate": spec["TaskTemplate"] | template}
+        answers["/services"] = [now | {"Spec": begun, "UpdateStatus": {"State": "updating"}}]
     with serve(site, "one", answers) as server:
 
+        def end() -> None:
+            server.answers["/services"] = [now]
+
+        update = Timer(UPDATE_SECONDS, end)
+        if updating == image:
+            update.start()
+
         def change(path: str, arguments: list[str]) -> None:
+            if "UpdateStatus" in server.answers["/services"][0]:
+                asked.append("during the update")
             asked.append(arguments or path)
             server.answers["/services"] = [service | {"Spec": spec}]
 
@@ -64,6 +85,7 @@ def deploy(site: Path, *options: str, labels: dict[str, str], refusal: str = "")
             PATH=f"{site}:{project_environment()['PATH']}",
             REFUSAL=refusal,
         )
+        update.cancel()
     assert (done.returncode != 0) == bool(refusal), done.stdout + done.stderr
     return done.stdout, asked
 
@@ -78,6 +100,14 @@ def test_a_stack_is_deployed_and_changes_what_differs(tmp_path: Path, labels: di
         *unused,
     ]
     assert re.search(rf"changed={changed} ", said), said
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_update_to_the_same_ends_first(tmp_path: Path, *, same: bool) -> None:
+    """Otherwise the engine could not return to what ran before it. Another update is replaced at once."""
+    image = CONVERGED["service"]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    _, asked = deploy(tmp_path, "-e", "stack_timeout=30", labels={}, updating=image if same else "another")
+    assert (asked[0] == "during the update") != same, asked
 
 
 def test_what_the_engine_refuses_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from engines import Engine, engine, serve
+from engines import Engine, describe, engine, serve
 from support.ansible import PLAYBOOKS, run
 
 
@@ -31,7 +31,7 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     *,
     drained: str = "",
     led: bool = True,
-    **variables: str,
+    **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
@@ -99,6 +99,20 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     asked = converge(tmp_path, ["one"], ["two", "three"], dict.fromkeys(["one", "two", "three"], "manager"))
     assert (asked[0], asked[-1]) == (("one", "heartbeat", "30"), ("one", "heartbeat", "5"))
     assert sorted(asked[1:-1]) == [("one", "three", "worker"), ("one", "two", "worker")]
+
+
+@pytest.mark.parametrize(("managers", "refused"), [(["one"], True), (["one", "two"], False)], ids=["same", "changed"])
+def test_the_nodes_that_were_read_with_the_lock_count_until_the_swarm_changes(
+    tmp_path: Path, managers: list[str], *, refused: bool
+) -> None:
+    one, two = describe("one", "manager"), describe("two", "worker")
+    two["Spec"]["Availability"] = "drain"
+    workers = [name for name in ("one", "two") if name not in managers]
+    nodes = {"one": "manager", "two": "worker"}
+    done, _ = play(tmp_path, managers, workers, nodes, run_lock={"nodes": [one, two]})
+    assert ("docker node update --availability active two" in done.stdout) == bool(done.returncode) == refused, (
+        done.stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def write(module: AnsibleModule, path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=module.tmpdir, delete=False) as draft:
         draft.write(text)
+        draft.flush()
+        # Otherwise a power failure could leave an empty file.
+        os.fsync(draft.fileno())
     if path.name == STACK and module.params["validate"]:
         status, _, err = module.run_command(["docker", "stack", "config", "--compose-file", draft.name])
         if status:

@@ -47,7 +47,11 @@ address:
   type: str
   returned: always
 time:
-  description: The host's clock, in seconds since the epoch.
+  description: The host's clock when the module began, in seconds since the epoch.
+  type: int
+  returned: always
+took:
+  description: How long the module took, in seconds. A busy engine answers slowly.
   type: int
   returned: always
 cpus:
@@ -80,8 +84,8 @@ enabled:
   returned: always
 engine:
   description: >-
-    What the engine's API returns: C(host_info), running C(containers), C(networks), C(images) and, from a manager of a
-    swarm that has a leader, C(nodes). If the engine does not answer, only C(msg), which says why.
+    What the engine's API returns: C(host_info), running C(containers), C(networks) and C(images). If the engine does
+    not answer, only C(msg), which says why.
   type: dict
   returned: always
 """
@@ -108,15 +112,14 @@ except ImportError as error:
     # A new host has neither an engine nor the library for it.
     MISSING = str(error)
 
-ENGINE_SECONDS = 60
+ENGINE_SECONDS = 30
 POLL_SECONDS = 2.0
 # An address of the internet, as Ansible's own facts use it.
 ELSEWHERE = ("8.8.8.8", 53)
 
 
-def os_release() -> dict[str, str]:
+def os_release(path: Path) -> dict[str, str]:
     """Return the fields of os-release(5). A host that preflight refuses may have a Python without a function for it."""
-    path = Path("/etc/os-release")
     fields = shlex.split(path.read_text(encoding="utf-8"), comments=True) if path.is_file() else []
     return dict(field.split("=", 1) for field in fields)
 
@@ -157,16 +160,15 @@ def read_engine() -> dict[str, Any]:
         return {"msg": f"{MISSING}: this host needs python3-docker"}
     try:
         client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
-        state = {"host_info": client.info()}
-        for name in ("containers", "networks", "images"):
-            state[name] = getattr(client, name)()
-        # A manager without a leader knows neither its cluster nor the nodes.
-        if (state["host_info"]["Swarm"].get("Cluster") or {}).get("ID"):
-            state["nodes"] = client.nodes()
+        return {
+            "host_info": client.info(),
+            "containers": client.containers(),
+            "networks": client.networks(),
+            "images": client.images(),
+        }
     # Also what the library does not wrap, such as a timeout.
     except (DockerException, OSError) as error:
         return {"msg": str(error)}
-    return state
 
 
 def main() -> None:
@@ -182,8 +184,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    deadline = time.monotonic() + module.params["wait"]
-    while "host_info" not in (engine := read_engine()) and time.monotonic() < deadline:
+    now, began = time.time(), time.monotonic()
+    while "host_info" not in (engine := read_engine()) and time.monotonic() < began + module.params["wait"]:
         time.sleep(POLL_SECONDS)
     if module.params["wait"] and "host_info" not in engine:
         module.fail_json(msg=f"the engine did not answer within {module.params['wait']} s: {engine['msg']}")
@@ -203,13 +205,14 @@ def main() -> None:
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
-        os_release=os_release(),
+        os_release=os_release(Path("/etc/os-release")),
         architecture=platform.machine(),
         # See sd_booted(3).
         systemd=Path("/run/systemd/system").is_dir(),
         container=detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0,
         address=address(),
-        time=int(time.time()),
+        time=int(now),
+        took=int(time.monotonic() - began),
         cpus=len(os.sched_getaffinity(0)),
         memory_mb=int(memory[0]) // 1024,
         disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),

@@ -47,8 +47,12 @@ noted:
   description: Whether a line was given for the audit log.
   type: bool
   returned: always
+nodes:
+  description: The nodes of the swarm as its API returns them; empty if the host is not a manager.
+  type: list
+  returned: always
 down:
-  description: Names in the inventory of the swarm's nodes that are down.
+  description: Names in the inventory of the nodes that are down.
   type: list
   returned: always
 """
@@ -229,19 +233,20 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 def manager() -> docker.APIClient | None:
-    """Return a client of this host's engine if that is a manager of a swarm."""
+    """Return a client of this host's engine if that is a manager of a swarm which has a leader."""
     if not HAS_DOCKER:
         return None
     try:
         client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
     except DockerException:
         return None  # no engine runs
-    return client if client.info()["Swarm"]["ControlAvailable"] else None
+    # A manager without a leader does not know its cluster.
+    return client if (client.info()["Swarm"].get("Cluster") or {}).get("ID") else None
 
 
-def down_nodes(client: docker.APIClient) -> list[str]:
+def names_of_down(nodes: list[dict[str, Any]]) -> list[str]:
     """Return the names in the inventory of the nodes that are down."""
-    down = [node["Spec"].get("Labels") or {} for node in client.nodes() if node["Status"]["State"] == "down"]
+    down = [node["Spec"].get("Labels") or {} for node in nodes if node["Status"]["State"] == "down"]
     return [labels["counter.host"] for labels in down if "counter.host" in labels]
 
 
@@ -278,11 +283,13 @@ def act(parameters: dict[str, Any], client: docker.APIClient | None) -> dict[str
     if parameters["line"]:
         log = Path(parameters["logs"]) / f"{name}.jsonl"
         append(log, parameters["line"], may_begin=parameters["line_begins"])
+    nodes = client.nodes() if client else []
     return {
         "held": held,
         "lock": {**other.run, "until": other.until} if other else {},
         "noted": bool(parameters["line"]),
-        "down": down_nodes(client) if client else [],
+        "nodes": nodes,
+        "down": names_of_down(nodes),
     }
 
 

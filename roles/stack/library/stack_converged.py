@@ -55,7 +55,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.convergence import ServiceState, compare, likely_cause, observe, problem, wanted_services
+from ansible.module_utils.convergence import (
+    ServiceState,
+    compare,
+    is_being_deployed,
+    likely_cause,
+    observe,
+    problem,
+    wanted_services,
+)
 
 try:
     import docker
@@ -89,9 +97,26 @@ def look(client: docker.APIClient, stack: str, document: dict | None, nodes: lis
     return [states[name] for name in sorted(states)]
 
 
-def deploy(module: AnsibleModule, client: docker.APIClient) -> bool:
+def let_update_end(client: docker.APIClient, stack: str, document: dict, timeout: int) -> None:
+    """Wait while the engine deploys this very file, as an interrupted run told it to, or returns from it.
+
+    The engine returns from a failed update to the specification before the last one. If the same is deployed again
+    meanwhile, that is the failed one.
+    """
+    wanted = {service.name: service for service in wanted_services(stack, document)}
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and any(
+        is_being_deployed(service, wanted[service["Spec"]["Name"]])
+        for service in client.services(filters={"label": f"com.docker.stack.namespace={stack}"})
+        if service["Spec"]["Name"] in wanted
+    ):
+        time.sleep(POLL_SECONDS)
+
+
+def deploy(module: AnsibleModule, client: docker.APIClient, document: dict) -> bool:
     """Let the engine deploy the file; return whether a service changed. Ends the module if the engine refuses it."""
     stack, path, prune = (module.params[name] for name in ("name", "file", "prune"))
+    let_update_end(client, stack, document, module.params["timeout"])
     before = specifications(client, stack)
     # Every node has the images, with tags derived from their content, so no registry lookup is needed.
     options = ["--resolve-image", "never", "--compose-file", path] + (["--prune"] if prune else [])
@@ -176,11 +201,9 @@ def main() -> None:
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker and python3-yaml on this host")
     stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
-    document = None
-    if path:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
     client = docker.from_env(version="auto").api
-    changed = module.params["deploy"] and not module.check_mode and deploy(module, client)
+    changed = bool(document and module.params["deploy"] and not module.check_mode and deploy(module, client, document))
     started = time.monotonic()
     while True:
         nodes = client.nodes()

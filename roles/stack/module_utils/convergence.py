@@ -191,16 +191,27 @@ def problem(state: ServiceState) -> str:
 
 def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
     """Compare a service with the stack file as well, since a rollback changes the service's own specification."""
-    spec = service["Spec"]
-    container = spec["TaskTemplate"]["ContainerSpec"]
-    if state.failure or state.pending:
-        return state
-    if container["Image"].partition("@")[0] != wanted.image.partition("@")[0]:
-        state.failure = f"it runs {container['Image']} instead of {wanted.image}"
-    elif _files(container) != wanted.files:
-        state.failure = f"it uses {sorted(_files(container))} instead of {sorted(wanted.files)}"
-    elif wanted.replicas is not None and state.wanted != wanted.replicas:
-        state.failure = f"it is specified with {state.wanted} tasks instead of {wanted.replicas}"
-    elif missing := wanted.labels - spec.get("Labels", {}).items():
-        state.failure = f"it lacks the labels {sorted(missing)}"
+    if not state.failure and not state.pending:
+        state.failure = difference(service["Spec"], wanted)
     return state
+
+
+def difference(spec: dict, wanted: Wanted) -> str:
+    """Return in what a service's specification differs from the stack file; empty if it does not."""
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    if container["Image"].partition("@")[0] != wanted.image.partition("@")[0]:
+        return f"it runs {container['Image']} instead of {wanted.image}"
+    if _files(container) != wanted.files:
+        return f"it uses {sorted(_files(container))} instead of {sorted(wanted.files)}"
+    replicas = spec["Mode"].get("Replicated", {}).get("Replicas")
+    if wanted.replicas is not None and replicas != wanted.replicas:
+        return f"it is specified with {replicas} tasks instead of {wanted.replicas}"
+    if missing := wanted.labels - spec.get("Labels", {}).items():
+        return f"it lacks the labels {sorted(missing)}"
+    return ""
+
+
+def is_being_deployed(service: dict, wanted: Wanted) -> bool:
+    """Tell whether the engine is updating a service to the stack file, or is returning from it."""
+    update = (service.get("UpdateStatus") or {}).get("State", "")
+    return update == "rollback_started" or (update == "updating" and not difference(service["Spec"], wanted))
