@@ -6,10 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import Any
-
-import yaml
 
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
 _WRITTEN_LAST = ("redis/internal", "deployed.json")
@@ -38,9 +35,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
-    ``swarm``: id of the swarm; empty if an earlier version deployed. ``unfinished``: whether the stored stack has
-    another app than the one that is recorded as running, because a deployment was interrupted or failed. After one
-    that Swarm rolled back, the recorded one runs.
+    ``swarm``: id of the swarm; empty if an earlier version deployed.
     ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
     progress of an unfinished move; empty without one. ``restore``: ``backup`` and ``before`` (the backup of what was
     there) of an unfinished restore; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
@@ -60,8 +55,6 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "certificates": [],
         "edge": "",
     }
-    app, releases = app_digest(files), history(texts.get("releases.json"))
-    rolled_back = bool(releases) and (releases[-1]["verdict"], releases[-1].get("app")) == ("rolled back", app)
     redis = json.loads(texts["redis/redis.json"]) if "redis/redis.json" in texts else _redis_of_format_1(texts)
     return {
         **empty,
@@ -70,17 +63,8 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "move": json.loads(texts.get("redis/move.json", "{}")),
         "restore": json.loads(texts.get("restore.json", "{}")),
         "maintenance": json.loads(texts.get("maintenance.json", "{}")),
-        "releases": releases,
-        "unfinished": document.get("app", app) != app and not rolled_back,
+        "releases": history(texts.get("releases.json")),
     }
-
-
-def app_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a digest of what the app runs: its image and its settings in the stored stack; empty without a stack."""
-    if "counter/stack.yml" not in files:
-        return ""
-    app = yaml.safe_load(files["counter/stack.yml"]["content"])["services"].get("app", {})
-    return sha256(json.dumps([app.get("image"), app.get("environment")], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, swarm: str) -> str:
@@ -197,7 +181,6 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "deployed_state": deployed_state,
-            "app_digest": app_digest,
             "keeper": keeper,
             "unfinished_restore": unfinished_restore,
             "part_of_stack": part_of_stack,

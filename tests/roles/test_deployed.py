@@ -111,7 +111,6 @@ def test_a_new_host_has_nothing() -> None:
         "move": {},
         "restore": {},
         "releases": [],
-        "unfinished": False,
     }
 
 

@@ -17,7 +17,6 @@ from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
 
 from plugins.callback.run_record import revision
-from plugins.filter.deployed import app_digest, with_content
 from plugins.filter.releases import (
     HISTORY,
     changed_settings,
@@ -298,35 +297,35 @@ def test_a_release_that_cannot_be_returned_to_is_refused(
     assert releases(state) == releases(manager.state)
 
 
-def test_a_rollback_after_an_interrupted_deployment_returns_to_what_ran_before_it(
-    manager: Manager, tmp_path: Path
+@pytest.mark.parametrize(
+    ("stored", "verdict", "number"),
+    [
+        ("counter-app:new", "", 2),
+        ("counter-app:new", "failed", 2),
+        # Swarm has returned to what ran before.
+        ("counter-app:new", "rolled back", 1),
+        # A rollback to it was interrupted.
+        ("counter-app:former", "", 1),
+    ],
+)
+def test_a_rollback_after_an_interruption(
+    manager: Manager, tmp_path: Path, stored: str, verdict: str, number: int
 ) -> None:
+    """Release 2 is recorded as running. ``number``: the release to which it returns."""
     state = shutil.copytree(manager.state, tmp_path / "state")
+    found = releases(state)
+    found[0]["images"]["app"] = "counter-app:former"
+    if verdict:
+        found.append(found[1] | {"number": 3, "verdict": verdict, "images": found[1]["images"] | {"app": stored}})
+    (state / "releases.json").write_text(json.dumps({"format": 1, "releases": found}))
     stack = state / "counter/stack.yml"
     before = stack.read_text()
-    stack.write_text(before.replace("counter-app:0123456789ab", "counter-app:ba9876543210"))
-    done = manager.play("recall", {"replicas": 2}, state, "scale")
-    assert "the app is not the one that is recorded as running. This completes it: ./counter deploy" in done.stdout
-    assert "counter-app:ba98" in stack.read_text()
-    for options in ({}, {"release": 2}):
-        stack.write_text(before.replace('COUNTER_THREADS: "16"', 'COUNTER_THREADS: "8"'))
-        done = manager.play("rollback", options, state, "rollback")
-        assert done.returncode == 0, done.stdout
-        assert stack.read_text() == before
-    assert releases(state) == releases(manager.state)
-
-
-def test_after_a_deployment_that_swarm_rolled_back_the_release_before_it_runs(manager: Manager, tmp_path: Path) -> None:
-    state = shutil.copytree(manager.state, tmp_path / "state")
-    stack = state / "counter/stack.yml"
-    stack.write_text(stack.read_text().replace("counter-app:0123456789ab", "counter-app:ba9876543210"))
-    found = releases(state)
-    app = app_digest(with_content({"counter/stack.yml": stack.read_text()}))
-    failed = found[-1] | {"number": 3, "verdict": "rolled back", "app": app}
-    (state / "releases.json").write_text(json.dumps({"format": 1, "releases": [*found, failed]}))
+    stack.write_text(before.replace(found[1]["images"]["app"], stored))
     done = manager.play("rollback", {}, state, "rollback")
     assert done.returncode == 0, done.stdout
-    assert (releases(state)[-1]["number"], releases(state)[-1]["rollback_to"]) == (4, 1)
+    assert found[number - 1]["images"]["app"] in stack.read_text()
+    # What is recorded as running is not recorded again.
+    assert [release["rollback_to"] for release in releases(state)[len(found) :]] == ([1] if number == 1 else [])
 
 
 def test_a_rollback_that_was_interrupted_when_it_served_is_not_undone(manager: Manager, tmp_path: Path) -> None:

@@ -233,15 +233,14 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 def manager() -> docker.APIClient | None:
-    """Return a client of this host's engine if that is a manager of a swarm which has a leader."""
+    """Return a client of this host's engine if that is a manager of a swarm."""
     if not HAS_DOCKER:
         return None
     try:
         client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
     except DockerException:
         return None  # no engine runs
-    # A manager without a leader does not know its cluster.
-    return client if (client.info()["Swarm"].get("Cluster") or {}).get("ID") else None
+    return client if client.info()["Swarm"]["ControlAvailable"] else None
 
 
 def names_of_down(nodes: list[dict[str, Any]]) -> list[str]:

@@ -98,9 +98,9 @@ def look(client: docker.APIClient, stack: str, document: dict | None, nodes: lis
 
 
 def let_update_end(client: docker.APIClient, stack: str, document: dict, timeout: int) -> None:
-    """Wait while the engine deploys this very file, as an interrupted run told it to, or returns from it.
+    """Wait while the engine updates to this very file, as an interrupted run told it to.
 
-    The engine returns from a failed update to the specification before the last one. If the same is deployed again
+    From a failed update, the engine returns to the specification before the last one. If the same is deployed again
     meanwhile, that is the failed one.
     """
     wanted = {service.name: service for service in wanted_services(stack, document)}

@@ -49,6 +49,7 @@ class Wanted:
     replicas: int | None
     files: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
+    environment: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -87,7 +88,11 @@ def wanted_services(stack: str, document: dict) -> list[Wanted]:
         }
         replicas = None if deploy.get("mode") == "global" else int(deploy.get("replicas", 1))
         labels = frozenset((deploy.get("labels") or {}).items())
-        found.append(Wanted(f"{stack}_{key}", service["image"], replicas, frozenset(used), labels))
+        # A stack file has `$$` for `$`.
+        variables = frozenset(
+            f"{name}={value}".replace("$$", "$") for name, value in (service.get("environment") or {}).items()
+        )
+        found.append(Wanted(f"{stack}_{key}", service["image"], replicas, frozenset(used), labels, variables))
     return found
 
 
@@ -212,6 +217,7 @@ def difference(spec: dict, wanted: Wanted) -> str:
 
 
 def is_being_deployed(service: dict, wanted: Wanted) -> bool:
-    """Tell whether the engine is updating a service to the stack file, or is returning from it."""
-    update = (service.get("UpdateStatus") or {}).get("State", "")
-    return update == "rollback_started" or (update == "updating" and not difference(service["Spec"], wanted))
+    """Tell whether the engine is updating a service to the stack file."""
+    updating = (service.get("UpdateStatus") or {}).get("State") == "updating"
+    environment = frozenset(service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Env") or [])
+    return updating and environment == wanted.environment and not difference(service["Spec"], wanted)
