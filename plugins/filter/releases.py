@@ -80,7 +80,7 @@ def earlier_release(history: list[Release], restored: list[str]) -> Release:
     number of replicas, is not what a rollback looks for.
     """
     running = running_release(history)
-    if running and running["rollback_to"] and running["verdict"] != SERVING:
+    if running and running["verb"] == "rollback" and running["verdict"] != SERVING:
         return next((found for found in _served(history) if found["number"] == running["rollback_to"]), {})
     runs = _restorable(running, restored) if running else []
     return next((found for found in _served(history) if _restorable(found, restored) != runs), {})

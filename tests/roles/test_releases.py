@@ -171,6 +171,10 @@ def test_a_rollback_returns_to_the_last_release_that_differs() -> None:
     back = {"verb": "rollback", "rollback_to": 1}
     assert earlier(history(document(), document("b"), document(verdict="unproven") | back)) == 1
     assert earlier(history(document(), document("b"), document() | back)) == 2
+    scaled = {"verb": "scale", "rollback_to": 1}
+    assert (
+        earlier(history(document(), document("b"), document(), document(replicas=6, verdict="unproven") | scaled)) == 2
+    )
 
 
 def test_images_stay_for_as_many_releases_as_a_rollback_can_tell_apart() -> None:
@@ -326,6 +330,15 @@ def test_a_rollback_after_an_interruption(
     assert found[number - 1]["images"]["app"] in stack.read_text()
     # What is recorded as running is not recorded again.
     assert [release["rollback_to"] for release in releases(state)[len(found) :]] == ([1] if number == 1 else [])
+
+
+def test_without_a_release_that_ran_there_is_none_before_it(manager: Manager, tmp_path: Path) -> None:
+    """The first deployment was interrupted while every replica was to count."""
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    (state / "releases.json").unlink()
+    done = manager.play("rollback", {}, state, "rollback")
+    assert done.returncode != 0
+    assert "counter has no earlier release" in re.sub(r"\s+", " ", done.stdout)
 
 
 def test_a_rollback_that_was_interrupted_when_it_served_is_not_undone(manager: Manager, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ options:
   timeout:
     type: int
     default: 0
-    description: How long to wait in seconds; with 0, the module returns the current state and does not fail.
+    description: >-
+      How long to wait in seconds; with 0, the module returns the current state and does not fail. Before it deploys, it
+      may wait as long again for the update of an interrupted run.
   deploy:
     type: bool
     default: false
@@ -98,7 +100,7 @@ def look(client: docker.APIClient, stack: str, document: dict | None, nodes: lis
 
 
 def let_update_end(client: docker.APIClient, stack: str, document: dict, timeout: int) -> None:
-    """Wait while the engine updates to this very file, as an interrupted run told it to.
+    """Wait while the engine updates to the same image, environment and files, as an interrupted run told it to.
 
     From a failed update, the engine returns to the specification before the last one. If the same is deployed again
     meanwhile, that is the failed one.
