@@ -735,7 +735,7 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
             groups[group_of.get(name, "managers")]["hosts"][name] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
-                # The stand-in for `ip` knows no route.
+                # They are one machine.
                 "swarm_advertise_address": f"192.0.2.{number}",
             }
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}, sort_keys=False))
