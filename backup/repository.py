@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ LONG_SECONDS = 3600
 SHOWN_LINES = 3
 SPANS_SHOWN = 3
 UNPROVED_KEPT = 3
+FETCH_ATTEMPTS = 5
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked."""
@@ -52,6 +53,16 @@ class Log(Snapshot):
     began: str
     until: str
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What all snapshots of it have in common."""
+        return self.log, self.stack
+
+    @property
+    def changed(self) -> str:
+        """When it was last saved, which makes another snapshot of it."""
+        return self.until
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Snapshot):
@@ -64,8 +75,13 @@ class Saved(Snapshot):
     bad: str
 
     @property
-    def judged(self) -> str:
-        """When it was last proved or found bad."""
+    def identity(self) -> tuple[str, str]:
+        """What all snapshots of it have in common."""
+        return self.id, self.stack
+
+    @property
+    def changed(self) -> str:
+        """When it was last proved or found bad, which makes another snapshot of it."""
         return max(self.proved, self.bad)
 
 
@@ -112,12 +128,9 @@ class Repository:
             return
         if done.status:
             raise self._error(done)
-        snapshots: list[dict[str, Any]] = json.loads(done.printed)
-        own = [snapshot for snapshot in snapshots if PROJECT in (snapshot.get("tags") or [])]
-        if snapshots and not own:
-            raise BackupError(f"{self._shown} holds {len(snapshots)} snapshots of something else, and no backup")
-        self._all = [_saved(snapshot) for snapshot in own if LOG not in snapshot["tags"]]
-        self._logs = [_log(snapshot) for snapshot in own if LOG in snapshot["tags"]]
+        self._all, self._logs = _listed(done)
+        if not (self._all or self._logs) and (others := len(json.loads(done.printed))):
+            raise BackupError(f"{self._shown} holds {others} snapshots of something else, and no backup")
         if renew:
             self._change_password()
 
@@ -151,8 +164,8 @@ class Repository:
     def backups(self) -> list[Saved]:
         """Return the backups of all stacks, the oldest first."""
         # A change of tags that was interrupted leaves the former snapshot beside the new one.
-        newest = {(saved.id, saved.stack): saved for saved in sorted(self._all, key=lambda saved: saved.judged)}
-        return [newest[key] for key in sorted(newest)]
+        newest = _newest(self._all)
+        return [newest[identity] for identity in sorted(newest)]
 
     def find(self, wanted: str) -> Saved:
         """Return the backup with an id, if possible of the stack; with ``latest``, the stack's newest proved one."""
@@ -173,8 +186,8 @@ class Repository:
     def logs(self) -> list[Log]:
         """Return the logs of all stacks that reach any moment, the oldest first."""
         # A log that could not be forgotten is there as it is now and as it was.
-        newest = {(log.stack, log.log): log for log in sorted(self._logs, key=lambda log: log.until)}
-        return sorted((log for log in newest.values() if log.began <= log.until), key=lambda log: log.began)
+        logs = [log for log in _newest(self._logs).values() if log.began <= log.until]
+        return sorted(logs, key=lambda log: log.began)
 
     def at(self, moment: datetime | None) -> Log:
         """Return the log that reaches a moment, if possible of the stack, with the moment as its id.
@@ -195,24 +208,34 @@ class Repository:
             raise BackupError(f"{wanted} is in the logs of several stacks: {', '.join(sorted(stacks))}")
         return replace(_readable(found[-1]), id=wanted)
 
-    def fetch(self, saved: Snapshot, directory: Path, *only: str) -> None:
+    def fetch(self, saved: Saved | Log, directory: Path, *only: str) -> None:
         """Write the files of a backup or a log, or ``only`` these, below a directory.
 
         Raises:
             BadBackupError: a part is damaged or missing.
-            BackupError: the repository cannot be used, or the disk of this host is full.
+            BackupError: the repository cannot be used, it was removed, or the disk of this host is full.
 
         """
         room(directory, 0 if only else saved.size)
         paths = [option for path in only for option in ("--include", path)]
-        done = self._try(["restore", "--quiet", saved.snapshot, "--target", str(directory), *paths], LONG_SECONDS)
-        if not done.status:
-            return
-        # Neither a full disk nor a server that has gone says anything about the backup.
-        room(directory, 0)
-        if _says_nothing(done) or (look := self._look()).status:
-            raise self._error(done if _says_nothing(done) else look)
-        raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
+        snapshot = saved.snapshot
+        for _ in range(FETCH_ATTEMPTS):
+            done = self._try(["restore", "--quiet", snapshot, "--target", str(directory), *paths], LONG_SECONDS)
+            if not done.status:
+                return
+            # Neither a full disk nor a server that has gone says anything about the backup.
+            room(directory, 0)
+            if _says_nothing(done) or (look := self._look()).status:
+                raise self._error(done if _says_nothing(done) else look)
+            backups, logs = _listed(look)
+            if snapshot in {one.snapshot for one in (*backups, *logs)}:
+                raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
+            # Another program has saved the log again, or judged the backup, and removed the former snapshot.
+            newest: Saved | Log | None = (_newest(backups) | _newest(logs)).get(saved.identity)
+            if not newest:
+                raise BackupError(f"{saved.id} was removed from {self._shown} meanwhile")
+            snapshot = newest.snapshot
+        raise BackupError(f"{saved.id} was replaced in {self._shown} while it was read: try again later")
 
     @contextmanager
     def judging(self, saved: Saved) -> Iterator[None]:
@@ -392,6 +415,18 @@ def _readable[S: Snapshot](found: S) -> S:
 
 def _tags(snapshot: dict[str, Any]) -> dict[str, str]:
     return dict(tag.partition("=")[::2] for tag in snapshot["tags"] if "=" in tag)
+
+
+def _listed(look: Done) -> tuple[list[Saved], list[Log]]:
+    """Return the snapshots of backups and of logs in what `Repository._look` got."""
+    own = [snapshot for snapshot in json.loads(look.printed) if PROJECT in (snapshot.get("tags") or [])]
+    logs = [_log(snapshot) for snapshot in own if LOG in snapshot["tags"]]
+    return [_saved(snapshot) for snapshot in own if LOG not in snapshot["tags"]], logs
+
+
+def _newest[S: (Saved, Log)](snapshots: Iterable[S]) -> dict[tuple[str, str], S]:
+    """Return the newest snapshot of each backup or log."""
+    return {one.identity: one for one in sorted(snapshots, key=lambda one: one.changed)}
 
 
 def _common(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from topologies import PASSWORD
 
 from backup.errors import BackupError, BadBackupError
 from backup.log import _cut
+from backup.plan import Plan
+from backup.repository import MOMENT, Repository
 from backup.stream import BrokenError, Stream
 from counter.config import Address
 from counter.store.types import StoreError
@@ -226,6 +228,40 @@ def test_a_log_begins_anew_after_slots_moved(tmp_path: Path, stack: ExitStack) -
     for moment, names in {before: NAMES, after: [*NAMES, "later"]}.items():
         other.run("restore", moment)
         assert {name: value for name, value in other.counters.items() if value} == dict.fromkeys(names, 1)
+
+
+def test_what_another_program_saves_again_is_fetched(site: Site, tmp_path: Path) -> None:
+    """Another program saves a log and marks a backup, which replaces the snapshots, between the list and the fetch."""
+    site.count({"a": 1})
+    site.run("run")
+    values = site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}
+    reader, writer = Repository(Plan(**values)), Repository(Plan(**values))
+    source, fetched = tmp_path / "source", tmp_path / "fetched"
+    source.mkdir()
+    fetched.mkdir()
+    began = datetime.now(UTC)
+
+    def save(second: int) -> None:
+        until = began + timedelta(seconds=second)
+        (source / "until").write_text(str(second))
+        moments = {"began": f"{began:{MOMENT}}", "until": f"{until:{MOMENT}}"}
+        writer.save_log(source, until, {"stack": "counter", "format": 1, "id": "a log"} | moments)
+
+    writer.open(create=False)
+    save(1)
+    reader.open(create=False)
+    (saved,), log = reader.backups(), reader.at(None)
+    save(2)
+    save(3)
+    writer.mark(writer.find(saved.id), "bad")
+    reader.fetch(log, fetched)
+    assert (fetched / "until").read_text() == "3"
+    reader.fetch(saved, fetched)
+    assert (fetched / "manifest.json").exists()
+    site.restic("forget", "--unsafe-allow-remove-all", "--tag", "log")
+    with pytest.raises(BackupError, match="was removed from") as raised:
+        reader.fetch(log, fetched)
+    assert not isinstance(raised.value, BadBackupError)
 
 
 def moved_between(site: Site) -> tuple[str, str]:
