@@ -60,6 +60,7 @@ def describe() -> Response:
         version=config.version or None,
         nodes=[node_document(node) for node in found.nodes],
         counters=found.counters,
+        more_counters=found.more,
         backup=newest_backup(),
     )
 

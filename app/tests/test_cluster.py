@@ -45,7 +45,9 @@ def listed(store: Store, names: list[str]) -> Description | None:
     return found if set(names) <= set(found.counters or {}) else None
 
 
-def test_counters_spread_over_the_primaries_and_are_all_described(config: Config) -> None:
+def test_counters_spread_over_the_primaries_and_are_all_described(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(config)
     nodes = {store.increment(name).node for name in NAMES}
     assert len(nodes) == 3
@@ -53,10 +55,15 @@ def test_counters_spread_over_the_primaries_and_are_all_described(config: Config
     assert all(store.read(name).value == 2 for name in NAMES)
     description = wait_until("all to be listed", lambda: listed(store, NAMES))
     assert description.counters == dict.fromkeys(sorted(NAMES), 2)
+    assert not description.more
     assert sorted(node.role for node in description.nodes) == ["primary"] * 3 + ["replica"] * 3
     assert sum(node.slots or 0 for node in description.nodes if node.role == "primary") == 16384
     assert not any(node.slots for node in description.nodes if node.role == "replica")
     store.ready()
+    monkeypatch.setattr("counter.store.client.SHOWN_COUNTERS", len(NAMES) - 1)
+    description = store.describe()
+    assert description.counters == dict.fromkeys(sorted(NAMES)[:-1], 2)
+    assert description.more
 
 
 def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, config: Config) -> None:

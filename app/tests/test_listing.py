@@ -10,7 +10,8 @@ from support.waiting import wait_until
 
 from counter.config import Config
 from counter.store import durable, open_store
-from counter.store.keys import COUNTERS
+from counter.store.client import SHOWN_COUNTERS
+from counter.store.keys import COUNTERS, value_key
 
 
 def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> None:
@@ -26,6 +27,30 @@ def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> Non
     free.set()
     wait_until("all to be listed", lambda: redis_server.client().scard(COUNTERS) == 600)
     assert redis_server.client().info("commandstats")["cmdstat_sadd"]["calls"] == 2
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"TOPOLOGY": "standalone", "REDIS_NODES": "{}"},
+        {"TOPOLOGY": "independent", "REDIS_NODES": "{}"},
+        {"TOPOLOGY": "external", "REDIS_URL": "redis://{}"},
+    ],
+    ids=lambda environ: environ["TOPOLOGY"],
+)
+def test_a_look_at_many_counters_is_bounded(redis_server: RedisServer, environ: dict[str, str]) -> None:
+    address = redis_server.address
+    store = open_store(Config.from_env({f"COUNTER_{name}": value.format(address) for name, value in environ.items()}))
+    names = [f"{number:064}" for number in range(SHOWN_COUNTERS)]
+    redis_server.client().sadd(COUNTERS, *names)
+    redis_server.client().set(value_key(names[1]), 7)
+    found = store.describe()
+    assert (found.counters or found.nodes[0].counters) == dict.fromkeys(names, 0) | {names[1]: 7}
+    assert not found.more
+    redis_server.client().sadd(COUNTERS, "another")
+    found = store.describe()
+    assert len(found.counters or found.nodes[0].counters or {}) == SHOWN_COUNTERS
+    assert found.more
 
 
 def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_server: RedisServer) -> None:

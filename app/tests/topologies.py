@@ -13,8 +13,8 @@ from support.waiting import wait_until
 PASSWORD = "app-password"  # noqa: S105
 APP_RIGHTS = (
     f"user counter on >{PASSWORD} resetkeys ~{{*}}:* ~key:* ~counters -@all +eval +get +set +incr +incrby "
-    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +mget +wait +waitaof +role +info +cluster|slots "
-    "+readonly"
+    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +sscan +mget +wait +waitaof +role +info "
+    "+cluster|slots +readonly"
 )
 """What the application's user may do on a data node: all that it and the drills do, tested by using nothing else."""
 BACKUP_RIGHTS = f"user backup on >{PASSWORD} ~* -@all +info +sync +psync +replconf +flushall"

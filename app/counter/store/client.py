@@ -17,6 +17,8 @@ from counter.store.types import NodeState
 
 CONNECT_SECONDS = 0.5
 REPLY_SECONDS = 1.0
+SHOWN_COUNTERS = 10_000
+"""How many counters to show at most: clients can make so many that one look at all of them takes a replica's memory."""
 
 
 def connection_options(config: Config) -> dict[str, Any]:
@@ -76,9 +78,12 @@ def memory_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
     return int(facts["used_memory"]), int(facts.get("maxmemory", 0))
 
 
-def counter_names(node: Redis) -> set[str]:
-    """Return the names that one node knows."""
-    return {str(name) for name in node.smembers(COUNTERS)}
+def counter_names(node: Redis) -> tuple[set[str], bool]:
+    """Return at most ``SHOWN_COUNTERS`` of the names that one node knows, and whether it knows more."""
+    # Of a set with no more names than that, the first reply has all of them.
+    cursor, found = node.sscan(COUNTERS, count=SHOWN_COUNTERS + 1)
+    names = sorted({str(name) for name in found})
+    return set(names[:SHOWN_COUNTERS]), cursor != 0 or len(names) > SHOWN_COUNTERS
 
 
 def counter_values(node: Redis, names: Iterable[str]) -> dict[str, int]:

@@ -47,20 +47,24 @@ class ClusterRoute(Replicated):
         self._stale = self._stale or not failure.permanent
 
     def describe(self) -> Description:
-        """See ``Store.describe``: all counters of all primaries."""
-        values = None
+        """See ``Store.describe``: counters of all primaries."""
+        values, more = None, False
         with suppress(RedisError, OSError, UnavailableError):  # the nodes are described in any case
-            values = self._values(time.monotonic() + self._config.deadline)
+            values, more = self._values(time.monotonic() + self._config.deadline)
         served: Counter[str] = Counter()
         for first, last, address in self._slots:
             served[str(address)] += last - first + 1
         states = node_states(self._nodes(), self._options)
-        return Description(tuple(replace(state, slots=served[state.name]) for state in states), values)
+        return Description(tuple(replace(state, slots=served[state.name]) for state in states), values, more)
 
-    def _values(self, until: float) -> dict[str, int]:
-        """Return name -> value of all counters, read in one round for each primary; begins none after ``until``."""
+    def _values(self, until: float) -> tuple[dict[str, int], bool]:
+        """Return name -> value, read in one round for each primary, and whether there are more counters.
+
+        It begins no round after ``until``.
+        """
         with client(self._primary(COUNTERS), self._ask_options) as node:
-            names = sorted(counter_names(node))
+            shown, more = counter_names(node)
+        names = sorted(shown)
         homes: defaultdict[Address, list[str]] = defaultdict(list)
         for name in names:
             homes[self._primary(value_key(name))].append(name)
@@ -72,7 +76,7 @@ class ClusterRoute(Replicated):
                 for name in here:
                     pipeline.get(value_key(name))
                 found |= {name: int(value or 0) for name, value in zip(here, pipeline.execute(), strict=True)}
-        return {name: found[name] for name in names}
+        return {name: found[name] for name in names}, more
 
     def _primary(self, key: str) -> Address:
         """Return the primary of the key's slot; raises UnavailableError if none is known."""

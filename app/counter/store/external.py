@@ -98,7 +98,8 @@ class ExternalRoute:
         try:
             with client(self._address, self._options) as redis:
                 facts: dict[str, Any] = redis.info()
-                values = counter_values(redis, counter_names(redis))
+                names, more = counter_names(redis)
+                values = counter_values(redis, names)
         except (RedisError, OSError) as error:
             return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
         role = "primary" if facts.get("role") == "master" else "replica"
@@ -109,7 +110,7 @@ class ExternalRoute:
             version=str(facts.get("redis_version", "")),
             memory=memory_of(facts),
         )
-        return Description((state,), values)
+        return Description((state,), values, more)
 
     def _probe(self) -> Offer | None:
         """Find out what there is, at most every ``PROBE_AGAIN_SECONDS``; without an answer, sooner."""

@@ -63,13 +63,16 @@ class IndependentRoute:
         reachable = [address for address in addresses if states[address].reachable]
         # A counter is listed on the node that happened to take the listing: ask all for names, then all for values.
         names: set[str] = set()
+        more = False
         for address in reachable:
             with suppress(RedisError, OSError), client(address, self._options) as node:
-                names |= counter_names(node)
+                found, others = counter_names(node)
+                names |= found
+                more = more or others
         for address in reachable:
             with suppress(RedisError, OSError), client(address, self._options) as node:
                 states[address] = replace(states[address], counters=counter_values(node, names))
-        return Description(tuple(states.values()))
+        return Description(tuple(states.values()), more=more)
 
     def _addresses(self) -> list[Address]:
         now = time.monotonic()

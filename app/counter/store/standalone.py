@@ -48,7 +48,8 @@ def describe_primary(addresses: list[Address], options: dict[str, object]) -> De
         if state.role == "primary":
             try:
                 with client(address, options) as primary:
-                    return Description(tuple(states), counter_values(primary, counter_names(primary)))
+                    names, more = counter_names(primary)
+                    return Description(tuple(states), counter_values(primary, names), more)
             except (RedisError, OSError):
                 continue
     return Description(tuple(states))

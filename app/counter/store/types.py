@@ -34,10 +34,14 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the store consists of; ``counters`` is None where the nodes may diverge (see each node's) or are gone."""
+    """What the store consists of; ``counters`` is None where the nodes may diverge (see each node's) or are gone.
+
+    ``more``: whether there are more counters than are shown (``client.SHOWN_COUNTERS``).
+    """
 
     nodes: tuple[NodeState, ...]
     counters: dict[str, int] | None = None
+    more: bool = False
 
 
 class StoreError(Exception):
