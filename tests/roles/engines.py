@@ -19,13 +19,17 @@ Change = Callable[[str, Any], None]
 
 
 class Engine(ThreadingMixIn, UnixStreamServer):
-    """Serves the engine's API on a socket; ``answers`` is path -> answer, ``change`` is told of changes."""
+    """Serves the engine's API on a socket; ``answers`` is path -> answer.
+
+    ``look`` gets the path before each answer, ``change`` gets path and body of each change.
+    """
 
     daemon_threads = True
 
     def __init__(self, path: Path, answers: dict[str, Any]) -> None:
         super().__init__(str(path), Handler)
         self.answers = answers
+        self.look: Callable[[str], None] = lambda _path: None
         self.change: Change = lambda _path, _body: None
 
 
@@ -43,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.plain_path()
+        self.server.look(path)
         found = path in self.server.answers
         body = json.dumps(self.server.answers[path] if found else {"message": f"nothing at {path}"}).encode()
         missing = HTTPStatus.SERVICE_UNAVAILABLE if path == "/swarm" else HTTPStatus.NOT_FOUND

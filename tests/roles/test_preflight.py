@@ -651,7 +651,8 @@ def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
     found = re.search(rf"The clocks differ by up to (\d+) s, but the limit is 60 s: {clocks}", output)
     assert found, output
     differ, fast, slow = map(int, found.groups())
-    assert 79 <= differ <= 81
+    # The hosts are asked one after the other.
+    assert 60 < differ < 100
     assert fast - slow == differ
     assert "timedatectl set-ntp true" in output
 
@@ -660,9 +661,11 @@ def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
 def listener() -> Iterator[tuple[int, int]]:
     """Start a process that listens on a port; return port and process id."""
     program = (
-        "import socket, time; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); time.sleep(120)"
+        "import socket, sys; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         yield int(process.stdout.readline()), process.pid
         process.kill()

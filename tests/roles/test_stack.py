@@ -7,7 +7,6 @@ import lzma
 import re
 import sys
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from support.ansible import PLAYBOOKS, project_environment, run
 with lzma.open(Path(__file__).with_name("engine") / "states.json.xz") as recorded:
     CONVERGED: dict[str, Any] = json.load(recorded)["converged"]
 
-# How long an update takes for which a deployment waits, and one that it replaces.
-UPDATE_SECONDS = {True: 8.0, False: 60.0}
+# How often the services are asked for until an update has ended. A deployment that does not wait for it asks twice.
+LOOKS = 4
 
 # In the place of docker: tells the engine its arguments, and ends as the environment says.
 DOCKER = f"""#!{sys.executable}
@@ -36,7 +35,7 @@ def deploy(
     """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked.
 
     That is the arguments of a command, and the paths of what is removed. ``updating``: the image to which the service
-    is being updated for some seconds.
+    is being updated until the services were asked for ``LOOKS`` times.
     """
     service = CONVERGED["service"] | {
         "PreviousSpec": {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigID": "c1"}]}}}
@@ -62,14 +61,16 @@ def deploy(
         template = {"ContainerSpec": spec["TaskTemplate"]["ContainerSpec"] | {"Image": updating}}
         begun = spec if updating == image else spec | {"TaskTemplate": spec["TaskTemplate"] | template}
         answers["/services"] = [now | {"Spec": begun, "UpdateStatus": {"State": "updating"}}]
+    looks = 0
     with serve(site, "one", answers) as server:
 
-        def end() -> None:
-            server.answers["/services"] = [now]
+        def look(path: str) -> None:
+            nonlocal looks
+            looks += path == "/services"
+            if looks == LOOKS and updating:
+                server.answers["/services"] = [now]
 
-        update = Timer(UPDATE_SECONDS[updating == image], end)
-        if updating:
-            update.start()
+        server.look = look
 
         def change(path: str, arguments: list[str]) -> None:
             if "UpdateStatus" in server.answers["/services"][0]:
@@ -86,7 +87,6 @@ def deploy(
             PATH=f"{site}:{project_environment()['PATH']}",
             REFUSAL=refusal,
         )
-        update.cancel()
     assert (done.returncode != 0) == bool(refusal), done.stdout + done.stderr
     return done.stdout, asked
 
