@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import urllib.request
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,7 +25,16 @@ def get(url: str, seconds: float = 5) -> int:
         return error.code
 
 
-def test_sigterm_drains_before_it_stops_and_loses_nothing(gunicorn: Gunicorn, redis_server: RedisServer) -> None:
+@pytest.fixture
+def draining_long(tmp_path: Path, redis_server: RedisServer) -> Iterator[Gunicorn]:
+    """Start the application, which drains until the second SIGTERM."""
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, WORKERS="2", DRAIN_SECONDS="600")
+    with running(server):
+        yield server.up()
+
+
+def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicorn, redis_server: RedisServer) -> None:
+    gunicorn = draining_long
     stop = threading.Event()
     counted: list[int] = []
     failed: list[object] = []
@@ -54,12 +64,14 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(gunicorn: Gunicorn, re
     for client in clients:
         client.join(10)
     assert not failed
+    gunicorn.signal(signal.SIGTERM)
     assert gunicorn.wait(20) == 0
     assert sorted(counted) == list(range(1, len(counted) + 1))
     assert redis_server.client().get("{a}:value") == str(len(counted))
 
 
-def test_a_kept_alive_connection_is_told_to_close_while_draining(gunicorn: Gunicorn) -> None:
+def test_a_kept_alive_connection_is_told_to_close_while_draining(draining_long: Gunicorn) -> None:
+    gunicorn = draining_long
     connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=5)
     connection.request("GET", "/healthz")
     answer = connection.getresponse()
@@ -75,28 +87,28 @@ def test_a_kept_alive_connection_is_told_to_close_while_draining(gunicorn: Gunic
 
 def test_logs_are_one_json_object_per_line_and_requests_are_not_logged(gunicorn: Gunicorn) -> None:
     get(f"{gunicorn.url}/api/counters/a")
+    # Ends after it has drained for one second.
     gunicorn.signal(signal.SIGTERM)
-    gunicorn.wait(20)
+    assert gunicorn.wait(20) == 0
     events = [json.loads(line) for line in gunicorn.log.read_text().splitlines()]
     assert any("Listening at" in event["event"] for event in events)
     assert all({"time", "level", "event"} <= set(event) for event in events)
     assert not any("/api/counters" in event["event"] for event in events)
 
 
-def test_several_workers_share_counter_metrics_and_drain(tmp_path: Path, redis_server: RedisServer) -> None:
-    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, WORKERS="2", DRAIN_SECONDS="2")
-    with running(server):
-        server.up()
-        for _ in range(20):
-            request = urllib.request.Request(f"{server.url}/api/counters/a/increment", method="POST")
-            urllib.request.urlopen(request, timeout=5).close()
-        with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        assert 'counter_increments_total{outcome="acknowledged"} 20.0' in text
-        server.signal(signal.SIGTERM)
-        for _ in range(10):
-            wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
-        assert server.wait(20) == 0
+def test_several_workers_share_counter_metrics_and_drain(draining_long: Gunicorn) -> None:
+    server = draining_long
+    for _ in range(20):
+        request = urllib.request.Request(f"{server.url}/api/counters/a/increment", method="POST")
+        urllib.request.urlopen(request, timeout=5).close()
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert 'counter_increments_total{outcome="acknowledged"} 20.0' in text
+    server.signal(signal.SIGTERM)
+    for _ in range(10):
+        wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
+    server.signal(signal.SIGTERM)
+    assert server.wait(20) == 0
 
 
 BEGINNINGS = {

@@ -20,6 +20,9 @@ from support.waiting import wait_until
 
 from counter import lifecycle
 from counter.shortcut import IncrementShortcut
+from counter.store.durable import Store
+from counter.store.standalone import StandaloneRoute
+from counter.store.types import Description
 
 Build = Callable[..., FlaskClient]
 
@@ -305,17 +308,33 @@ def test_independent_nodes_diverge_visibly(client_of: Build, three_servers: list
     assert "lost" in page
 
 
-def test_those_who_ask_for_the_nodes_at_once_share_a_look(client: FlaskClient, redis_server: RedisServer) -> None:
+def test_those_who_ask_for_the_nodes_at_once_share_a_look(
+    client: FlaskClient, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    all_asked = threading.Event()
+
+    def ask(store: Store) -> Description:
+        asked.append(time.monotonic())
+        return ask_now(store)
+
+    def look(route: StandaloneRoute) -> Description:
+        all_asked.wait(60)
+        return look_now(route)
+
+    ask_now, look_now = Store.describe, StandaloneRoute.describe
+
     def connections() -> int:
         return int(redis_server.client().info("stats")["total_connections_received"])
 
     client.get("/api/store")
     before = connections()
-    redis_server.signal(signal.SIGSTOP)
+    monkeypatch.setattr(Store, "describe", ask)
+    monkeypatch.setattr(StandaloneRoute, "describe", look)
     with ThreadPoolExecutor(20) as pool:
         answers = [pool.submit(client.application.test_client().get, "/api/store") for _ in range(20)]
-        time.sleep(0.3)
-        redis_server.signal(signal.SIGCONT)
+        wait_until("all to ask", lambda: len(asked) == len(answers))
+        all_asked.set()
     assert all(answer.result().json["nodes"][0]["reachable"] for answer in answers)
     # One look under way, and one for all others, each with two connections, besides those of this test.
     assert connections() - before < 10

@@ -36,8 +36,8 @@ TOTAL = 20 * 200 * 7 + 4
 
 
 def runs(process: subprocess.Popen[str], program: str) -> bool:
-    """Tell whether the program runs another one."""
-    return any(program.encode() in (path / "cmdline").read_bytes() for path in session_of(process))
+    """Tell whether the program runs another one, which ends with it from then on (`backup.processes.bound`)."""
+    return any((path / "cmdline").read_bytes().startswith(program.encode()) for path in session_of(process))
 
 
 def kill(process: subprocess.Popen[str], after: float) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import KINDS, Site
+from sites import KINDS, Site, session_of
 from support.waiting import wait_until
 from topologies import PASSWORD
 
@@ -94,7 +94,7 @@ def reaches(site: Site, moment: float) -> str:
 
 def whole(moment: float) -> int:
     """Return the next whole second, after waiting for it."""
-    time.sleep(int(moment) + 1 - time.time())
+    time.sleep(max(0, int(moment) + 1 - time.time()))
     return int(moment) + 1
 
 
@@ -160,6 +160,7 @@ def test_moments_that_no_log_has_are_refused(site: Site) -> None:
     assert site.counters == {"a": 1}
     service.kill()
     service.wait()
+    wait_until("its programs to end", lambda: not session_of(service))
 
     for pack in (Path(site.plan["repository"]) / "data").glob("*/*"):
         damaged = bytearray(pack.read_bytes())

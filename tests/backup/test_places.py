@@ -77,7 +77,7 @@ def test_rest(site: Site, stack: ExitStack) -> None:
     there_and_back(site)
     server.kill()
     before = site.keys
-    site.plan["answer_seconds"] = 2
+    site.plan["answer_seconds"] = 6
     for verb in ("run", "list", "restore latest"):
         said = site.refused(*verb.split())
         assert "does not answer in time" in said
@@ -102,6 +102,9 @@ def test_s3(site: Site, stack: ExitStack) -> None:
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     started(stack, command, site.directory / "s3.log", port)
+    # It is slow to answer for the first time.
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60):
+        pass
     site.plan["repository"] = f"s3:http://127.0.0.1:{port}/bucket/path"
     site.plan["environment"] = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
     site.plan["answer_seconds"] = 3
