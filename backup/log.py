@@ -1,7 +1,8 @@
 """The log of changes: the counters when it began and every change since, taken to the repository while clients count.
 
 It has a stream of each primary (``N.aof``), the state directory, and ``log.json``. Each moment from ``began`` to
-``until`` can be restored: what was acknowledged before it, and at most what arrived within the second after it.
+``until`` can be restored: what was acknowledged before it, and at most what arrived within the second after it. Changes
+that arrive late on a busy machine, between two uploads, belong to a later moment.
 """
 
 from __future__ import annotations

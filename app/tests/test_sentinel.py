@@ -68,23 +68,23 @@ def test_a_sentinel_that_was_lost_in_one_election_may_win_the_next() -> None:
     assert denials([SAID["has voted since"]._replace(vote=("1", 5))], A, lost) == 0
 
 
-Break = Callable[[RedisServer], None]
+Break = Callable[[SentinelSet, RedisServer], None]
 
 
-def kill_and_restart_late(primary: RedisServer) -> None:
+def kill_and_restart_late(redis_set: SentinelSet, primary: RedisServer) -> None:
     primary.kill()
-    time.sleep(4)
+    wait_until("another primary", lambda: redis_set.primary() is not primary)
     primary.start()
 
 
-def kill_and_restart_at_once(primary: RedisServer) -> None:
+def kill_and_restart_at_once(_: SentinelSet, primary: RedisServer) -> None:
     primary.kill()
     primary.start()
 
 
-def pause_and_resume(primary: RedisServer) -> None:
+def pause_and_resume(redis_set: SentinelSet, primary: RedisServer) -> None:
     primary.signal(signal.SIGSTOP)
-    time.sleep(6)
+    wait_until("another primary", lambda: redis_set.primary() is not primary)
     primary.signal(signal.SIGCONT)
 
 
@@ -105,13 +105,11 @@ def test_a_broken_primary_loses_nothing_acknowledged(
     with Load(store, "a") as load:
         load.more()
         broken = redis_set.primary()
-        fault(broken)
+        fault(redis_set, broken)
         if concern == "all":
             redis_set.healed()  # all three are needed, so it goes on only then
         load.more()
     primary = redis_set.healed()
-    if fault is not kill_and_restart_at_once:
-        assert primary is not broken, "the fault did not happen: no other primary was chosen"
     load.check(primary)
     assert store.read("a").value == int(primary.client().get("{a}:value") or 0)
 

@@ -30,6 +30,8 @@ from counter.config import Address
 from counter.store.types import StoreError
 
 INTERVAL = 2
+BEHIND = 5
+"""How many seconds the log may be behind between two uploads, where nothing compares it with the primary."""
 NAMES = [f"c{number}" for number in range(12)]
 
 
@@ -69,10 +71,10 @@ class Clients:
             for thread in threads:
                 thread.join()
 
-    def expect(self, values: dict[str, int], moment: float) -> None:
-        """Expect what was acknowledged before a moment, and nothing that was asked for a second later."""
+    def expect(self, values: dict[str, int], moment: float, behind: float) -> None:
+        """Expect what was acknowledged some seconds before a moment, and nothing that was asked for a second later."""
         for name in self.names:
-            least = sum(when < moment for when in self.acknowledged[name])
+            least = sum(when < moment - behind for when in self.acknowledged[name])
             most = sum(when < moment + 1 for when in self.asked[name])
             assert least <= values[name] <= most, (name, least, values[name], most)
 
@@ -107,12 +109,12 @@ def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: st
     clients = Clients(site, [f"d{number}" for number in range(4)])
     with clients.counting():
         time.sleep(3)
-        moments = [whole(time.time())]
+        moments: dict[float, float] = {whole(time.time()): BEHIND}
         saved = site.run("run")
-        moments.append(whole(time.time()))
+        moments[datetime.fromisoformat(reaches(site, time.time())).timestamp()] = 0
         time.sleep(2)
-        moments.append(whole(time.time()))
-        reaches(site, moments[-1])
+        moments[last := whole(time.time())] = BEHIND
+        reaches(site, last)
     # Neither acknowledged nor listed as a replica where that could make an increment count as safe.
     for node in site.nodes:
         told = node.client().info("replication")
@@ -122,16 +124,16 @@ def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: st
         assert kind == "standalone" or told["role"] == "slave" or not strangers
     service.send_signal(signal.SIGTERM)
     _, said = service.communicate(timeout=20)
-    assert "interrupted" not in said
+    assert "begins anew" not in said
 
     other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
     other.plan["stack"] = "other"
     assert {log["stack"] for log in logs(other)} == {"counter"}
     assert "no log of other" in other.refused("restore", "log")
     assert len(logs(other)) == 1
-    for moment in moments:
+    for moment, behind in moments.items():
         restored = other.run("restore", text(moment))
-        clients.expect(other.counters, moment)
+        clients.expect(other.counters, moment, behind)
         assert restored["sum"] == sum(other.counters.values())
         assert {name: other.counters[name] for name in ("c1", "c5")} == {"c1": 1, "c5": 5}
     # A key that was used before the moment counts once, one of a later time counts again.
