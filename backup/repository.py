@@ -256,7 +256,9 @@ class Repository:
         options += [option for tag in former if tag not in added for option in ("--remove", tag)]
         printed = self._run(["tag", "--json", *options, saved.snapshot], QUICK_SECONDS)
         if not (changes := _messages(printed, "changed")):
-            raise BackupError(f"backup {saved.id} was removed from {self._shown} meanwhile")
+            raise BackupError(
+                f"backup {saved.id} was removed from {self._shown}, or judged by another program, meanwhile"
+            )
         proved, bad = (now if verdict == each else "" for each in (PROVED, BAD))
         marked = replace(saved, proved=proved, bad=bad, snapshot=changes[0]["new_snapshot_id"])
         self._all[self._all.index(saved)] = marked

@@ -220,6 +220,7 @@ def test_the_store_is_described(client: FlaskClient, redis_server: RedisServer) 
         }
     ]
     assert store["counters"] == {"a": 1}
+    assert store["more_counters"] is False
 
 
 def test_the_headroom_is_shown(client: FlaskClient, redis_server: RedisServer) -> None:

@@ -53,6 +53,24 @@ def test_a_look_at_many_counters_is_bounded(redis_server: RedisServer, environ: 
     assert found.more
 
 
+def test_nodes_that_know_different_counters_show_as_many_together(three_servers: list[RedisServer]) -> None:
+    addresses = ",".join(server.address for server in three_servers)
+    store = open_store(Config.from_env({"COUNTER_TOPOLOGY": "independent", "COUNTER_REDIS_NODES": addresses}))
+    for number, server in enumerate(three_servers):
+        server.client().sadd(COUNTERS, *(f"{number}-{each}" for each in range(SHOWN_COUNTERS // 2)))
+    found = store.describe()
+    assert [len(node.counters or {}) for node in found.nodes] == [SHOWN_COUNTERS] * 3
+    assert found.more
+
+
+def test_an_external_redis_that_does_not_show_its_counters_is_reachable(redis_server: RedisServer) -> None:
+    redis_server.client().execute_command("ACL", "SETUSER", "default", "-sscan")
+    environ = {"COUNTER_TOPOLOGY": "external", "COUNTER_REDIS_URL": f"redis://{redis_server.address}"}
+    found = open_store(Config.from_env(environ)).describe()
+    assert found.counters is None
+    assert found.nodes[0].reachable
+
+
 def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_server: RedisServer) -> None:
     store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
     server = redis_server.client()

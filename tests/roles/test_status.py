@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import yaml
 from support.ansible import PLAYBOOKS, results_by_host
+from support.ports import free_port
 
 from redis_node.room import DATA_MIB
 
 
-def judged(site: Path, hosts: dict[str, dict[str, Any]], *options: str) -> dict[str, list[str]]:
+def judged(
+    site: Path, hosts: dict[str, dict[str, Any]], *options: str, playbook: str = "status.yml"
+) -> dict[str, list[str]]:
     """Return what is wrong on each host."""
     usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}, "stack_looks": {"results": []}}
     inventory = {"all": {"vars": usual}, "managers": {"hosts": hosts}}
     (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    found = results_by_host(PLAYBOOKS / "status.yml", site / "hosts.yml", *options)
+    found = results_by_host(PLAYBOOKS / playbook, site / "hosts.yml", *options)
     return {name: result["msg"] for name, result in found.items()}
 
 
@@ -62,6 +69,42 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
             "no Redis node is the primary, so counting waits; this shows what each node holds: ./counter promote",
         ],
     }
+
+
+class App(BaseHTTPRequestHandler):
+    """Answers with the first of the server's ``answers`` that are left: Redis nodes, or a page if there are none."""
+
+    def do_GET(self) -> None:
+        nodes = self.server.answers.pop(0)  # type: ignore[attr-defined]
+        self.send_response(200 if nodes else 503)
+        self.send_header("Content-Type", "application/json" if nodes else "text/html")
+        self.end_headers()
+        self.wfile.write(json.dumps({"nodes": nodes}).encode() if nodes else b"<!doctype html>")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_app_is_asked_again_before_a_node_counts_as_unreachable(tmp_path: Path) -> None:
+    there, away = ([{"name": "redis-1", "role": "primary", "reachable": reachable}] for reachable in (True, False))
+    answers = {"healthy": [there], "paused": [away, there], "gone": [away, away], "page": [[], []]}
+    hosts: dict[str, dict[str, Any]] = {"down": {"port": free_port()}}
+    with ExitStack() as stack:
+        for name, told in answers.items():
+            server = stack.enter_context(HTTPServer(("127.0.0.1", 0), App))
+            server.answers = told  # type: ignore[attr-defined]
+            stack.callback(server.shutdown)
+            Thread(target=server.serve_forever).start()
+            hosts[name] = {"port": server.server_port}
+        origins = json.dumps({"counter_origins": ["http://127.0.0.1:{{ port }}"]})
+        found = judged(tmp_path, hosts, "-e", origins, playbook="status_store.yml")
+    silent = {name: found.pop(name) for name in ("down", "page")}
+    assert found == {"healthy": [], "paused": [], "gone": ["Redis at redis-1 is not reachable"]}
+    for name, said in silent.items():
+        assert [f"the app does not answer at http://127.0.0.1:{hosts[name]['port']}/api/store"] == [
+            text.partition(": ")[0] for text in said
+        ]
+    assert not any(answers.values())
 
 
 def test_a_full_disk_is_a_problem_of_its_host_also_while_redis_runs(tmp_path: Path) -> None:

@@ -386,7 +386,7 @@ def status(port: int, target: str) -> int:
 
 def test_the_edge_does_not_wait_longer_than_the_app_may_take(edge_and_app: tuple[int, int, int]) -> None:
     edge, _app, group = edge_and_app
-    with socket.create_connection(("127.0.0.1", edge), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", edge), timeout=25) as connection:
         os.killpg(group, signal.SIGSTOP)
         connection.sendall(b"GET /api/counters/any HTTP/1.1\r\nHost: edge\r\n\r\n")
         assert connection.makefile().readline().split()[1] == "504"

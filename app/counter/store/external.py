@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis import ConnectionPool, SSLConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from counter.config import Address, Config
 from counter.store.client import client, connection_options, counter_names, counter_values, memory_of
@@ -95,11 +96,13 @@ class ExternalRoute:
 
     def describe(self) -> Description:
         """See ``Store.describe``."""
+        values, more = None, False
         try:
             with client(self._address, self._options) as redis:
                 facts: dict[str, Any] = redis.info()
-                names, more = counter_names(redis)
-                values = counter_values(redis, names)
+                with suppress(ResponseError):  # what the user of this Redis may not read is not shown
+                    names, more = counter_names(redis)
+                    values = counter_values(redis, names)
         except (RedisError, OSError) as error:
             return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
         role = "primary" if facts.get("role") == "master" else "replica"

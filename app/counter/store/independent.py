@@ -11,7 +11,14 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.store.client import client, connection_options, counter_names, counter_values, node_states
+from counter.store.client import (
+    SHOWN_COUNTERS,
+    client,
+    connection_options,
+    counter_names,
+    counter_values,
+    node_states,
+)
 from counter.store.durable import Lane
 from counter.store.link import Link
 from counter.store.operation import Failure
@@ -69,10 +76,11 @@ class IndependentRoute:
                 found, others = counter_names(node)
                 names |= found
                 more = more or others
+        shown = sorted(names)[:SHOWN_COUNTERS]
         for address in reachable:
             with suppress(RedisError, OSError), client(address, self._options) as node:
-                states[address] = replace(states[address], counters=counter_values(node, names))
-        return Description(tuple(states.values()), more=more)
+                states[address] = replace(states[address], counters=counter_values(node, shown))
+        return Description(tuple(states.values()), more=more or len(names) > SHOWN_COUNTERS)
 
     def _addresses(self) -> list[Address]:
         now = time.monotonic()

@@ -170,7 +170,7 @@ def last_log_lines(module: AnsibleModule, state: ServiceState) -> str:
     """
     if not state.host:
         return ""
-    command = ["timeout", "30", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), state.failed_task]
+    command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), state.failed_task]
     _, out, err = module.run_command(command)
     return (out + err).strip()
 
