@@ -37,12 +37,13 @@ REPLICATED = (
 
 
 class SentinelSet:
-    """One primary, two replicas, three Sentinels; down after one second."""
+    """One primary, two replicas, three Sentinels. A node that is silent for ``down`` milliseconds counts as down."""
 
     name = "counter"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, down: int = 1000) -> None:
         """Write the configurations."""
+        self._down = down
         self.nodes = [RedisServer(directory, *DURABLE, *REPLICATED)]
         first = self.nodes[0].port
         self.nodes += [RedisServer(directory, *DURABLE, *REPLICATED, f"replicaof 127.0.0.1 {first}") for _ in range(2)]
@@ -53,7 +54,7 @@ class SentinelSet:
         return RedisServer(
             directory,
             f"sentinel monitor {self.name} 127.0.0.1 {primary} 2",
-            f"sentinel down-after-milliseconds {self.name} 1000",
+            f"sentinel down-after-milliseconds {self.name} {self._down}",
             f"sentinel failover-timeout {self.name} 6000",
             f"sentinel parallel-syncs {self.name} 2",
             SENTINEL_RIGHTS,
@@ -122,9 +123,9 @@ class SentinelSet:
 
 
 class Cluster:
-    """Three primaries with one replica each."""
+    """Three primaries with one replica each. A node that is silent for ``down`` milliseconds counts as down."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, down: int = 1000) -> None:
         """Write the configurations."""
         self.nodes = [
             RedisServer(
@@ -132,7 +133,7 @@ class Cluster:
                 *DURABLE,
                 *REPLICATED,
                 "cluster-enabled yes",
-                "cluster-node-timeout 1000",
+                f"cluster-node-timeout {down}",
                 "cluster-replica-validity-factor 0",
             )
             for _ in range(6)
@@ -188,12 +189,12 @@ class Cluster:
         return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
 
 
-def topology(kind: str, directory: Path) -> tuple[Any, list[RedisServer], dict[str, str]]:
+def topology(kind: str, directory: Path, down: int = 1000) -> tuple[Any, list[RedisServer], dict[str, str]]:
     """Return a topology that has yet to be started, its processes, and ``COUNTER_*`` (without the prefix) for it."""
     if kind == "standalone":
         node = RedisServer(directory, *DURABLE)
         return node, [node], {"TOPOLOGY": kind, "REDIS_NODES": node.address}
-    found = SentinelSet(directory) if kind == "sentinel" else Cluster(directory)
+    found = SentinelSet(directory, down) if kind == "sentinel" else Cluster(directory, down)
     return found, found.processes, found.environ()
 
 

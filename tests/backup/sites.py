@@ -40,7 +40,8 @@ class Site:
         """Start the topology. ``plan``: what differs from a repository and directories below ``directory``."""
         directory.mkdir(exist_ok=True)
         self.directory, self._stack = directory, stack
-        self.found, processes, told = topology(kind, directory)
+        # Restic takes all of the CPU at times, and few of the tests want a failover.
+        self.found, processes, told = topology(kind, directory, down=4000)
         self.nodes = getattr(self.found, "nodes", processes)
         stack.enter_context(running(*processes))
         self.found.up()
