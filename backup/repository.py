@@ -29,6 +29,7 @@ SHOWN_LINES = 3
 SPANS_SHOWN = 3
 UNPROVED_KEPT = 3
 FETCH_ATTEMPTS = 5
+LOOK_ATTEMPTS = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked."""
@@ -322,7 +323,13 @@ class Repository:
 
     def _look(self) -> Done:
         """Ask the repository for its snapshots, which needs no lock."""
-        return self._try(["snapshots", "--json", "--no-lock"], self._plan.answer_seconds)
+        for _ in range(LOOK_ATTEMPTS):
+            done = self._try(["snapshots", "--json", "--no-lock"], self._plan.answer_seconds)
+            # Restic lists names first. Of a backup that is judged at that moment, it then finds neither the former
+            # snapshot nor the new one, and goes on without it.
+            if 'Ignoring "' not in done.said:
+                break
+        return done
 
     def _run(self, arguments: Sequence[str], seconds: float, cwd: Path | None = None) -> str:
         done = self._try(arguments, seconds + self._plan.lock_seconds, cwd)

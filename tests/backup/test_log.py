@@ -276,6 +276,28 @@ def test_what_another_program_saves_again_is_fetched(site: Site, tmp_path: Path)
     assert not isinstance(raised.value, BadBackupError)
 
 
+def test_a_snapshot_that_is_replaced_while_restic_lists_is_not_missed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.count({"a": 1})
+    saved = site.run("run")
+    program, real = tmp_path / "restic", shutil.which("restic")
+    # Hides the snapshot from the first who asks, as restic does that had listed its former name.
+    program.write_text(f"""#!/bin/sh
+case "$*" in *" snapshots "*) mkdir {tmp_path}/asked 2>/dev/null && hide=1 ;; esac
+[ -z "$hide" ] || mv {site.plan["repository"]}/snapshots/* {tmp_path}
+[ -z "$hide" ] || echo 'Ignoring "abc": failed to load snapshot' >&2
+{real} "$@"
+status=$?
+[ -z "$hide" ] || mv {tmp_path}/{saved["snapshot"][:8]}* {site.plan["repository"]}/snapshots
+exit $status
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [one["id"] for one in site.backups] == [saved["id"]]
+    assert (tmp_path / "asked").is_dir()
+
+
 def moved_between(site: Site) -> tuple[str, str]:
     """Return two names whose counters have different primaries."""
     first = site.found.primary_of(NAMES[0])
