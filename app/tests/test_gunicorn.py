@@ -34,13 +34,12 @@ def draining_long(tmp_path: Path, redis_server: RedisServer) -> Iterator[Gunicor
 
 
 def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicorn, redis_server: RedisServer) -> None:
-    gunicorn = draining_long
     stop = threading.Event()
     counted: list[int] = []
     failed: list[object] = []
 
     def closed_loop() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=5)
         while not stop.is_set():
             try:
                 connection.request("POST", "/api/counters/a/increment")
@@ -54,9 +53,9 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicor
     for client in clients:
         client.start()
     wait_until("some load", lambda: len(counted) > 50)
-    gunicorn.signal(signal.SIGTERM)
-    wait_until("readiness to go", lambda: get(f"{gunicorn.url}/readyz") == 503)
-    assert get(f"{gunicorn.url}/healthz") == 200
+    draining_long.signal(signal.SIGTERM)
+    wait_until("readiness to go", lambda: get(f"{draining_long.url}/readyz") == 503)
+    assert get(f"{draining_long.url}/healthz") == 200
     before = len(counted)
     wait_until("increments while draining", lambda: len(counted) > before + 50)
     # An edge has noticed by now and sends no more; every client moves away before the listener closes.
@@ -64,21 +63,20 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicor
     for client in clients:
         client.join(10)
     assert not failed
-    gunicorn.signal(signal.SIGTERM)
-    assert gunicorn.wait(20) == 0
+    draining_long.signal(signal.SIGTERM)
+    assert draining_long.wait(20) == 0
     assert sorted(counted) == list(range(1, len(counted) + 1))
     assert redis_server.client().get("{a}:value") == str(len(counted))
 
 
 def test_a_kept_alive_connection_is_told_to_close_while_draining(draining_long: Gunicorn) -> None:
-    gunicorn = draining_long
-    connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=5)
     connection.request("GET", "/healthz")
     answer = connection.getresponse()
     answer.read()
     assert answer.headers["Connection"] == "keep-alive"
-    gunicorn.signal(signal.SIGTERM)
-    wait_until("readiness to go", lambda: get(f"{gunicorn.url}/readyz") == 503)
+    draining_long.signal(signal.SIGTERM)
+    wait_until("readiness to go", lambda: get(f"{draining_long.url}/readyz") == 503)
     connection.request("POST", "/api/counters/a/increment")
     answer = connection.getresponse()
     answer.read()
@@ -97,18 +95,17 @@ def test_logs_are_one_json_object_per_line_and_requests_are_not_logged(gunicorn:
 
 
 def test_several_workers_share_counter_metrics_and_drain(draining_long: Gunicorn) -> None:
-    server = draining_long
     for _ in range(20):
-        request = urllib.request.Request(f"{server.url}/api/counters/a/increment", method="POST")
+        request = urllib.request.Request(f"{draining_long.url}/api/counters/a/increment", method="POST")
         urllib.request.urlopen(request, timeout=5).close()
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{draining_long.url}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     assert 'counter_increments_total{outcome="acknowledged"} 20.0' in text
-    server.signal(signal.SIGTERM)
+    draining_long.signal(signal.SIGTERM)
     for _ in range(10):
-        wait_until("every worker to drain", lambda: get(f"{server.url}/readyz") == 503)
-    server.signal(signal.SIGTERM)
-    assert server.wait(20) == 0
+        wait_until("every worker to drain", lambda: get(f"{draining_long.url}/readyz") == 503)
+    draining_long.signal(signal.SIGTERM)
+    assert draining_long.wait(20) == 0
 
 
 BEGINNINGS = {

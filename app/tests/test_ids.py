@@ -67,9 +67,8 @@ def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: R
     assert counted(link, ids[:1], lifetime) == [1]
     assert 2 * lifetime - minute < redis.pttl(place.hash) <= 2 * lifetime
     redis.pexpire(place.hash, lifetime + minute)  # almost as old as a lifetime
-    assert counted(link, ids[1:2], lifetime) == [
-        2
-    ]  # the last to come into this hash, which does not live longer for it
+    assert counted(link, ids[1:2], lifetime) == [2]  # the last to come into this hash
+    # Which does not live longer for it.
     assert lifetime < redis.pttl(place.hash) <= lifetime + minute
     redis.pexpire(place.hash, lifetime - 1)
     assert counted(link, ids[2:3], lifetime) == [3]

@@ -384,8 +384,12 @@ def status(port: int, target: str) -> int:
         return int(connection.makefile().readline().split()[1])
 
 
-def test_the_edge_does_not_wait_longer_than_the_app_may_take(edge_and_app: tuple[int, int, int]) -> None:
+def test_the_edge_does_not_wait_longer_than_the_app_may_take(
+    edge_and_app: tuple[int, int, int], rendered: dict[str, Rendered]
+) -> None:
     edge, _app, group = edge_and_app
+    # HAProxy's clock is not slower on a slow machine, but the answer may arrive late.
+    assert "timeout server 8s\n" in rendered["standalone-proxy"]["haproxy.cfg"]
     with socket.create_connection(("127.0.0.1", edge), timeout=25) as connection:
         os.killpg(group, signal.SIGSTOP)
         connection.sendall(b"GET /api/counters/any HTTP/1.1\r\nHost: edge\r\n\r\n")
@@ -454,7 +458,10 @@ def redis(rendered: dict[str, Rendered], tmp_path: Path) -> Iterator[int]:
     command = ["redis-server", str(tmp_path / "redis.conf"), "--bind", "127.0.0.1", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
-            wait_until("Redis", lambda: "Ready to accept connections" in (tmp_path / "log").read_text())
+            said = tmp_path / "log"
+            ready = "Ready to accept connections"
+            wait_until("Redis", lambda: ready in said.read_text() or server.poll() is not None)
+            assert server.poll() is None, said.read_text()
             yield port
         finally:
             server.kill()

@@ -78,12 +78,12 @@ def memory_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
     return int(facts["used_memory"]), int(facts.get("maxmemory", 0))
 
 
-def counter_names(node: Redis) -> tuple[set[str], bool]:
-    """Return at most ``SHOWN_COUNTERS`` of the names that one node knows, and whether it knows more."""
+def counter_names(node: Redis) -> tuple[list[str], bool]:
+    """Return at most ``SHOWN_COUNTERS`` of the names that one node knows, sorted, and whether it knows more."""
     # Of a set with no more names than that, the first reply has all of them.
     cursor, found = node.sscan(COUNTERS, count=SHOWN_COUNTERS + 1)
     names = sorted({str(name) for name in found})
-    return set(names[:SHOWN_COUNTERS]), cursor != 0 or len(names) > SHOWN_COUNTERS
+    return names[:SHOWN_COUNTERS], cursor != 0 or len(names) > SHOWN_COUNTERS
 
 
 def counter_values(node: Redis, names: Iterable[str]) -> dict[str, int]:

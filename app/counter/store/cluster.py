@@ -63,8 +63,7 @@ class ClusterRoute(Replicated):
         It begins no round after ``until``.
         """
         with client(self._primary(COUNTERS), self._ask_options) as node:
-            shown, more = counter_names(node)
-        names = sorted(shown)
+            names, more = counter_names(node)
         homes: defaultdict[Address, list[str]] = defaultdict(list)
         for name in names:
             homes[self._primary(value_key(name))].append(name)

@@ -74,7 +74,7 @@ class IndependentRoute:
         for address in reachable:
             with suppress(RedisError, OSError), client(address, self._options) as node:
                 found, others = counter_names(node)
-                names |= found
+                names.update(found)
                 more = more or others
         shown = sorted(names)[:SHOWN_COUNTERS]
         for address in reachable:
