@@ -10,7 +10,7 @@
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
 
 WHAT is the id of a backup, ``latest``, a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
-last moment.
+last moment; of another stack STACK/WHAT.
 
 Results are JSON on standard output. Exit status 1: standard error says why.
 """
@@ -102,15 +102,15 @@ def verify(plan: Plan, arguments: Sequence[str]) -> Any:
     with alone(plan):
         repository.open(create=False)
         if arguments[0] == "all":
-            wanted = [saved.id for saved in repository.backups() if saved.stack == plan.stack]
+            wanted = [saved.name for saved in repository.backups() if saved.stack == plan.stack]
         else:
-            wanted = [repository.find(arguments[0]).id]
+            wanted = [repository.find(arguments[0]).name]
         maker = Maker(Config.from_env(), plan, repository)
-        for identifier in wanted:
+        for name in wanted:
             try:
-                maker.prove(repository.find(identifier))
+                maker.prove(repository.find(name))
             except BadBackupError as error:
-                failures.append(f"{identifier}: {error}")
+                failures.append(f"{name}: {error}")
         if arguments[0] == "all":
             try:
                 repository.check()
@@ -120,7 +120,7 @@ def verify(plan: Plan, arguments: Sequence[str]) -> Any:
             newest.write(Primaries(open_route(Config.from_env())), repository, plan)
     if failures:
         raise BadBackupError("; ".join(failures))
-    return [asdict(repository.find(identifier)) for identifier in wanted]
+    return [asdict(repository.find(name)) for name in wanted]
 
 
 def state(plan: Plan, arguments: Sequence[str]) -> Any:
@@ -164,14 +164,15 @@ def restored(plan: Plan, arguments: Sequence[str]) -> Any:
 
 
 def _find(repository: Repository, wanted: str) -> Saved | Log:
-    if wanted == "log":
-        return repository.at(None)
-    if ":" not in wanted:
+    stack, _, name = wanted.rpartition("/")
+    if name == "log":
+        return repository.at(None, stack)
+    if ":" not in name:
         return repository.find(wanted)
-    moment = datetime.fromisoformat(wanted)
+    moment = datetime.fromisoformat(name)
     if moment.tzinfo is None:
         raise BackupError(f"{wanted} has no time zone; in UTC it is {wanted}Z")
-    return repository.at(moment.astimezone(UTC))
+    return repository.at(moment.astimezone(UTC), stack)
 
 
 VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {

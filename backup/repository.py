@@ -45,6 +45,11 @@ class Snapshot:
     size: int
     snapshot: str
 
+    @property
+    def name(self) -> str:
+        """What no other snapshot is found by."""
+        return f"{self.stack}/{self.id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log(Snapshot):
@@ -169,20 +174,21 @@ class Repository:
         return [newest[identity] for identity in sorted(newest)]
 
     def find(self, wanted: str) -> Saved:
-        """Return the backup with an id, if possible of the stack; with ``latest``, the stack's newest proved one."""
-        saved = self.backups()
-        own = [one for one in saved if one.stack == self._plan.stack]
+        """Return the backup with an id; with ``latest``, the newest proved one of the stack.
+
+        ``STACK/ID`` and ``STACK/latest`` are those of another stack.
+        """
+        stack, _, wanted = wanted.rpartition("/")
+        saved, owner = self.backups(), stack or self._plan.stack
         if wanted == "latest":
-            found = [one for one in own if one.proved]
+            found = [one for one in saved if one.proved and one.stack == owner]
         else:
-            found = [one for one in own if one.id == wanted] or [one for one in saved if one.id == wanted]
+            found = [one for one in saved if one.id == wanted and stack in {"", one.stack}]
         if not found:
             shown = [f"{one.id} of {one.stack}{'' if one.proved else ' (not proved)'}" for one in saved[-3:]]
             what = "proved backup" if wanted == "latest" else f"backup {wanted}"
-            raise BackupError(
-                f"no {what} of {self._plan.stack} in {self._shown}; the newest are: {', '.join(shown) or 'none'}"
-            )
-        return _readable(found[-1])
+            raise BackupError(f"no {what} of {owner} in {self._shown}; the newest are: {', '.join(shown) or 'none'}")
+        return self._own(found, wanted)
 
     def logs(self) -> list[Log]:
         """Return the logs of all stacks that reach any moment, the oldest first."""
@@ -190,24 +196,28 @@ class Repository:
         logs = [log for log in _newest(self._logs).values() if log.began <= log.until]
         return sorted(logs, key=lambda log: log.began)
 
-    def at(self, moment: datetime | None) -> Log:
-        """Return the log that reaches a moment, if possible of the stack, with the moment as its id.
+    def at(self, moment: datetime | None, stack: str = "") -> Log:
+        """Return the log that reaches a moment, with the moment as its id; without one, the last moment of the stack.
 
-        Without a moment, it is the last one of the stack.
+        With ``stack``, it is one of that stack.
         """
-        logs = self.logs()
-        own = [log for log in logs if log.stack == self._plan.stack]
+        logs, owner = self.logs(), stack or self._plan.stack
+        own = [log for log in logs if log.stack == owner]
         wanted = f"{moment:{MOMENT}}" if moment else max((log.until for log in own), default="any moment")
-        found = [log for log in own if log.began <= wanted <= log.until]
-        found = found or [log for log in logs if log.began <= wanted <= log.until]
+        found = [log for log in logs if log.began <= wanted <= log.until and stack in {"", log.stack}]
         if not found:
             spans = ", ".join(f"{log.began} to {log.until} of {log.stack}" for log in (own or logs)[-SPANS_SHOWN:])
             raise BackupError(
-                f"no log of {self._plan.stack} in {self._shown} reaches {wanted}; these are there: {spans or 'none'}"
+                f"no log of {owner} in {self._shown} reaches {wanted}; these are there: {spans or 'none'}"
             )
-        if len(stacks := {log.stack for log in found}) > 1:
-            raise BackupError(f"{wanted} is in the logs of several stacks: {', '.join(sorted(stacks))}")
-        return replace(_readable(found[-1]), id=wanted)
+        return replace(self._own(found, wanted), id=wanted)
+
+    def _own[S: Snapshot](self, found: list[S], wanted: str) -> S:
+        """Return the newest one of the plan's stack or, if it has none, of the only other stack that has one."""
+        found = [one for one in found if one.stack == self._plan.stack] or found
+        if len(names := sorted({f"{one.stack}/{wanted}" for one in found})) > 1:
+            raise BackupError(f"several stacks have {wanted}; choose one of them: {', '.join(names)}")
+        return _readable(found[-1])
 
     def fetch(self, saved: Saved | Log, directory: Path, *only: str) -> None:
         """Write the files of a backup or a log, or ``only`` these, below a directory.

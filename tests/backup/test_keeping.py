@@ -64,6 +64,25 @@ def test_retention(site: Site) -> None:
     assert [saved["id"] for saved in site.backups] == [stranger, *unproved[1:], second, third]
 
 
+def test_the_same_id_in_several_stacks(site: Site) -> None:
+    """By default, all stacks make their backups at the same second of the night."""
+    site.plan["stack"] = "first"
+    site.count({"a": 1})
+    shared = site.run("run")["id"]
+    site.plan["stack"] = "second"
+    site.count({"a": 1})
+    other = site.run("run")["id"]
+    site.restic("tag", "--tag", "stack=second", "--remove", f"id={other}", "--add", f"id={shared}")
+    assert site.run("state", shared)["backup"]["stack"] == "second"
+    site.plan["stack"] = "third"
+    said = site.refused("restore", shared)
+    assert f"several stacks have {shared}; choose one of them: first/{shared}, second/{shared}" in said
+    assert "no proved backup of third" in site.refused("restore", "latest")
+    assert site.run("restore", f"second/{shared}")["sum"] == 2
+    assert site.run("restore", "first/latest")["sum"] == 1
+    assert [proved["stack"] for proved in site.run("verify", f"first/{shared}")] == ["first"]
+
+
 def test_state(site: Site) -> None:
     site.count({"a": 1})
     state = Path(site.plan["state"])

@@ -276,6 +276,28 @@ def test_what_another_program_saves_again_is_fetched(site: Site, tmp_path: Path)
     assert not isinstance(raised.value, BadBackupError)
 
 
+def test_a_moment_of_several_stacks(site: Site, tmp_path: Path) -> None:
+    values = site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}
+    began, until = datetime(2026, 11, 26, 10, tzinfo=UTC), datetime(2026, 11, 26, 11, tzinfo=UTC)
+    moments = {"began": f"{began:{MOMENT}}", "until": f"{until:{MOMENT}}"}
+    for stack in ("second", "third"):
+        writer = Repository(Plan(**values | {"stack": stack}))
+        writer.open(create=True)
+        writer.save_log(Path(site.plan["state"]), until, {"stack": stack, "format": 1, "id": "a log"} | moments)
+    readers = {stack: Repository(Plan(**values | {"stack": stack})) for stack in ("first", "second")}
+    for reader in readers.values():
+        reader.open(create=False)
+    with pytest.raises(BackupError, match=f"several stacks have .*: second/{began:{MOMENT}}, third/{began:{MOMENT}}$"):
+        readers["first"].at(began)
+    with pytest.raises(BackupError, match="no log of first"):
+        readers["first"].at(None)
+    assert readers["first"].at(began, "third").name == f"third/{began:{MOMENT}}"
+    assert readers["first"].at(None, "second").name == f"second/{until:{MOMENT}}"
+    assert readers["second"].at(began).stack == "second"
+    with pytest.raises(BackupError, match="no log of third"):
+        readers["second"].at(until + timedelta(hours=1), "third")
+
+
 def test_a_snapshot_that_is_replaced_while_restic_lists_is_not_missed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

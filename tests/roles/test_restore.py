@@ -65,14 +65,20 @@ def test_another_stack_in_another_topology(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "wanted"),
-    [({"backup": "latest"}, "latest"), ({"to": "latest"}, "log"), ({"backup": "20261127T030000Z"}, None)],
+    [
+        ({"backup": "latest"}, "latest"),
+        ({"backup": "counter/latest"}, "counter/latest"),
+        ({"to": "latest"}, "log"),
+        ({"to": "counter/latest"}, "counter/log"),
+        ({"backup": "20261127T030000Z"}, "20261127T030000Z"),
+        ({"backup": "other/latest"}, "other/latest"),
+    ],
 )
 def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(
-    tmp_path: Path, asked: dict[str, str], wanted: str | None
+    tmp_path: Path, asked: dict[str, str], wanted: str
 ) -> None:
     """The restore itself has made a later one, of what it replaces."""
-    begun = {"backup": "20261126T030000Z", "before": "20261126T040000Z"}
-    assert adopted(tmp_path, **asked, **GIVEN)["wanted"] == (wanted or asked["backup"])
-    assert adopted(tmp_path, unfinished=begun, **asked, **GIVEN)["wanted"] == (
-        begun["backup"] if wanted else asked["backup"]
-    )
+    stays = wanted.removeprefix("counter/") in ("latest", "log")
+    begun = {"backup": "counter/20261126T030000Z", "before": "20261126T040000Z"}
+    assert adopted(tmp_path, **asked, **GIVEN)["wanted"] == wanted
+    assert adopted(tmp_path, unfinished=begun, **asked, **GIVEN)["wanted"] == (begun["backup"] if stays else wanted)

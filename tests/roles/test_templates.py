@@ -309,6 +309,8 @@ def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict
     remote, local = (services(rendered[name]) for name in ("sentinel-backups", "standalone-backups"))
     for found in (remote, local):
         assert found["backup"]["networks"] == ["store", "repository"]
+        # Restic removes locks of its own host whose process is gone. So two tasks that run must not share a name.
+        assert found["backup"]["hostname"] == "counter-{{.Node.ID}}"
         environment = found["app"]["environment"]
         assert found["backup"]["environment"] == {key: environment[key] for key in found["backup"]["environment"]}
         assert "COUNTER_REDIS_NODES" in found["backup"]["environment"]
