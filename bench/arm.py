@@ -16,6 +16,9 @@ from bench.percentiles import Interval, read_hlog
 from bench.plan import SETTLE_SECONDS, Arm, Settings
 from bench.warmup import warm_up
 
+# Locust uses no proxy either.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class CounterUnreadable(RuntimeError):
     """The counter's value could not be read through the application."""
@@ -26,7 +29,7 @@ def read_counter(target: str, name: str, attempts: int = 20) -> int:
     error: Exception | None = None
     for _ in range(attempts):
         try:
-            with urllib.request.urlopen(f"{target}/api/counters/{name}", timeout=5) as response:
+            with DIRECT.open(f"{target}/api/counters/{name}", timeout=5) as response:
                 return int(json.load(response)["value"])
         except urllib.error.HTTPError as answer:
             if answer.code == 404:

@@ -18,8 +18,7 @@ short_description: Prints the custom statistic C(closing_sentence), or the path 
 description:
   - Roles set the sentence with set_stats. Ansible's default callback would print it as a nested structure.
   - The path is that of E(ANSIBLE_LOG_PATH). Without it, a failure is followed by the sentence too.
-  - After a failure whose message suggests a command, the inventory of the command line is named, since such commands
-    lack it.
+  - If a message or the sentence suggests a command, the inventory of the command line is named: such commands lack it.
 """
 
 
@@ -42,19 +41,28 @@ class CallbackModule(CallbackBase):
         # An interrupted run has no statistics.
         atexit.register(self._name_the_log)
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Note whether the message suggests a command."""
+        self._look(result.result)
+
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
         """Note whether the message suggests a command."""
-        self._suggests |= not ignore_errors and "./counter " in str(result.result.get("msg"))
+        if not ignore_errors:
+            self._look(result.result)
+
+    def _look(self, result: dict[str, Any]) -> None:
+        # A loop has a result of each item.
+        said = [(one.get("msg"), one.get("ansible_stats")) for one in result.get("results", [result])]
+        self._suggests |= "./counter " in str(said)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Run after the recap."""
         failed = stats.failures or stats.dark
         inventories = [path for path in context.CLIARGS["inventory"] if path not in C.DEFAULT_HOST_LIST]
-        # A task that failed may have been rescued.
-        if failed and self._suggests and inventories:
+        if self._suggests and inventories:
             options = " ".join(f"-i {shlex.quote(shown(path))}" for path in inventories)
             # Standard output may be read by a program.
-            self._display.display(f"\nThat command needs the inventory of this run too: {options}", stderr=True)
+            self._display.display(f"\nSuggested commands need the inventory of this run too: {options}", stderr=True)
         if not failed or not C.DEFAULT_LOG_PATH:
             atexit.unregister(self._name_the_log)
             sentence = stats.custom.get("_run", {}).get("closing_sentence")

@@ -283,7 +283,7 @@ def test_a_moment_of_several_stacks(site: Site, tmp_path: Path) -> None:
     for stack in ("second", "third"):
         writer = Repository(Plan(**values | {"stack": stack}))
         writer.open(create=True)
-        writer.save_log(Path(site.plan["state"]), until, {"stack": stack, "format": 1, "id": "a log"} | moments)
+        writer.save_log(Path(site.plan["state"]), until, {"stack": stack, "format": 1, "id": "a log", **moments})
     readers = {stack: Repository(Plan(**values | {"stack": stack})) for stack in ("first", "second")}
     for reader in readers.values():
         reader.open(create=False)

@@ -243,23 +243,25 @@ ENDED = 2**22 + 1
 """An id that Linux gives to no process."""
 
 
-def test_the_last_twenty_logs_stay_and_those_of_runs_that_go_on(project: Path) -> None:
+def test_the_last_twenty_logs_of_a_verb_stay_and_those_of_runs_that_go_on(project: Path) -> None:
     (project / "logs").mkdir()
     for number in range(25):
-        (project / "logs" / f"20200101T0000{number:02d}Z-deploy-{ENDED}.log").write_text("ended")
-    running = project / "logs" / f"20190101T000000Z-deploy-{os.getpid()}.log"
+        (project / "logs" / f"20200101T0000{number:02d}Z-look-{ENDED}.log").write_text("ended")
+    running = project / "logs" / f"20190101T000000Z-look-{os.getpid()}.log"
     running.touch()
-    (project / "logs" / f"20250101T000000Z-deploy-{ENDED}.log").touch()
+    other = project / "logs" / f"20180101T000000Z-fall-{ENDED}.log"
+    other.write_text("ended")
+    (project / "logs" / f"20250101T000000Z-fall-{ENDED}.log").touch()
     assert counter(project, "look").returncode == 0
-    first, *kept = logs(project / "logs")
-    assert first == running
+    verb, first, *kept = logs(project / "logs")
+    assert (verb, first) == (other, running)
     assert len(kept) == 20
-    assert kept[0].name == f"20200101T000006Z-deploy-{ENDED}.log"
-    assert "-look-" in kept[-1].name
+    assert kept[0].name == f"20200101T000006Z-look-{ENDED}.log"
+    assert str(ENDED) not in kept[-1].name
     # What runs nothing takes the place of no log.
     for option in ("--syntax-check", "--list-tasks", "--help"):
         assert counter(project, "look", option).returncode == 0
-    assert logs(project / "logs") == [running, *kept]
+    assert logs(project / "logs") == [other, running, *kept]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
@@ -274,6 +276,16 @@ def test_where_the_project_cannot_be_written_to_the_log_goes_to_the_user_s_state
     (log,) = logs(home / ".local/state/counter-deploy/logs")
     assert done.stdout.splitlines()[-1] == f"The whole log: {log}"
     assert not (project / "logs").exists()
+
+
+@pytest.mark.parametrize(("mode", "other"), [(0o777, {}), (0o700, {"ANSIBLE_CONFIG": "/dev/null"})])
+def test_the_project_s_configuration_is_used_where_ansible_would_use_another(
+    project: Path, mode: int, other: dict[str, str]
+) -> None:
+    project.chmod(mode)
+    counter(project, "look", **other)
+    (log,) = logs(project / "logs")
+    assert "changed: [localhost]" in log.read_text()
 
 
 def test_what_the_user_sets_for_ansible_wins(project: Path) -> None:

@@ -222,22 +222,37 @@ def test_only_messages_are_printed_where_a_playbook_says_so(site: Site) -> None:
     ]
 
 
-def test_a_suggested_command_gets_the_inventory_of_the_run(site: Site) -> None:
-    """Without it, the command would change other hosts."""
-    done = site.run(
-        """
-  tasks:
+FAILS = """
     - name: Fail
       ansible.builtin.fail:
-        msg: "Nothing is deployed. This deploys it: ./counter deploy"
+        msg: "{{ item }}"
+      loop: ["Nothing is deployed. This deploys it: ./counter deploy", Another]
 """
+NOTES = """
+    - name: Note
+      ansible.builtin.debug:
+        msg: "To return: ./counter rollback"
+"""
+CLOSES = """
+    - name: Close
+      ansible.builtin.set_stats:
+        data: {closing_sentence: "To deploy it again: ./counter deploy"}
+"""
+SAYS_NOTHING = """
+    - name: Pass
+      ansible.builtin.debug:
+        msg: "The counter serves."
+"""
+
+
+@pytest.mark.parametrize(("tasks", "suggests"), [(FAILS, True), (NOTES, True), (CLOSES, True), (SAYS_NOTHING, False)])
+def test_a_suggested_command_gets_the_inventory_of_the_run(site: Site, tasks: str, *, suggests: bool) -> None:
+    """Without it, the command would change other hosts."""
+    done = site.run("  tasks:" + tasks)
+    hint = (
+        f"Suggested commands need the inventory of this run too: -i {os.path.relpath(site.directory / 'hosts', ROOT)}"
     )
-    assert done.stdout.splitlines()[-4:] == [
-        "",
-        f"That command needs the inventory of this run too: -i {os.path.relpath(site.directory / 'hosts', ROOT)}",
-        "",
-        f"The whole log: {site.log_path}",
-    ]
+    assert (hint in done.stdout.splitlines()) == suggests, done.stdout
 
 
 def test_a_failure_on_every_host_is_shown_once(site: Site) -> None:

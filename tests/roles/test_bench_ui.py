@@ -46,6 +46,7 @@ def test_the_web_interface_has_the_target_and_the_mix_of_requests(tmp_path: Path
     done = run(
         *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", "-e", json.dumps(given)),
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+        http_proxy="http://127.0.0.1:1",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     stops = re.search(r"This stops it: kill (\d+)", done.stdout)

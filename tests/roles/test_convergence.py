@@ -165,6 +165,12 @@ def test_the_digest_that_the_engine_adds_to_an_image_is_no_difference() -> None:
     assert not wanted_by_file(seen, image=container["Image"].partition("@")[0]).failure
 
 
+def test_a_changed_limit_is_an_update_before_the_engine_records_it() -> None:
+    seen = recording("converged")
+    seen["service"]["Spec"]["TaskTemplate"]["Resources"] = {"Limits": {"MemoryBytes": 256 << 20}}
+    assert judge(seen).pending == "0 of 2 tasks run"
+
+
 def test_a_container_is_found_by_the_id_of_its_node_where_hosts_share_a_name(tmp_path: Path) -> None:
     seen = recording("converged")
     for node in seen["nodes"]:

@@ -444,12 +444,12 @@ def test_certificates_are_read_without_a_warning(refused: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ("playbook", "wrong"),
     [
-        ("deploy.yml", {"replicas", "edge_certificates", "backup_ssh_key", "backup_known_hosts"}),
-        ("playbooks/status.yml", {"replicas"}),
+        ("deploy.yml", {"app_threads", "edge_certificates", "backup_ssh_key", "backup_known_hosts"}),
+        ("playbooks/status.yml", {"app_threads"}),
     ],
 )
 def test_files_are_needed_where_they_are_read(tmp_path: Path, playbook: str, wrong: set[str]) -> None:
-    missing = {"edge_certificates": [{"certificate": "/no/such.pem", "key": "/no/such.key"}], "replicas": 0}
+    missing = {"edge_certificates": [{"certificate": "/no/such.pem", "key": "/no/such.key"}], "app_threads": 0}
     own = {"edge_tls": "own", "edge_domains": ["counter.example"], "backup_repository": "sftp:me@backup.example:/srv"}
     keys = dict.fromkeys(["backup_ssh_key", "backup_known_hosts"], "/no/such")
     said = refused_hosts(tmp_path, {"away": missing | own | keys}, playbook)["away"]
@@ -496,6 +496,7 @@ def test_a_limit_is_refused_where_it_would_leave_a_part_of_the_stack(tmp_path: P
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({name: {"hosts": {host: {}}} for name, host in groups.items()}))
     output = deploy("-i", str(tmp_path / "hosts.yml"), "--limit", "one")
     assert "--limit=one leaves out two, but ./counter deploy must reach all hosts of the stack; nothing" in output
+    assert "Leave --limit out." in deploy("-i", str(tmp_path / "hosts.yml"), "--limit", "two")
 
 
 def test_hosts_that_cannot_form_a_stack_are_refused(tmp_path: Path) -> None:
@@ -547,9 +548,10 @@ def test_a_setting_of_the_stack_is_the_same_on_all_its_hosts(tmp_path: Path) -> 
 
 def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(
-        yaml.safe_dump({"managers": {"hosts": {"one": {"app_memory": "{{ my_memory }}"}}}})
+        yaml.safe_dump({"managers": {"hosts": {"one": None, "two": {"app_memory": "{{ my_memory }}"}}}})
     )
     output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert re.findall(r"fatal: \[(\w+)\]", output) == ["two", "two"]
     assert "Nothing was changed, since a setting cannot be read: " in output
     assert "'my_memory' is undefined" in output
 

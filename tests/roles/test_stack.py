@@ -30,12 +30,13 @@ sys.exit(os.environ["REFUSAL"] or None)
 
 
 def deploy(
-    site: Path, *options: str, labels: dict[str, str], refusal: str = "", updating: str = ""
+    site: Path, *options: str, labels: dict[str, str], refusal: str = "", updating: str = "", errors: int = 0
 ) -> tuple[str, list[Any]]:
     """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked.
 
     That is the arguments of a command, and the paths of what is removed. ``updating``: the image to which the service
-    is being updated until the services were asked for ``LOOKS`` times.
+    is being updated until the services were asked for ``LOOKS`` times. ``errors``: how often the engine has no answer
+    when it is asked for the nodes.
     """
     service = CONVERGED["service"] | {
         "PreviousSpec": {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigID": "c1"}]}}}
@@ -65,7 +66,12 @@ def deploy(
     with serve(site, "one", answers) as server:
 
         def look(path: str) -> None:
-            nonlocal looks
+            nonlocal looks, errors
+            if path == "/nodes":
+                server.answers.pop(path, None)
+                if not errors:
+                    server.answers[path] = CONVERGED["nodes"]
+                errors = max(0, errors - 1)
             looks += path == "/services"
             if looks == LOOKS and updating:
                 server.answers["/services"] = [now]
@@ -109,6 +115,13 @@ def test_an_update_to_the_same_ends_first(tmp_path: Path, *, same: bool) -> None
     image = CONVERGED["service"]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
     _, asked = deploy(tmp_path, "-e", "stack_timeout=120", labels={}, updating=image if same else "another")
     assert (asked[0] == "during the update") != same, asked
+
+
+def test_an_engine_without_an_answer_is_asked_again(tmp_path: Path) -> None:
+    """As while the managers elect a leader."""
+    said, asked = deploy(tmp_path, "-e", "stack_timeout=120", labels={}, errors=2)
+    assert len(asked) == 1
+    assert "failed=0" in said
 
 
 def test_what_the_engine_refuses_is_told(tmp_path: Path) -> None:

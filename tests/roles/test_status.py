@@ -24,7 +24,8 @@ def judged(
     usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}, "stack_looks": {"results": []}}
     inventory = {"all": {"vars": usual}, "managers": {"hosts": hosts}}
     (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    found = results_by_host(PLAYBOOKS / playbook, site / "hosts.yml", *options)
+    # A proxy for the internet does not know the nodes.
+    found = results_by_host(PLAYBOOKS / playbook, site / "hosts.yml", *options, http_proxy="http://127.0.0.1:1")
     return {name: result["msg"] for name, result in found.items()}
 
 

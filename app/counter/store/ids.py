@@ -83,7 +83,7 @@ def new_id() -> str:
 
 
 def begin_series() -> None:
-    """Give the next ids another random name, so that who knows an earlier one cannot guess them."""
+    """Give the next ids another random name, so that a client that knows one cannot guess the next."""
     global _series  # noqa: PLW0603  # one per process
     _series = secrets.token_hex(8), itertools.count()
 

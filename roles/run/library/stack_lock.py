@@ -314,7 +314,7 @@ def main() -> None:
         module.params |= {"state": "read", "line": {}}
     try:
         result = act(module.params, manager())
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         module.fail_json(msg=f"cannot read or write the lock in the swarm: {error}. See its managers: docker node ls")
     module.exit_json(changed=False, **result)
 

@@ -70,6 +70,7 @@ from ansible.module_utils.convergence import (
 try:
     import docker
     import yaml
+    from docker.errors import DockerException
 
     MISSING = ""
 except ImportError as error:
@@ -208,11 +209,18 @@ def main() -> None:
     changed = bool(document and module.params["deploy"] and not module.check_mode and deploy(module, client, document))
     started = time.monotonic()
     while True:
-        nodes = client.nodes()
-        states = look(client, stack, document, nodes)
+        elapsed = time.monotonic() - started
+        try:
+            nodes = client.nodes()
+            states = look(client, stack, document, nodes)
+        except (DockerException, OSError) as error:
+            # While the managers elect a leader, they answer with an error.
+            if elapsed >= timeout:
+                module.fail_json(msg=f"the engine does not answer: {error}. See its managers: docker node ls")
+            time.sleep(POLL_SECONDS)
+            continue
         failures = [state for state in states if state.failure]
         pending = [state for state in states if state.pending]
-        elapsed = time.monotonic() - started
         if failures or not pending or elapsed >= timeout:
             break
         time.sleep(POLL_SECONDS)

@@ -122,6 +122,11 @@ def _task_row(task: dict, hosts: dict[str, str]) -> dict:
     }
 
 
+def _replaced_for(template: dict) -> tuple[dict, dict | None]:
+    """Return the parts whose change replaces tasks. The engine records an update only after it has taken the file."""
+    return template["ContainerSpec"], template.get("Resources")
+
+
 def _moment(timestamp: str) -> tuple[str, str]:
     """Return an API timestamp as a sortable value: the API omits trailing zeros of nanoseconds, or all of them."""
     return timestamp[:19], timestamp[19:].strip(".Z").ljust(9, "0")
@@ -142,7 +147,7 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
     alive = [task for task in tasks if task["Status"]["State"] not in _ENDED and task.get("NodeID", "") in ready | {""}]
     kept = [task for task in alive if task["DesiredState"] in ("running", "ready")]
     running = [task for task in kept if task["Status"]["State"] == "running"]
-    current = [task for task in running if task["Spec"]["ContainerSpec"] == template["ContainerSpec"]]
+    current = [task for task in running if _replaced_for(task["Spec"]) == _replaced_for(template)]
     replicated = "Replicated" in spec["Mode"]
     wanted = (
         spec["Mode"]["Replicated"]["Replicas"] if replicated else max(1, len({task.get("NodeID") for task in kept}))
