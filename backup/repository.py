@@ -47,7 +47,7 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """What no other snapshot is found by."""
+        """The name by which only this backup or log is found."""
         return f"{self.stack}/{self.id}"
 
 

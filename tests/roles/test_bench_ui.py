@@ -47,6 +47,7 @@ def test_the_web_interface_has_the_target_and_the_mix_of_requests(tmp_path: Path
         *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", "-e", json.dumps(given)),
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
         http_proxy="http://127.0.0.1:1",
+        no_proxy="",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     stops = re.search(r"This stops it: kill (\d+)", done.stdout)

@@ -469,6 +469,8 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "purge: is an option of ./counter destroy" in output
     assert "redis_move" not in output.partition("would ignore this")[2]
     assert "hook_timeout" not in output.partition("would ignore this")[2]
+    output = deploy("-e", "replicas=3", playbook="playbooks/certificates.yml")
+    assert "replicas: is an option of ./counter deploy and ./counter restore and ./counter rollback and" in output
 
 
 def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(tmp_path: Path) -> None:

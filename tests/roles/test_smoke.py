@@ -97,6 +97,7 @@ def smoke(site: Path, origin: str) -> CompletedProcess[str]:
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
         # A proxy for the internet does not know the nodes.
         http_proxy="http://127.0.0.1:1",
+        no_proxy="",
     )
 
 

@@ -112,3 +112,10 @@ def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
         for name, found in values.items()
     }
     assert not any(bare.values()), bare
+
+
+def test_what_scale_refuses_makes_no_release() -> None:
+    """A failure in the block is recorded as a failed release."""
+    first, block = yaml.safe_load((ROOT / "playbooks/tasks/serve.yml").read_text(encoding="utf-8"))
+    assert first["ansible.builtin.import_role"] == {"name": "counter", "tasks_from": "refuse"}
+    assert "always" in block

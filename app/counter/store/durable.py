@@ -270,7 +270,7 @@ class Store:
 
     def _later(self, function: Callable[[], None]) -> None:
         """Run a function in the background, after those that were added earlier."""
-        # The thread is made here, not in __init__: gunicorn forks later.
+        # The thread is made here, not in __init__: gunicorn forks later. Two requests may need it at the same time.
         with self._listing:
             self._background = self._background or ThreadPoolExecutor(1, "background")
         self._background.submit(function)
