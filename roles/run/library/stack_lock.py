@@ -74,6 +74,7 @@ from ansible.module_utils.basic import AnsibleModule
 try:
     import docker
     from docker.errors import APIError, DockerException, NotFound
+    from requests import RequestException
 
     HAS_DOCKER = True
 except ImportError:
@@ -314,7 +315,7 @@ def main() -> None:
         module.params |= {"state": "read", "line": {}}
     try:
         result = act(module.params, manager())
-    except (DockerException, OSError) as error:
+    except (DockerException, RequestException) as error:
         module.fail_json(msg=f"cannot read or write the lock in the swarm: {error}. See its managers: docker node ls")
     module.exit_json(changed=False, **result)
 

@@ -123,7 +123,7 @@ def _task_row(task: dict, hosts: dict[str, str]) -> dict:
 
 
 def _replaced_for(template: dict) -> tuple[dict, dict | None]:
-    """Return the parts whose change replaces tasks. The engine records an update only after it has taken the file."""
+    """Return what tells new tasks from old ones: the engine records an update only some time after it took the file."""
     return template["ContainerSpec"], template.get("Resources")
 
 
