@@ -7,18 +7,12 @@ ARG BASE=debian:trixie-slim
 FROM ${BASE} AS python
 ARG REVISION
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates python3 \
+    && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip-whl \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
-FROM ${BASE} AS pip
-# Not a part of the next stage, so that this is built beside python.
-ARG REVISION
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-pip-whl \
-    && rm -rf /var/lib/apt/lists/*
-
 FROM python AS app-packages
-COPY --from=pip /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
+# Debian's wheel of pip runs as it is, without being installed.
+RUN ln -s /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
 ENV PYTHONPATH=/tmp/pip.whl PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY app/requirements.txt /tmp/requirements.txt
 # ca: the CA certificates of a site that inspects TLS, used only during the build.
@@ -35,6 +29,8 @@ FROM python AS app
 COPY --from=app-packages /opt/counter /opt/counter
 # Without docstrings and with few memory arenas, a replica needs about 8 MiB less memory.
 ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib/app PYTHONUNBUFFERED=1 PYTHONOPTIMIZE=2 MALLOC_ARENA_MAX=2
+# Starts the app once, so that Python stores what it compiles: Debian compiles its standard library only with docstrings.
+RUN gunicorn --check-config -c python:counter.gunicorn_conf counter.wsgi:app
 USER 10001:10001
 EXPOSE 8000
 # Exec form: gunicorn is process 1 and receives SIGTERM, which starts its drain.

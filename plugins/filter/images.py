@@ -50,9 +50,18 @@ def image_ids(images: Iterable[Mapping[str, Any]], names: Container[str]) -> dic
     return dict(sorted(found.items()))
 
 
+def bake_definition(images: Mapping[str, str], **options: object) -> dict[str, object]:
+    """Return a definition for ``docker buildx bake``.
+
+    ``images``: target -> name. ``options``: what each target has besides, such as ``args``.
+    """
+    targets = {target: {"target": target, "tags": [name], **options} for target, name in images.items()}
+    return {"group": {"default": {"targets": list(targets)}}, "target": targets}
+
+
 class FilterModule:
     """The filters by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"image_names": image_names, "image_ids": image_ids}
+        return {"image_names": image_names, "image_ids": image_ids, "bake_definition": bake_definition}

@@ -111,7 +111,7 @@ def test_every_package_is_installed_after_the_revision_is_known() -> None:
         r"^FROM (\S+) AS \S+\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
     )
     on_the_base = [text for source, text in stages if source == "${BASE}"]
-    assert len(on_the_base) == 4
+    assert len(on_the_base) == 3
     for text in on_the_base:
         assert "ARG REVISION" in text.partition("RUN")[0]
 
