@@ -72,7 +72,7 @@ def origin() -> Iterator[str]:
         server.shutdown()
 
 
-def smoke(site: Path, origin: str) -> CompletedProcess[str]:
+def smoke(site: Path, origin: str, timeout: int = 20) -> CompletedProcess[str]:
     """Check the counter."""
     play = {
         "hosts": "localhost",
@@ -89,7 +89,7 @@ def smoke(site: Path, origin: str) -> CompletedProcess[str]:
         "counter_url": f"{origin}/",
         "counter_headers": {},
         "https_served": [],
-        "smoke_timeout": 20,
+        "smoke_timeout": timeout,
     }
     (site / "hosts.yml").write_text("{managers: {hosts: {localhost: {ansible_connection: local}}}}")
     return run(
@@ -116,6 +116,17 @@ def test_the_limit_of_requests_is_waited_for(tmp_path: Path, origin: str, limit:
     assert done.returncode == 0, done.stdout
     assert Counting.limit <= 0
     assert f"{origin}: 3 acknowledged, 4 counted, replicas 0 1" in done.stdout
+
+
+def test_another_program_at_the_address_is_recognized(
+    tmp_path: Path, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "do_GET", lambda self: self.answer({"status": "ok"}))
+    done = smoke(tmp_path, origin, timeout=1)
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split())
+    assert "0 of 2 replicas answered" in said
+    assert "last error: the answer has no value: another program may answer there" in said
 
 
 def test_a_counter_that_grows_by_more_is_refused(tmp_path: Path, origin: str) -> None:

@@ -47,6 +47,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
@@ -54,7 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 COUNTER = "smoke"
 REQUEST_SECONDS = 10
 # What a request raises that got no answer, or another one than the app's JSON.
-FAILURES = (OSError, ValueError, LookupError, TypeError, http.client.HTTPException)
+FAILURES = (OSError, ValueError, TypeError, http.client.HTTPException)
 # The certificate is compared as a whole instead (`served`).
 ANY_CERTIFICATE = ssl.create_default_context()
 ANY_CERTIFICATE.check_hostname = False
@@ -65,22 +66,25 @@ DIRECT = urllib.request.build_opener(
 )
 
 
-def ask(url: str, headers: dict, method: str = "GET") -> dict:
-    """Return the JSON answer; raises one of FAILURES. At the edge's limit of requests, try once more later."""
+def ask(field: str, url: str, headers: dict, method: str = "GET") -> Any:
+    """Return a field of the JSON answer; raises one of FAILURES. Asks once more if the edge limits requests."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  # the operator's own address
     try:
-        return answer_to(request)
+        return answer_to(request, field)
     except urllib.error.HTTPError as refusal:
         if refusal.code != HTTPStatus.TOO_MANY_REQUESTS:
             raise
         time.sleep(min(int(refusal.headers.get("Retry-After", 1)), REQUEST_SECONDS))
-        return answer_to(request)
+        return answer_to(request, field)
 
 
-def answer_to(request: urllib.request.Request) -> dict:
-    """Return the JSON answer; raises one of FAILURES."""
+def answer_to(request: urllib.request.Request, field: str) -> Any:
+    """Return a field of the JSON answer; raises one of FAILURES."""
     with DIRECT.open(request, timeout=REQUEST_SECONDS) as response:
-        return json.load(response)
+        answer = json.load(response)
+    if not isinstance(answer, dict) or field not in answer:
+        raise ValueError(f"the answer has no {field}: another program may answer there")
+    return answer[field]
 
 
 def served(url: str) -> str:
@@ -113,9 +117,9 @@ def main() -> None:
             if before is None and certificate and served(url) != certificate:
                 raise ValueError("it serves a certificate other than the deployed one")
             if before is None:
-                before = ask(counter, headers)["value"]
+                before = ask("value", counter, headers)
             requested += 1
-            answered[ask(f"{counter}/increment", headers, "POST")["replica"]] += 1
+            answered[ask("replica", f"{counter}/increment", headers, "POST")] += 1
         except FAILURES as failure:
             error = str(failure) or type(failure).__name__
             time.sleep(0.5)
@@ -134,7 +138,7 @@ def main() -> None:
             **result,
         )
     try:
-        result["counted"] = ask(counter, headers)["value"] - before
+        result["counted"] = ask("value", counter, headers) - before
     except FAILURES as failure:
         module.fail_json(
             msg=f"{counter} cannot be read: {failure}. This shows what runs: {module.params['status_command']}",
