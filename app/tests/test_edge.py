@@ -42,11 +42,21 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
 
 
 @pytest.fixture
+def operator() -> int:
+    """Return the port of HAProxy's metrics."""
+    return free_port()
+
+
+@pytest.fixture
 def edge(
-    request: pytest.FixtureRequest, rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn
+    request: pytest.FixtureRequest,
+    rendered: dict[str, dict[str, str]],
+    tmp_path: Path,
+    gunicorn: Gunicorn,
+    operator: int,
 ) -> Iterator[int]:
     """Run HAProxy with these settings in front of ``gunicorn``; return its port."""
-    port, operator = free_port(), free_port()
+    port = free_port()
     texts = rendered[getattr(request, "param", "defaults")]
     command = on_loopback(texts, tmp_path, edge=port, app=gunicorn.port, operator=operator)
     haproxy = Process(command, tmp_path / "haproxy.log")
@@ -59,6 +69,7 @@ def edge(
         yield port
 
 
+UNCONNECTED = re.compile(r'haproxy_frontend_current_sessions\{proxy="public"\} 0\n')
 CHECKED = re.compile(r'haproxy_server_check_status\{[^}]*state="L7OK"\} 1')
 PASS = {"X-Maintenance-Pass": "let-me-through"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9"}
@@ -128,12 +139,14 @@ def test_errors_of_the_app_pass_the_edge_unchanged(edge: int, gunicorn: Gunicorn
 
 
 @pytest.mark.parametrize("edge", ["limits"], indirect=True)
-def test_a_client_is_limited_in_requests_and_connections(edge: int) -> None:
+def test_a_client_is_limited_in_requests_and_connections(edge: int, operator: int) -> None:
     answers = [ask(edge, "/healthz") for _ in range(30)]
     # The fixture has asked too.
     assert [answer.status for answer in answers[:10]] == [200] * 10
     assert problem(answers[-1]) == (429, "too-many-requests")
     assert answers[-1].headers["Retry-After"] == "10"
+    # A connection counts until HAProxy has seen its end.
+    wait_until("the connections to end", lambda: UNCONNECTED.search(ask(operator, "/metrics").body))
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", edge))) for _ in range(6)]
         # Its threads take them in any order, so it need not be the last one that is refused.
