@@ -42,3 +42,9 @@ def stack() -> Iterator[ExitStack]:
 def site(tmp_path: Path, stack: ExitStack) -> Site:
     """Return a standalone Redis without counters."""
     return Site(tmp_path / "site", "standalone", stack)
+
+
+@pytest.fixture
+def new_site(tmp_path: Path, stack: ExitStack) -> Site:
+    """Return one whose first run makes the repository, with a key that takes its usual time to open."""
+    return Site(tmp_path / "site", "standalone", stack, repository=str(tmp_path / "repository"))

@@ -121,7 +121,8 @@ def fill(site: Site, counters: int) -> None:
 def measure(kind: str, counters: int, directory: Path) -> None:
     """Print one line."""
     with ExitStack() as stack:
-        site = Site(directory / f"{kind}-{counters}", kind, stack)
+        repository = directory / f"{kind}-{counters}-repository"
+        site = Site(directory / f"{kind}-{counters}", kind, stack, repository=str(repository))
         fill(site, counters)
         clients, found = Clients(site), []
         with clients.running():

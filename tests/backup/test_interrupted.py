@@ -21,15 +21,15 @@ LOCKED = "a backup, a proof or a restore is already running"
 
 
 @pytest.fixture
-def filled(site: Site) -> Site:
+def filled(new_site: Site) -> Site:
     """Return a site with so many keys that runs take a while."""
-    site.count({"a": 3, "b": 1})
-    node = site.nodes[0].client()
+    new_site.count({"a": 3, "b": 1})
+    node = new_site.nodes[0].client()
     for number in range(20):
         names = [f"n{number}-{each}" for each in range(200)]
         node.mset({f"{{{name}}}:value": 7 for name in names})
         node.sadd("counters", *names)
-    return site
+    return new_site
 
 
 TOTAL = 20 * 200 * 7 + 4

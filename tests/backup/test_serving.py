@@ -39,15 +39,15 @@ def receiver() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
         server.shutdown()
 
 
-def test_it_makes_logs_and_reports_backups(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+def test_it_makes_logs_and_reports_backups(new_site: Site, tmp_path: Path, stack: ExitStack) -> None:
     """Two services wait for the same minute: one of them cannot use its repository."""
-    site.count({"a": 2})
+    new_site.count({"a": 2})
     url, received = stack.enter_context(receiver())
-    site.plan |= {"schedule": "* * * * *", "report_url": url}
-    good = site.start("serve")
-    site.plan |= {"stack": "other", "repository": str(tmp_path / "file" / "below"), "work": str(tmp_path / "other")}
+    new_site.plan |= {"schedule": "* * * * *", "report_url": url}
+    good = new_site.start("serve")
+    new_site.plan |= {"stack": "other", "repository": str(tmp_path / "file" / "below"), "work": str(tmp_path / "other")}
     (tmp_path / "file").write_text("no directory")
-    bad = site.start("serve")
+    bad = new_site.start("serve")
     reports = {report["stack"]: report for report in (received.get(timeout=120), received.get(timeout=60))}
     assert (reports["counter"]["backup"]["sum"], reports["counter"]["error"]) == (2, "")
     assert reports["other"]["backup"] is None
@@ -71,19 +71,19 @@ def handles_sigterm(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("schedule", ["", "0 0 1 1 *"])
-def test_it_ends_while_it_waits(site: Site, schedule: str) -> None:
-    site.plan["schedule"] = schedule
-    with site.start("serve") as process:
+def test_it_ends_while_it_waits(new_site: Site, schedule: str) -> None:
+    new_site.plan["schedule"] = schedule
+    with new_site.start("serve") as process:
         wait_until("its handler of SIGTERM", lambda: handles_sigterm(process.pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
 
-def test_a_run_that_is_ended_leaves_no_lock(site: Site) -> None:
-    site.count({"a": 1})
-    site.run("run")
-    locks = Path(site.plan["repository"], "locks")
-    with site.start("run") as process:
+def test_a_run_that_is_ended_leaves_no_lock(new_site: Site) -> None:
+    new_site.count({"a": 1})
+    new_site.run("run")
+    locks = Path(new_site.plan["repository"], "locks")
+    with new_site.start("run") as process:
         wait_until("restic to lock the repository", lambda: list(locks.iterdir()))
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)

@@ -122,7 +122,7 @@ def test_another_program_at_the_address_is_recognized(
     tmp_path: Path, origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Counting, "do_GET", lambda self: self.answer({"status": "ok"}))
-    done = smoke(tmp_path, origin, timeout=1)
+    done = smoke(tmp_path, origin, timeout=5)
     assert done.returncode != 0
     said = " ".join(done.stdout.split())
     assert "0 of 2 replicas answered" in said
