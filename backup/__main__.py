@@ -67,20 +67,21 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
     primaries = Primaries(open_route(Config.from_env()))
     # The app is stopped already when a restore makes its backup, so it waits for one that the schedule has begun.
-    with alone(plan, wait="keep" in arguments):
+    replaced = "keep" in arguments
+    with alone(plan, wait=replaced):
         repository = newest.opened(primaries, plan)
         former = [one for one in repository.backups() if one.stack == plan.stack and one.proved][-1:]
         maker = Maker(Config.from_env(), plan, repository)
         try:
-            saved = maker.make()
+            saved = maker.make(replaced=replaced)
         except BadBackupError:
             if not repository.repair():
                 raise
-            saved = maker.make()
+            saved = maker.make(replaced=replaced)
         newest.write(primaries, repository, plan)
         # Counters only grow, so nodes that hold less may have lost their data: then the old backups are needed.
         larger = [one.id for one in former if one.sum > saved.sum]
-        if "keep" not in arguments and not larger:
+        if not replaced and not larger:
             repository.forget()
     return asdict(saved) | {"less_than": "".join(larger)}
 

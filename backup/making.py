@@ -11,7 +11,7 @@ from pathlib import Path
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, STACK, SUM, Repository, Saved
+from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, REPLACED, STACK, SUM, Repository, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -34,8 +34,8 @@ class Maker:
     plan: Plan
     repository: Repository
 
-    def make(self) -> Saved:
-        """Read the nodes, save and prove; return the backup.
+    def make(self, *, replaced: bool = False) -> Saved:
+        """Read the nodes, save and prove; return the backup. ``replaced``: a restore will replace what they hold.
 
         Raises:
             BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
@@ -51,6 +51,7 @@ class Maker:
         content.finish(manifest)
         identifier = f"{began:%Y%m%dT%H%M%SZ}"
         labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
+        labels |= {REPLACED: "yes"} if replaced else {}
         saved = self.repository.save(content.directory, began, labels)
         empty(content.directory)
         after = {record.name: record.value for record in read_all(primaries, found)}

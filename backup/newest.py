@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,30 +15,33 @@ from backup.repository import MOMENT, Repository
 from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
 
+LASTING = ("repository", "log_until")
+"""What stays in the note after the backup that it named was found bad or was removed."""
+
 
 def read(primaries: Primaries) -> dict[str, Any]:
-    """Return the newest proved backup's fields and ``repository``, as `write` left them; empty if there was none."""
+    """Return the newest proved backup's fields, ``repository`` and ``log_until``; empty if nothing was noted yet."""
     (text,) = primaries.run([("GET", BACKUP_KEY)])
     return dict(json.loads(text)) if text else {}
 
 
 def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
-    """Note the newest proved backup of the stack."""
+    """Note the newest proved backup of the stack, or that none is left."""
     proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
-    if proved:
-        _add(primaries, plan, asdict(proved[-1]) | {"repository": digest(plan)})
+    fields = asdict(proved[-1]) | {"repository": digest(plan)} if proved else {}
+    _change(primaries, plan, lambda note: {key: note[key] for key in LASTING if key in note} | fields)
 
 
 def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:
-    """Note until when the log of changes reaches, if there is a proved backup."""
-    if read(primaries):
-        _add(primaries, plan, {"log_until": f"{until:{MOMENT}}"})
+    """Note until when the log of changes reaches, once there has been a proved backup."""
+    _change(primaries, plan, lambda note: note and note | {"log_until": f"{until:{MOMENT}}"})
 
 
-def _add(primaries: Primaries, plan: Plan, labels: dict[str, Any]) -> None:
-    """Add to the note, which the log and a backup may do at the same time."""
+def _change(primaries: Primaries, plan: Plan, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the note, which the log and a backup may do at the same time."""
     with locked(plan.work / "note"):
-        primaries.run([("SET", BACKUP_KEY, json.dumps(read(primaries) | labels))])
+        if note := change(read(primaries)):
+            primaries.run([("SET", BACKUP_KEY, json.dumps(note))])
 
 
 def opened(primaries: Primaries, plan: Plan, *, create: bool = True) -> Repository:

@@ -31,6 +31,7 @@ UNPROVED_KEPT = 3
 FETCH_ATTEMPTS = 5
 LOOK_ATTEMPTS = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
+REPLACED = "replaced"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked."""
 
@@ -72,11 +73,15 @@ class Log(Snapshot):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Snapshot):
-    """A backup. ``proved``, ``bad``: when it was last proved or found bad."""
+    """A backup. ``replaced``: whether a restore made it, of what it replaced.
+
+    ``proved``, ``bad``: when it was last proved or found bad.
+    """
 
     time: str
     counters: int
     sum: int
+    replaced: bool
     proved: str
     bad: str
 
@@ -174,14 +179,14 @@ class Repository:
         return [newest[identity] for identity in sorted(newest)]
 
     def find(self, wanted: str) -> Saved:
-        """Return the backup with an id; with ``latest``, the newest proved one of the stack.
+        """Return the backup with an id; with ``latest``, the newest proved one of the stack that no restore made.
 
-        ``STACK/ID`` and ``STACK/latest`` are those of another stack.
+        A repeated restore then finds the same one. ``STACK/ID`` and ``STACK/latest`` are those of another stack.
         """
         stack, _, wanted = wanted.rpartition("/")
         saved, owner = self.backups(), stack or self._plan.stack
         if wanted == "latest":
-            found = [one for one in saved if one.proved and one.stack == owner]
+            found = [one for one in saved if one.proved and not one.replaced and one.stack == owner]
         else:
             found = [one for one in saved if one.id == wanted and stack in {"", one.stack}]
         if not found:
@@ -361,6 +366,8 @@ class Repository:
         if self._plan.repository.startswith("sftp:"):
             options += ["--option", f"sftp.args={self._ssh_arguments()}"]
         own = {"RESTIC_REPOSITORY": self._plan.repository, "RESTIC_PASSWORD": self._password, "TZ": "UTC"}
+        # Its packs of 16 MB do not fit into /tmp.
+        own["TMPDIR"] = str(self._plan.work)
         return run(["restic", *options, *arguments], seconds, os.environ | dict(self._plan.environment) | own, cwd)
 
     def _ssh_arguments(self) -> str:
@@ -472,6 +479,7 @@ def _saved(snapshot: dict[str, Any]) -> Saved:
         time=snapshot["time"],
         counters=int(tags.get(COUNTERS, "0")),
         sum=int(tags.get(SUM, "0")),
+        replaced=REPLACED in tags,
         proved=tags.get(PROVED, ""),
         bad=tags.get(BAD, ""),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
@@ -142,8 +143,9 @@ def readyz() -> Response:
 def exposition() -> Response:
     """Return the Prometheus metrics of this replica."""
     metrics.DRAINING.set(lifecycle.draining())
-    if backup := newest_backup():
-        metrics.BACKUP.set(datetime.fromisoformat(backup["time"]).timestamp())
+    with suppress(StoreError):
+        backup = counting().store.newest_backup()
+        metrics.BACKUP.set(datetime.fromisoformat(backup["time"]).timestamp() if backup else 0)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 

@@ -70,6 +70,9 @@ def test_the_newest_backup_is_told(client: FlaskClient, redis_server: RedisServe
     redis_server.client().set("{.backup}:value", json.dumps(note))
     assert client.get("/api/store").get_json()["backup"] == note
     assert timestamp() == datetime(2026, 11, 26, 3, tzinfo=UTC).timestamp()
+    redis_server.client().set("{.backup}:value", '{"repository": "0123456789ab"}')  # it was found bad
+    assert client.get("/api/store").get_json()["backup"] is None
+    assert timestamp() == 0
     redis_server.kill()
     assert client.get("/metrics").status_code == 200
 

@@ -82,9 +82,12 @@ def test_a_restore_that_was_killed_is_completed_by_the_next_one(filled: Site) ->
     node.sadd("counters", "later")
     restoring = filled.start("restore", "latest")
     # It has emptied the node, and writes.
-    wait_until("the restore to write", lambda: restoring.poll() is not None or not node.exists("{later}:value"))
+    wait_until("the restore to write", lambda: not node.exists("{later}:value"))
+    node.client_pause(60_000, all=False)
     restoring.send_signal(signal.SIGKILL)
     restoring.communicate()
+    node.client_unpause()
+    assert restoring.returncode == -signal.SIGKILL
     assert filled.run("restore", "latest")["sum"] == TOTAL
     assert filled.counters.keys() >= {"a", "b", "n0-0"}
     assert "later" not in filled.counters

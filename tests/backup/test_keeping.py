@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sites import Site
-from support.small_disk import small_disk
+from support.small_disk import MIB, small_disk
 
 from counter.store.keys import BACKUP_KEY
 
@@ -123,6 +124,29 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
     saved = site.run("run")
     assert (saved["sum"], saved["bad"]) == (2, "")
     assert site.run("restore", "latest")["sum"] == 2
+
+
+def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:
+    """A restore that is repeated would restore what it was to replace."""
+    site.count({"a": 1})
+    first = site.run("run")
+    site.store.increment("a")
+    second = site.run("run", "keep")
+    assert (first["replaced"], second["replaced"]) == (False, True)
+    assert site.run("restore", "latest")["backup"]["id"] == first["id"]
+    assert site.run("restore", second["id"])["sum"] == 2
+
+
+def test_what_is_saved_need_not_fit_into_the_directory_for_temporary_files(
+    site: Site, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the service has 16 MiB (templates/backup.stack.yml.j2)."""
+    (path := tmp_path / "temporary").mkdir()
+    stack.enter_context(small_disk(path, 16))
+    site.count({"a": 1})
+    Path(site.plan["state"], "large").write_bytes(os.urandom(40 * MIB))
+    monkeypatch.setenv("TMPDIR", str(path))
+    assert site.run("run")["proved"]
 
 
 def test_nothing_is_removed_after_a_loss(site: Site) -> None:

@@ -328,7 +328,7 @@ def moved_between(site: Site) -> tuple[str, str]:
 def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     site.plan["log_seconds"] = INTERVAL
     site.count({"a": 1})
-    site.start("serve")
+    service = site.start("serve")
     wait_until("the log to begin", lambda: logs(site) != [], 60)
     (began,) = logs(site)
     repository = Path(site.plan["repository"])
@@ -344,6 +344,10 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     (log,) = logs(site)
     assert log["log"] == began["log"]
     assert site.run("restore", text(missed))["counters"] == 2
+    service.send_signal(signal.SIGTERM)
+    _, said = service.communicate(timeout=20)
+    events = [json.loads(line)["event"] for line in said.splitlines()]
+    assert {"log of changes interrupted", "log of changes continues"} <= set(events)
 
 
 @pytest.fixture

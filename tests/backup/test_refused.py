@@ -144,6 +144,24 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
         assert site.run("restore", "latest")["backup"]["id"] == again["id"]
 
 
+def test_a_backup_that_is_found_bad_is_not_the_newest_proved_one(site: Site) -> None:
+    site.count({"a": 1})
+    saved = site.run("run")
+    assert site.store.newest_backup()["id"] == saved["id"]
+    for pack in Path(site.plan["repository"], "data").rglob("*"):
+        if pack.is_file():
+            flip(pack)
+    assert saved["id"] in site.refused("verify", saved["id"])
+    assert site.store.newest_backup() == {}
+    # The repository is still known: it is not made anew where it is missing.
+    repository = Path(site.plan["repository"])
+    repository.rename(repository.with_name("away"))
+    assert "does not exist" in site.refused("run")
+    repository.with_name("away").rename(repository)
+    assert site.store.newest_backup() == {}
+    assert site.run("run")["id"] == site.store.newest_backup()["id"]
+
+
 def test_a_lock(site: Site) -> None:
     site.plan["lock_seconds"] = 2
     site.count({"a": 1})

@@ -185,7 +185,8 @@ class Store:
         # A scrape of the metrics must not wait for Redis as long as an increment does.
         deadline = time.monotonic() + min(PROBE_SECONDS, self._deadline)
         note = self._perform(lambda: BackupNote(deadline)).value if self.remembers else ""
-        return dict(json.loads(note)) if note else {}
+        found = dict(json.loads(note)) if note else {}
+        return found if "id" in found else {}
 
     def ready(self) -> None:
         """Return if an increment would be accepted now: something that expires was.
