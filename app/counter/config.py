@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -129,9 +130,8 @@ class Config:
         if topology is Topology.SENTINEL and not sentinel_nodes:
             env.refuse("SENTINEL_NODES", "", "topology sentinel needs it", "sentinel-1:26379,sentinel-2:26379")
         if topology is Topology.EXTERNAL and not (redis_url or "").startswith(("redis://", "rediss://")):
-            env.refuse(
-                "REDIS_URL", redis_url or "", "topology external needs redis:// or rediss://", "redis://host:6379"
-            )
+            shown = re.sub(r"//.*@", "//***@", redis_url or "")  # without a password
+            env.refuse("REDIS_URL", shown, "topology external needs redis:// or rediss://", "redis://host:6379")
         deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.3, 60.0)
         key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
         if key_seconds < 2 * deadline:

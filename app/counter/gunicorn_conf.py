@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -21,6 +22,9 @@ bind = os.environ.get("COUNTER_BIND", "0.0.0.0:8000")
 worker_class = "counter.worker.BoundedWorker"
 workers = _config.workers
 threads = _config.threads
+# Each edge may hold 64 idle connections and as many requests.
+worker_connections = 8192
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 preload_app = True  # the workers share the imported modules' memory; connections are made after the fork
 timeout = 30
 graceful_timeout = max(10, int(_config.deadline) + 2)

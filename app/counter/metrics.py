@@ -27,11 +27,14 @@ INCREMENT_SECONDS = Histogram(
 ROUND_TRIPS = Counter("counter_store_round_trips", "Rounds of the group commit, each one round trip to Redis.")
 ROUND_OPERATIONS = Counter("counter_store_operations", "Operations that these rounds carried.")
 MEMORY_USED = Gauge(
-    "counter_store_memory_used_bytes", "Memory that a Redis primary uses.", ["node"], multiprocess_mode="mostrecent"
+    "counter_store_memory_used_bytes",
+    "Memory that a Redis node used when it last was the primary.",
+    ["node"],
+    multiprocess_mode="mostrecent",
 )
 MEMORY_LIMIT = Gauge(
     "counter_store_memory_limit_bytes",
-    "Memory at which a Redis primary refuses increments; 0: no limit.",
+    "Memory at which this node refuses increments; 0: no limit.",
     ["node"],
     multiprocess_mode="mostrecent",
 )

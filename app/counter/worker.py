@@ -1,12 +1,14 @@
 """gunicorn's threaded worker, with a bound on what slow clients take from other clients.
 
-In gunicorn's own worker, an incomplete request occupies its thread until the client sends the rest. When the connection
-ends, closing it blocks the thread that accepts connections for two seconds (``gunicorn.util.close_graceful``).
+In gunicorn's own worker, an incomplete request occupies its thread until the client sends the rest, and a large answer
+until the client reads it. When the connection ends, closing it blocks the thread that accepts connections for two
+seconds (``gunicorn.util.close_graceful``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import time
@@ -17,12 +19,14 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_SECONDS = 2.0
 """How long a request's headers may take to arrive."""
+SEND_SECONDS = 10.0
+"""How long a client may take to receive the answer."""
 LINGER_SECONDS = 2.0
 """How long an answered connection stays half open for a body that no request needs."""
 
 
 class BoundedWorker(ThreadWorker):  # type: ignore[misc]
-    """Ends connections whose request does not arrive, and never waits for a client in the accepting thread."""
+    """Ends connections whose client is too slow, and never waits for a client in the accepting thread."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what gunicorn passes."""
@@ -43,7 +47,12 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose headers have arrived."""
         self._arriving.pop(conn, None)
-        return super().handle_request(req, conn)
+        conn.sock.settimeout(SEND_SECONDS)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError as error:
+            # Like a client that is gone, which gunicorn does not log.
+            raise BrokenPipeError(errno.EPIPE, "the client did not receive its answer") from error
 
     def murder_pending(self) -> None:
         """End connections that take too long; gunicorn calls this at least once a second."""

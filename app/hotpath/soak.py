@@ -1,8 +1,9 @@
 """Count with a key for each increment, at a fixed rate and for a long time, and see whether Redis fills.
 
 ``python -m hotpath.soak [--rate N] [--seconds S]`` in ``app``. Redis has as much memory as with the default
-``redis_memory`` (60 % of 256 MiB), and a replica. Prints JSON: ``acknowledged`` and ``refused`` increments, the rate
-that was reached, and the memory of the primary in bytes once a minute. The exit status is 1 if any was refused.
+``redis_memory`` (60 % of 256 MiB), and a replica. Prints JSON: ``acknowledged`` and ``refused`` increments (those
+without an answer included), the rate that was reached, and the memory of the primary in bytes once a minute. The exit
+status is 1 if any was refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 APP = Path(__file__).resolve().parents[1]
@@ -46,13 +47,18 @@ class Client(threading.Thread):
         while due < self.ends:
             time.sleep(max(0.0, due - time.monotonic()))
             due += self.interval
-            connection.request("POST", "/api/counters/soak/increment", headers={"Idempotency-Key": str(uuid.uuid4())})
-            with connection.getresponse() as answer:
-                answer.read()
-            if answer.status == http.client.OK:
+            status = 0
+            with suppress(OSError, http.client.HTTPException):
+                key = {"Idempotency-Key": str(uuid.uuid4())}
+                connection.request("POST", "/api/counters/soak/increment", headers=key)
+                with connection.getresponse() as answer:
+                    answer.read()
+                status = answer.status
+            if status == http.client.OK:
                 self.acknowledged += 1
             else:
                 self.refused += 1
+                connection.close()  # the next request opens it again
 
 
 def main() -> int:

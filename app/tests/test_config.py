@@ -82,3 +82,5 @@ def test_a_topology_without_its_address_is_refused(topology: str) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "s3cret" not in repr(Config(password="s3cret", redis_url="redis://:s3cret@host"))  # noqa: S106
+    with pytest.raises(ConfigError, match=r"^(?!.*s3cret).*'https://\*\*\*@host'"):
+        Config.from_env({"COUNTER_TOPOLOGY": "external", "COUNTER_REDIS_URL": "https://:s3cret@host"})

@@ -16,13 +16,19 @@ import pytest
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 
+from counter.store.client import SHOWN_COUNTERS
+from counter.store.keys import COUNTERS
+
 
 def get(url: str, seconds: float = 5) -> int:
+    """Return the status of the answer; 0 without one in this time."""
     try:
         with urllib.request.urlopen(url, timeout=seconds) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+    except TimeoutError:
+        return 0
 
 
 @pytest.fixture
@@ -128,6 +134,25 @@ def test_slow_clients_do_not_stop_a_replica(tmp_path: Path, redis_server: RedisS
         assert get(f"{server.url}/api/counters/a", 30) == 200
         assert "Traceback" not in server.log.read_text()
     assert "WORKER TIMEOUT" not in server.log.read_text()
+
+
+def test_clients_that_do_not_read_their_answers_do_not_stop_a_replica(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    redis_server.client().sadd(COUNTERS, *(f"{number:064}" for number in range(SHOWN_COUNTERS)))
+    server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, THREADS="8")
+    with running(server), ExitStack() as slow:
+        server.up()
+        for _ in range(8):
+            client = slow.enter_context(socket.socket())
+            # The kernel takes little of an answer for a client with small packets and a small window.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET /api/store HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until("all threads to be busy", lambda: get(f"{server.url}/healthz", 1) == 0)
+        wait_until("an answer", lambda: get(f"{server.url}/healthz", 30) == 200, 30)
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_with_redis_hanging_health_answers_and_every_request_ends(tmp_path: Path, redis_server: RedisServer) -> None:

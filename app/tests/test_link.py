@@ -127,7 +127,7 @@ def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> 
         fill(lost.up())
         replicating = f"replicaof 127.0.0.1 {lost.port}"
         replica = RedisServer(tmp_path, *ON_DISK, replicating)
-        promoted = RedisServer(tmp_path, *ON_DISK, replicating, "rdb-key-save-delay 100000")
+        promoted = RedisServer(tmp_path, *ON_DISK, replicating, "rdb-key-save-delay 300000")
         with running(replica, promoted):
             replica.up()
             wait_until("the replica", lambda: on_disk(lost), 30)
