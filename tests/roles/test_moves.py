@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,10 @@ REASONS = {
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Return what is said against each case."""
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return what is said against each case, and how many nodes hold all counters."""
 
-    def judge(site: Path) -> dict[str, list[str]]:
+    def judge(site: Path) -> dict[str, dict[str, Any]]:
         (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": ALLOWED | REFUSED}}))
         found = results_by_host(PLAYBOOKS / "moves.yml", site / "hosts.yml")
         return {host: result["msg"] for host, result in found.items()}
@@ -98,14 +99,20 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return made_once(tmp_path_factory, "judged-moves", judge)
 
 
-def test_the_table_of_moves(judged: dict[str, list[str]]) -> None:
-    assert {name for name, said in judged.items() if not said} == set(ALLOWED)
-    assert {name for name, said in judged.items() if said} == set(REFUSED)
+def test_the_table_of_moves(judged: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, found in judged.items() if not found["says"]} == set(ALLOWED)
+    assert {name for name, found in judged.items() if found["says"]} == set(REFUSED)
+
+
+def test_the_nodes_that_hold_all_counters_are_the_primaries(judged: dict[str, dict[str, Any]]) -> None:
+    primaries = {"standalone": 1, "sentinel": 1, "cluster": 3}
+    for one, other in product(MOVABLE, MOVABLE):
+        assert int(judged[f"{one}-{other}"]["primaries"]) == primaries[one]
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_a_refusal_says_why_and_what_works(judged: dict[str, list[str]], name: str) -> None:
-    assert REASONS[name] in judged[name][0]
+def test_a_refusal_says_why_and_what_works(judged: dict[str, dict[str, Any]], name: str) -> None:
+    assert REASONS[name] in judged[name]["says"][0]
 
 
 # -- How a move begins, with modules that stand for the engine
@@ -208,10 +215,15 @@ def test_a_move_that_was_broken_off_before_the_nodes_stopped_goes_on(broken_off:
 
 
 def test_a_move_that_was_broken_off_before_the_nodes_stopped_is_given_up_while_they_run(broken_off: Beginning) -> None:
+    # As after an attempt that came so far that the new nodes were deployed.
+    (redis := broken_off.state / "redis.json").write_text(
+        json.dumps({"topology": "sentinel", "nodes": 3, "tls": False})
+    )
     succeeded, calls = broken_off.deploy("standalone")
     assert succeeded
     assert "docker-stack-rm" not in calls
     assert broken_off.noted() == {}
+    assert json.loads(redis.read_text()) == {"topology": "standalone", "nodes": 1, "tls": False}
 
 
 # -- The stack file of a move
@@ -262,6 +274,12 @@ def test_old_and_new_nodes_have_no_volume_in_common(rendered: dict[str, dict[str
         if node.startswith("redis-"):
             assert service["volumes"][0] == f"{node}{SUFFIXES[one if key.startswith('old-') else other]}:/data"
             assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{node} == here"]
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_swarm_takes_the_name_of_the_secret(rendered: dict[str, dict[str, str]], name: str) -> None:
+    (stored,) = stack(rendered[name])["secrets"].values()
+    assert len(stored["name"]) + 31 - len("counter") <= 64, stored["name"]
 
 
 @pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
