@@ -193,16 +193,17 @@ def new_record(verb: str) -> dict[str, Any]:
 
 
 def revision(root: Path) -> dict[str, Any]:
-    """Return the git ``revision`` of a checkout, empty without one, and whether it has changes (``dirty``).
+    """Return the git ``revision`` of a checkout, empty without one, and whether it may have changes (``dirty``).
 
     A user's own inventory and hooks are not changes of the project.
     """
-    changes = git(root, "status", "--porcelain", "--", ".", ":!inventory", ":!hooks")
-    return {"revision": git(root, "rev-parse", "HEAD"), "dirty": changes != ""}
+    if not (commit := git(root, "rev-parse", "HEAD")):
+        return {"revision": "", "dirty": False}
+    return {"revision": commit, "dirty": git(root, "status", "--porcelain", "--", ".", ":!inventory", ":!hooks") != ""}
 
 
-def git(root: Path, *command: str) -> str:
-    """Return what git prints; empty if it fails."""
+def git(root: Path, *command: str) -> str | None:
+    """Return what git prints; None if it fails."""
     try:
         done = subprocess.run(  # noqa: S603
             ["git", "-C", str(root), *command],  # noqa: S607  # wherever the system has git
@@ -212,8 +213,8 @@ def git(root: Path, *command: str) -> str:
             timeout=GIT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def command(*, with_password: bool, in_haste: bool) -> list[str]:

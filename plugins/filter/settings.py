@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,13 @@ def origins(addresses: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
 
 
 def not_networks(texts: Iterable[Any]) -> list[str]:
-    """Return what is neither an address nor a network (``192.0.2.0/24``), IPv4 or IPv6."""
+    """Return what is neither an IPv4 address nor an IPv4 network (``192.0.2.0/24``)."""
     return [str(text) for text in texts if not _is_network(str(text))]
 
 
 def _is_network(text: str) -> bool:
     try:
-        ip_network(text)
+        IPv4Network(text)
     except ValueError:
         return False
     return True

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from support.ansible import PLAYBOOKS, ROOT, last_task, run
+from support.workers import made_once
 
 from bench.summary import SCHEMA
 
@@ -58,12 +59,23 @@ RIGHT: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rules")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the path of a ``site``, and what was ``said`` of its hosts."""
+    return made_once(tmp_path_factory, "rules", lambda site: {"site": str(site), "said": judge(site)})
 
 
 @pytest.fixture(scope="module")
-def said(site: Path) -> dict[str, str]:
+def site(rules: dict[str, Any]) -> Path:
+    return Path(rules["site"])
+
+
+@pytest.fixture(scope="module")
+def said(rules: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = rules["said"]
+    return found
+
+
+def judge(site: Path) -> dict[str, str]:
     """Return what the check says of each host; each has other variables."""
     (site / "empty").mkdir()
     (site / "other.json").write_text('{"schema": "another/1"}')
@@ -132,15 +144,13 @@ def test_a_comparison_does_not_replace_a_stack_that_exists(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
-    node = {"Status": {"State": "down"}, "Spec": {"Labels": {"counter.host": "down"}}}
     given: dict[str, dict[str, Any]] = {
         "limited": {"edge_requests_per_second": 20},
-        "down": {"__bench_swarm": {"nodes": [node]}},
+        "down": {"run_lock": {"down": ["down", "of another stack"]}},
         "silent": {},
     }
     hosts = {
-        host: {"ansible_connection": "local", "__bench_swarm": {"nodes": []}, "bench_target": "http://127.0.0.1:1"}
-        | more
+        host: {"ansible_connection": "local", "run_lock": {"down": []}, "bench_target": "http://127.0.0.1:1"} | more
         for host, more in given.items()
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from support import certificates
+from support.ansible import ROOT, play, results_by_host
 from support.certificates import Certificates
 from support.workers import made_once
 
 DAY = 86400
+RENEW = {"ansible.builtin.import_role": {"name": "redis_credentials", "tasks_from": "tls"}}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,21 @@ def test_it_is_good_for_years(made: Certificates, tmp_path: Path) -> None:
     openssl(tmp_path, "x509", "-in", "redis.crt", "-noout", "-checkend", str(1800 * DAY))
     openssl(tmp_path, "x509", "-in", "ca.crt", "-noout", "-checkend", str(10900 * DAY))
     assert len(made["ends"]) == len("20310101000000Z")
+
+
+def test_a_certificate_that_is_valid_for_a_year_is_renewed_after_half_of_it(made: Certificates, tmp_path: Path) -> None:
+    hosts = {}
+    for days in (200, 180):
+        ends = (datetime.now(UTC) + timedelta(days)).strftime("%Y%m%d%H%M%SZ")
+        stored = {"redis/certificates.json": {"content": json.dumps(made | {"ends": ends})}}
+        given = {"deployed_store": {"files": stored}, "redis_credentials_certificate_days": 365}
+        hosts[f"days-{days}"] = {"ansible_connection": "local", **given}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    show = {"ansible.builtin.debug": {"msg": "{{ redis_credentials_certificates.certificate }}"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(RENEW, show)))
+    found = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    assert found["days-200"]["msg"] == made["certificate"]
+    assert found["days-180"]["msg"] != made["certificate"]
 
 
 def test_a_renewal_keeps_authority_and_keys(made: Certificates, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from engines import engine, interpreter, serve
-from support.ansible import run
+from support.ansible import project_environment, run
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as root")
 
@@ -70,7 +70,12 @@ def check(site: Path, state: State, playbook: str, *options: str) -> CompletedPr
                 }
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
         given: list[str | Path] = ["-i", site / "hosts.yml", "-e", "stack_name=check", "-e", "http_port=65123"]
-        done = run("ansible-playbook", *given, *options, "--check", "--diff", f"{playbook}.yml")
+        # Whatever listens on this machine.
+        (listening := site / "bin/ss").parent.mkdir()
+        listening.write_text("#!/bin/sh\n")
+        listening.chmod(0o755)
+        path = f"{listening.parent}:{project_environment()['PATH']}"
+        done = run("ansible-playbook", *given, *options, "--check", "--diff", f"{playbook}.yml", PATH=path)
         assert changes == []
     return done
 

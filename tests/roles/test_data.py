@@ -22,6 +22,8 @@ if os.environ["BROKEN"] == "docker_container_exec":
     AnsibleModule({{"container": {{}}, "argv": {{}}, "stdin": {{}}}}).exit_json(rc=137, stdout="", stderr="")
 module = AnsibleModule({{"container": {{}}, "argv": {{"type": "list"}}, "stdin": {{}}}})
 python, *words = module.params["argv"]
+if appears := os.environ.get("APPEARS"):
+    open(appears, "w").close()
 done = subprocess.run(
     [os.environ["APP_PYTHON"], *words], input=module.params["stdin"], cwd="{ROOT}/app", capture_output=True, text=True
 )
@@ -117,16 +119,21 @@ def test_what_is_exported_can_be_imported_and_counts_once(stack: Stack, tmp_path
         assert stack.counters == {"a": 6, "b": 8}
 
 
-def test_an_export_makes_a_name_and_overwrites_nothing(stack: Stack, tmp_path: Path) -> None:
-    (tmp_path / "taken.csv").write_text("mine\n")
-    stack.type("export", file=str(tmp_path / "taken.csv"))
-    assert (tmp_path / "taken.csv").read_text() == "mine\n"
+def test_an_export_makes_a_name(stack: Stack) -> None:
     status, said = stack.type("export")
     assert status == 0, said
     made = re.search(r"Wrote (counter-20\d{6}T\d{6}Z\.csv): 0 counters with the sum 0\.", said)
     assert made, said
     assert (ROOT / made[1]).read_text() == "name,value,time\n"
     (ROOT / made[1]).unlink()
+
+
+def test_a_file_that_appears_during_an_export_is_not_taken_for_it(stack: Stack, tmp_path: Path) -> None:
+    stack.engine["APPEARS"] = str(file := tmp_path / "counters.csv")
+    status, said = stack.type("export", file=str(file))
+    assert status != 0
+    assert "Wrote" not in said
+    assert file.read_text() == ""
 
 
 def test_a_bad_line_is_named_and_nothing_imported(stack: Stack, tmp_path: Path) -> None:

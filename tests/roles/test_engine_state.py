@@ -4,74 +4,91 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ansible import PLAYBOOKS, run
+import yaml
+from support.ansible import PLAYBOOKS, results_by_host
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0, reason="only root can put directories into the place of others"),
-    pytest.mark.skipif(not Path("/etc/docker").is_dir(), reason="there is no directory of the engine's settings here"),
-]
-ENTER = 'mount --bind "$1" /etc/docker && mount --bind "$2" /run && shift 2 && exec "$@"'
-PLAYBOOK = PLAYBOOKS / "engine_state.yml"
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can put directories into the place of others")
+
+# An interpreter for the modules of one host.
+PYTHON = """#!/bin/sh
+enter='mount --bind {site}/docker /etc/docker && mount --bind {site}/run /run && exec "$@"'
+exec unshare --mount sh -c "$enter" sh {python} "$@"
+"""
+NO_KERNEL = ("-e", json.dumps({"docker_host_sysctls": {}}))
 ROTATED = {"log-driver": "json-file", "log-opts": {"max-file": "3", "max-size": "10m"}}
+OURS = {"no-new-privileges": True}
 
 
-def configure(site: Path, settings: dict[str, Any], *options: str, started_after: int | None = None) -> str:
-    """Configure an engine with these settings, whose file lies in ``site``/docker; return the state that is asked for.
+@pytest.fixture(autouse=True)
+def _etc_docker() -> Iterator[None]:
+    """Make the directory, over which others are mounted, where no package has made it."""
+    made = not (directory := Path("/etc/docker")).exists()
+    directory.mkdir(exist_ok=True)
+    yield
+    if made:
+        directory.rmdir()
 
-    The engine was started so many seconds after the file was written.
+
+def configure(site: Path, cases: dict[str, dict[str, Any]], *options: str) -> dict[str, str]:
+    """Configure the engine of a host for each case; return the state of the service that is asked for.
+
+    A case has ``settings``, which lie in ``site``/NAME/docker; perhaps ``started``, which is how many seconds after
+    they were written the engine was started; and perhaps ``variables``.
     """
-    for name in ("docker", "run"):
-        (site / name).mkdir()
-    file = site / "docker/daemon.json"
-    file.write_text(json.dumps(settings))
-    if started_after is not None:
-        pid = site / "run/docker.pid"
-        pid.write_text("1")
-        os.utime(pid, times=(0, file.stat().st_mtime + started_after))
-    enter: list[str | Path] = ["unshare", "--mount", "sh", "-c", ENTER, "sh", site / "docker", site / "run"]
-    done = run(*enter, "ansible-playbook", "-e", json.dumps({"docker_host_sysctls": {}}), *options, PLAYBOOK)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [state] = re.findall(r"msg: (\w+)", done.stdout)
-    return str(state)
+    hosts = {}
+    for name, case in cases.items():
+        for directory in ("docker", "run"):
+            (site / name / directory).mkdir(parents=True)
+        file = site / name / "docker/daemon.json"
+        file.write_text(json.dumps(case["settings"]))
+        if "started" in case:
+            pid = site / name / "run/docker.pid"
+            pid.write_text("1")
+            os.utime(pid, times=(0, file.stat().st_mtime + case["started"]))
+        python = site / name / "python"
+        python.write_text(PYTHON.format(site=site / name, python=sys.executable))
+        python.chmod(0o755)
+        hosts[name] = {"ansible_python_interpreter": str(python), **case.get("variables", {})}
+    managers = {"hosts": hosts, "vars": {"ansible_connection": "local"}}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": managers}))
+    found = results_by_host(PLAYBOOKS / "engine_state.yml", site / "hosts.yml", *NO_KERNEL, *options)
+    return {name: result["msg"] for name, result in found.items()}
 
 
-@pytest.mark.parametrize(
-    ("there", "started_after", "state"),
-    [
-        (True, 1, "started"),
-        (True, -1, "restarted"),
-        (True, None, "started"),
-        (False, 1, "restarted"),
-    ],
-    ids=["read", "not read", "no engine runs", "others"],
-)
-def test_an_engine_is_restarted_until_it_has_read_its_settings(
-    tmp_path: Path, *, there: bool, started_after: int | None, state: str
-) -> None:
-    settings = ROTATED | {"no-new-privileges": True} if there else {}
-    assert configure(tmp_path, settings, "--check", started_after=started_after) == state
-
-
-@pytest.mark.parametrize(
-    ("there", "logs"),
-    [
-        ({"debug": True}, ROTATED),
-        ({"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}, {}),
-        ({"log-driver": "journald"}, {}),
-        ({"log-opts": {"max-size": "50m"}}, {}),
-    ],
-)
-def test_a_host_goes_on_logging_as_it_did(tmp_path: Path, there: dict[str, Any], logs: dict[str, Any]) -> None:
-    configure(tmp_path, there)
-    assert json.loads((tmp_path / "docker/daemon.json").read_text()) == there | logs | {"no-new-privileges": True}
-
-
-def test_a_host_logs_as_its_settings_say(tmp_path: Path) -> None:
-    wanted = {"log-driver": "journald"}
-    configure(tmp_path, {}, "-e", json.dumps({"docker_host_daemon_settings": wanted}))
-    assert json.loads((tmp_path / "docker/daemon.json").read_text()) == wanted
+def test_the_settings_of_an_engine(tmp_path: Path) -> None:
+    """In one test, since the directory is the machine's."""
+    # An engine is restarted until it has read its settings.
+    (check := tmp_path / "check").mkdir()
+    ours = ROTATED | OURS
+    cases: dict[str, dict[str, Any]] = {
+        "read": {"settings": ours, "started": 1},
+        "not-read": {"settings": ours, "started": -1},
+        "no-engine-runs": {"settings": ours},
+        "others": {"settings": {}, "started": 1},
+    }
+    assert configure(check, cases, "--check") == {
+        "read": "started",
+        "not-read": "restarted",
+        "no-engine-runs": "started",
+        "others": "restarted",
+    }
+    # A host goes on logging as it did, or logs as its variables say.
+    syslog = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}
+    wanted = {
+        "nothing-said": ({"debug": True}, ROTATED | OURS),
+        "syslog": (syslog, OURS),
+        "journald": ({"log-driver": "journald"}, OURS),
+        "options": ({"log-opts": {"max-size": "50m"}}, OURS),
+    }
+    cases = {name: {"settings": there} for name, (there, _) in wanted.items()}
+    asked = {"log-driver": "journald"}
+    cases["asked"] = {"settings": {}, "variables": {"docker_host_daemon_settings": asked}}
+    configure(tmp_path, cases)
+    written = {name: json.loads((tmp_path / name / "docker/daemon.json").read_text()) for name in cases}
+    assert written == {name: there | more for name, (there, more) in wanted.items()} | {"asked": asked}

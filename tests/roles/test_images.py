@@ -106,6 +106,24 @@ def test_what_an_image_is_made_of_renames_it(tmp_path: Path, path: str, added: s
     assert not set(names(BASE, 2).values()) & set(before.values())
 
 
+def test_a_directory_for_the_archive_keeps_what_others_may_do_there(tmp_path: Path) -> None:
+    shared, private, new = (tmp_path / name for name in ("shared", "private", "new"))
+    shared.mkdir()
+    shared.chmod(0o1777)
+    private.mkdir(0o700)
+    [create, *_] = yaml.safe_load((ROOT / "roles/images/tasks/ship.yml").read_text())
+    hosts = {
+        path.name: {"ansible_connection": "local", "images_transit_dir": str(path)} for path in (shared, private, new)
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "tasks": [create]}]))
+    results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml")
+    assert oct(shared.stat().st_mode & 0o7777) == "0o1777"
+    # The login user reads the archive.
+    assert oct(private.stat().st_mode & 0o7777) == "0o711"
+    assert new.stat().st_mode & 0o011 == 0o011
+
+
 def test_every_package_is_installed_after_the_revision_is_known() -> None:
     stages = re.findall(
         r"^FROM (\S+) AS \S+\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
@@ -114,6 +132,14 @@ def test_every_package_is_installed_after_the_revision_is_known() -> None:
     assert len(on_the_base) == 3
     for text in on_the_base:
         assert "ARG REVISION" in text.partition("RUN")[0]
+
+
+def test_all_images_but_that_of_the_backups_run_without_root() -> None:
+    users: dict[str, str] = {}
+    text = (ROOT / "Dockerfile").read_text()
+    for source, stage, lines in re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.DOTALL | re.MULTILINE):
+        users[stage] = [users.get(source, "root"), *re.findall(r"^USER (\S+)", lines, re.MULTILINE)][-1]
+    assert {target for target in TARGETS if users[target] == "root"} == {"backup"}
 
 
 def test_the_users_of_the_images_can_read_what_only_its_owner_can_read_in_the_checkout(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.ansible import ROOT, play, run
+from support.workers import made_once
 
 PLAY = play(
     {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "refuse"}},
@@ -51,7 +53,10 @@ CASES = {
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what is said against each case."""
-    site = tmp_path_factory.mktemp("nodes")
+    return made_once(tmp_path_factory, "nodes", judge)
+
+
+def judge(site: Path) -> dict[str, str]:
     look = site / "roles/stack/tasks/look.yml"
     look.parent.mkdir(parents=True)
     look.write_text(yaml.safe_dump([{"name": "Look", "ansible.builtin.set_fact": {"stack_looks": "{{ looks }}"}}]))

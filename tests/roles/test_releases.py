@@ -450,5 +450,10 @@ def test_a_release_knows_its_revision_and_whether_the_checkout_had_changes(tmp_p
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     assert revision(tmp_path) == clean
+    # Git cannot tell whether there are changes.
+    (index := tmp_path / ".git/index").write_text("damaged")
+    assert revision(tmp_path) == clean | {"dirty": True}
+    index.unlink()
+    assert revision(tmp_path) == clean
     (tmp_path / "new.py").touch()
     assert revision(tmp_path) == clean | {"dirty": True}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from support.ansible import PLAYBOOKS, results_by_host
 
-SETTINGS = {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "of old"}
+HTTPS = {"edge_tls": "own", "edge_domains": ["counter.example"]}
+SETTINGS = HTTPS | {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "x"}
 SITE = {"backup_repository": "/mnt/gone", "image_registry": "192.0.2.1:5000", "docker_host_manage": False}
 """Where things were at the site that is lost: a new one says that itself."""
 DEPLOYED = {"format": 2, "settings": SETTINGS | SITE}
@@ -35,15 +36,22 @@ COMES_BACK = {
 }
 
 
-def adopted(site: Path, **given: Any) -> dict[str, Any]:
-    """Return what is said with these extra variables."""
+def said(site: Path, hosts: dict[str, dict[str, Any]], **given: Any) -> dict[str, Any]:
+    """Return what is said of each host, which has its own variables, with these extra variables."""
     source = site / "source.json"
     source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": FILES}))
     inventory = site / "hosts.yml"
-    inventory.write_text(yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}}))
-    given_as = ("-e", json.dumps(given))
-    found: dict[str, Any] = results_by_host(PLAYBOOKS / "restore.yml", inventory, *given_as, BACKUP_SOURCE=str(source))
-    return found["host"]["msg"]
+    managers = {"hosts": hosts, "vars": {"ansible_connection": "local"}}
+    inventory.write_text(yaml.safe_dump({"managers": managers}))
+    options = ("-e", json.dumps(given))
+    found = results_by_host(PLAYBOOKS / "restore.yml", inventory, *options, BACKUP_SOURCE=str(source))
+    return {host: result["msg"] for host, result in found.items()}
+
+
+def adopted(site: Path, **given: Any) -> dict[str, Any]:
+    """Return what is said of a host with these extra variables."""
+    found: dict[str, Any] = said(site, {"host": {}}, **given)["host"]
+    return found
 
 
 def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
@@ -58,29 +66,38 @@ def test_another_stack_in_another_topology(tmp_path: Path) -> None:
     found = adopted(
         tmp_path, backup="latest", stack_name="beside", redis_topology="standalone", replicas=2, confirm="beside"
     )
-    assert found["settings"] == {"http_port": 8080, "app_threads": 7}
+    assert found["settings"] == HTTPS | {"http_port": 8080, "app_threads": 7}
     assert set(found["files"]) == COMES_BACK - {"releases.json"}
     assert found["command"].endswith(" -e stack_name=beside -e redis_topology=standalone -e replicas=2")
 
 
-@pytest.mark.parametrize(
-    ("asked", "wanted"),
-    [
-        ({"backup": "latest"}, "latest"),
-        ({"backup": "counter/latest"}, "counter/latest"),
-        ({"to": "latest"}, "log"),
-        ({"to": "counter/latest"}, "counter/log"),
-        ({"backup": "20261127T030000Z"}, "20261127T030000Z"),
-        ({"backup": "other/latest"}, "other/latest"),
-    ],
-)
-def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(
-    tmp_path: Path, asked: dict[str, str], wanted: str
-) -> None:
+def test_without_https_the_new_site_uses_no_certificates_or_domains(tmp_path: Path) -> None:
+    pair = {"certificate": "/nowhere.pem", "key": "/nowhere.key"}
+    found = adopted(tmp_path, backup="latest", edge_tls="none", edge_certificates=[pair], **GIVEN)
+    assert found["certificates"] == []
+    assert "edge_domains" not in found["settings"]
+
+
+LATEST: list[tuple[dict[str, str], str]] = [
+    ({"backup": "latest"}, "latest"),
+    ({"backup": "counter/latest"}, "counter/latest"),
+    ({"to": "latest"}, "log"),
+    ({"to": "counter/latest"}, "counter/log"),
+]
+OTHERS: list[tuple[dict[str, str], str]] = [
+    ({"backup": "20261127T030000Z"}, "20261127T030000Z"),
+    ({"backup": "other/latest"}, "other/latest"),
+]
+
+
+def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(tmp_path: Path) -> None:
     """The restore itself has made a later one, of what it replaces."""
-    stays = wanted.removeprefix("counter/") in ("latest", "log")
-    assert adopted(tmp_path, **asked, **GIVEN)["wanted"] == wanted
+    hosts: dict[str, dict[str, Any]] = {}
+    expected: dict[str, str] = {}
     # An earlier version recorded only the id.
-    for chosen in ("counter/20261126T030000Z", "20261126T030000Z"):
-        begun = {"backup": chosen, "before": "20261126T040000Z"}
-        assert adopted(tmp_path, unfinished=begun, **asked, **GIVEN)["wanted"] == (chosen if stays else wanted)
+    for (asked, wanted), chosen in product(LATEST + OTHERS, ("", "counter/20261126T030000Z", "20261126T030000Z")):
+        host = f"host-{len(hosts)}"
+        begun = {"unfinished": {"backup": chosen, "before": "20261126T040000Z"}} if chosen else {}
+        hosts[host] = {**asked, **begun}
+        expected[host] = chosen if chosen and (asked, wanted) in LATEST else wanted
+    assert {host: found["wanted"] for host, found in said(tmp_path, hosts, **GIVEN).items()} == expected

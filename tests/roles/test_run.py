@@ -78,7 +78,8 @@ class Swarm:
     def nodes(self) -> list[dict[str, Any]]:
         return [
             {"Spec": {"Labels": {"counter.host": name} if name else None}, "Status": {"State": state}}
-            for name, state in (("one", "ready"), ("two", "down"), ("", "down"))
+            # The third one left the swarm and joined it again.
+            for name, state in (("one", "ready"), ("two", "down"), ("", "down"), ("three", "down"), ("three", "ready"))
         ]
 
 

@@ -6,6 +6,7 @@ import json
 import lzma
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,18 @@ sys.exit(os.environ["REFUSAL"] or None)
 
 
 def deploy(
-    site: Path, *options: str, labels: dict[str, str], refusal: str = "", updating: str = "", errors: int = 0
+    site: Path,
+    *options: str,
+    labels: dict[str, str],
+    refusal: str = "",
+    updating: str = "",
+    errors: Mapping[str, int] | None = None,
 ) -> tuple[str, list[Any]]:
     """Deploy a stack of one service, which had these labels before; return the output, and what docker was asked.
 
     That is the arguments of a command, and the paths of what is removed. ``updating``: the image to which the service
-    is being updated until the services were asked for ``LOOKS`` times. ``errors``: how often the engine has no answer
-    when it is asked for the nodes.
+    is being updated until the services were asked for ``LOOKS`` times. ``errors``: a path -> how often the engine has
+    no answer there.
     """
     service = CONVERGED["service"] | {
         "PreviousSpec": {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigID": "c1"}]}}}
@@ -62,16 +68,16 @@ def deploy(
         template = {"ContainerSpec": spec["TaskTemplate"]["ContainerSpec"] | {"Image": updating}}
         begun = spec if updating == image else spec | {"TaskTemplate": spec["TaskTemplate"] | template}
         answers["/services"] = [now | {"Spec": begun, "UpdateStatus": {"State": "updating"}}]
-    looks = 0
+    looks, left, kept = 0, dict(errors or {}), dict(answers)
     with serve(site, "one", answers) as server:
 
         def look(path: str) -> None:
-            nonlocal looks, errors
-            if path == "/nodes":
+            nonlocal looks
+            if path in left:
                 server.answers.pop(path, None)
-                if not errors:
-                    server.answers[path] = CONVERGED["nodes"]
-                errors = max(0, errors - 1)
+                if not left[path]:
+                    server.answers[path] = kept[path]
+                left[path] = max(0, left[path] - 1)
             looks += path == "/services"
             if looks == LOOKS and updating:
                 server.answers["/services"] = [now]
@@ -93,7 +99,7 @@ def deploy(
             PATH=f"{site}:{project_environment()['PATH']}",
             REFUSAL=refusal,
         )
-    assert (done.returncode != 0) == bool(refusal), done.stdout + done.stderr
+    assert (done.returncode != 0) == bool(refusal or "/services" in left), done.stdout + done.stderr
     return done.stdout, asked
 
 
@@ -101,10 +107,9 @@ def deploy(
 def test_a_stack_is_deployed_and_changes_what_differs(tmp_path: Path, labels: dict[str, str], changed: int) -> None:
     said, asked = deploy(tmp_path, labels=labels)
     file = str(tmp_path / "state/counter/stack.yml")
-    unused = ["/configs/c2", "/secrets/s1"] if changed else []
     assert asked == [
         ["stack", "deploy", "--resolve-image", "never", "--compose-file", file, "--prune", "counter"],
-        *unused,
+        *("/configs/c2", "/secrets/s1"),
     ]
     assert re.search(rf"changed={changed} ", said), said
 
@@ -119,8 +124,21 @@ def test_an_update_to_the_same_ends_first(tmp_path: Path, *, same: bool) -> None
 
 def test_an_engine_without_an_answer_is_asked_again(tmp_path: Path) -> None:
     """As while the managers elect a leader."""
-    said, asked = deploy(tmp_path, "-e", "stack_timeout=120", labels={}, errors=2)
-    assert len(asked) == 1
+    said, asked = deploy(tmp_path, "-e", "stack_timeout=120", labels={}, errors={"/nodes": 2})
+    assert len(asked) == 3
+    assert "failed=0" in said
+
+
+def test_an_engine_without_an_answer_before_the_deployment_is_told(tmp_path: Path) -> None:
+    said, asked = deploy(tmp_path, labels={}, errors={"/services": 1})
+    assert "the engine does not answer: " in said
+    assert asked == []
+
+
+def test_what_cannot_be_removed_now_remains_until_the_next_deployment(tmp_path: Path) -> None:
+    said, asked = deploy(tmp_path, labels={"former": "1"}, errors={"/secrets": 1})
+    assert "Unused configs and secrets of counter remain until its next deployment: " in said
+    assert asked[1:] == ["/configs/c2"]
     assert "failed=0" in said
 
 

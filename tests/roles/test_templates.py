@@ -41,7 +41,7 @@ HTTPS = {
     "edge_hsts_seconds": 86400,
 }
 DOLLARS = "$HOME costs $5"
-MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "2001:db8::1"], "pass": "let-me-through"}
+MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "198.51.100.7"], "pass": "let-me-through"}
 COMBINATIONS: dict[str, dict[str, Any]] = (
     {
         f"{topology}-{edge}": {"redis_topology": topology, "edge": edge}
@@ -173,6 +173,21 @@ def test_every_service_is_confined(combination: tuple[str, Rendered]) -> None:
         assert re.fullmatch(r"\d+[MG]", limits["memory"]), name
         assert "privileged" not in service, name
         assert "cap_add" not in service, name
+
+
+def test_swarm_takes_the_names_of_what_it_stores(combination: tuple[str, Rendered]) -> None:
+    """Of 64 characters at most, also with the longest name of a stack."""
+    for document in stacks(combination[1]).values():
+        for stored in [*(document.get("configs") or {}).values(), *(document.get("secrets") or {}).values()]:
+            assert stored["name"].startswith("counter-")
+            assert len(stored["name"]) + 31 - len("counter") <= 64, stored["name"]
+
+
+def test_the_network_of_redis_has_no_way_out(combination: tuple[str, Rendered]) -> None:
+    for name, document in stacks(combination[1]).items():
+        if name == "redis.stack.yml":
+            assert document["networks"]["store"]["internal"] is True
+            assert {tuple(service["networks"]) for service in document["services"].values()} == {("store",)}
 
 
 def test_every_service_has_a_health_check_and_time_to_stop(combination: tuple[str, Rendered]) -> None:

@@ -245,9 +245,15 @@ def manager() -> docker.APIClient | None:
 
 
 def names_of_down(nodes: list[dict[str, Any]]) -> list[str]:
-    """Return the names in the inventory of the nodes that are down."""
-    down = [node["Spec"].get("Labels") or {} for node in nodes if node["Status"]["State"] == "down"]
-    return [labels["counter.host"] for labels in down if "counter.host" in labels]
+    """Return the names in the inventory of the nodes that are down.
+
+    A host that left the swarm and joined it again has a former entry that is down.
+    """
+    names: dict[str, set[str]] = {"down": set(), "ready": set()}
+    for node in nodes:
+        name = (node["Spec"].get("Labels") or {}).get("counter.host", "")
+        names.setdefault(node["Status"]["State"], set()).add(name)
+    return sorted(names["down"] - names["ready"] - {""})
 
 
 def utc(seconds: float) -> str:

@@ -29,7 +29,7 @@ options:
     default: false
     description:
       - Deploy the file first. C(changed) tells whether the specification of a service then differs.
-      - If one differs, and the stack has converged, remove the configs and secrets of the stack that no service uses.
+      - Once the stack has converged, remove the configs and secrets of the stack that no service uses.
   prune: {type: bool, default: true, description: "With O(deploy): remove services that the file does not name."}
 attributes:
   check_mode: {support: full, description: With O(deploy), only compares.}
@@ -78,6 +78,7 @@ except ImportError as error:
 
 LOG_LINES = 15
 POLL_SECONDS = 1.0
+NO_ANSWER = "the engine does not answer: {}. See its managers: docker node ls"
 
 
 def look(client: docker.APIClient, stack: str, document: dict | None, nodes: list[dict]) -> list[ServiceState]:
@@ -117,16 +118,22 @@ def let_update_end(client: docker.APIClient, stack: str, document: dict, timeout
 
 
 def deploy(module: AnsibleModule, client: docker.APIClient, document: dict) -> bool:
-    """Let the engine deploy the file; return whether a service changed. Ends the module if the engine refuses it."""
+    """Let the engine deploy the file; return whether a service changed.
+
+    Ends the module if the engine refuses the file or does not answer.
+    """
     stack, path, prune = (module.params[name] for name in ("name", "file", "prune"))
-    let_update_end(client, stack, document, module.params["timeout"])
-    before = specifications(client, stack)
     # Every node has the images, with tags derived from their content, so no registry lookup is needed.
     options = ["--resolve-image", "never", "--compose-file", path] + (["--prune"] if prune else [])
-    status, out, err = module.run_command(["docker", "stack", "deploy", *options, stack])
-    if status:
-        module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
-    return specifications(client, stack) != before
+    try:
+        let_update_end(client, stack, document, module.params["timeout"])
+        before = specifications(client, stack)
+        status, out, err = module.run_command(["docker", "stack", "deploy", *options, stack])
+        if status:
+            module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
+        return specifications(client, stack) != before
+    except (DockerException, OSError) as error:
+        module.fail_json(msg=NO_ANSWER.format(error))
 
 
 def remove_unused(client: docker.APIClient, stack: str) -> None:
@@ -206,7 +213,8 @@ def main() -> None:
     stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
     document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
     client = docker.from_env(version="auto").api
-    changed = bool(document and module.params["deploy"] and not module.check_mode and deploy(module, client, document))
+    deploys = bool(document and module.params["deploy"] and not module.check_mode)
+    changed = deploys and deploy(module, client, document)
     started = time.monotonic()
     while True:
         elapsed = time.monotonic() - started
@@ -216,7 +224,7 @@ def main() -> None:
         except (DockerException, OSError) as error:
             # While the managers elect a leader, they answer with an error.
             if elapsed >= timeout:
-                module.fail_json(msg=f"the engine does not answer: {error}. See its managers: docker node ls")
+                module.fail_json(msg=NO_ANSWER.format(error))
             time.sleep(POLL_SECONDS)
             continue
         failures = [state for state in states if state.failure]
@@ -238,8 +246,11 @@ def main() -> None:
         over = "" if failures else f" within {timeout} s"
         described = "\n".join(describe(state, logs[state.name]) for state in wrong)
         module.fail_json(msg=f"stack {stack} did not converge{over}:\n{described}", **result)
-    if changed:
-        remove_unused(client, stack)
+    if deploys and result["converged"]:
+        try:
+            remove_unused(client, stack)
+        except (DockerException, OSError) as error:
+            module.warn(f"Unused configs and secrets of {stack} remain until its next deployment: {error}")
     module.exit_json(**result)
 
 
