@@ -87,7 +87,7 @@ def test_an_id_that_a_client_learns_does_not_tell_the_next_ones(client_of: Build
     answers = [client.post("/api/counters/a/increment").json for _ in range(2)]
     series = {answer["operation_id"].partition("-")[0] for answer in answers}
     assert len(series) == 2
-    assert new_id().partition("-")[0] not in series
+    assert new_id("a").partition("-")[0] not in series
 
 
 def test_a_reply_that_never_comes_is_indeterminate_and_the_repeat_settles_it(
@@ -148,12 +148,12 @@ def test_a_full_redis_refuses_and_counts_nothing(client: FlaskClient, redis_serv
 
 
 def test_forked_workers_do_not_generate_the_same_ids() -> None:
-    new_id()
+    new_id("a")
     with multiprocessing.get_context("fork").Pool(4) as workers:
         ids = workers.map(_generated, range(4), chunksize=1)
-    assert len({*ids, new_id()}) == 5
+    assert len({*ids, new_id("a")}) == 5
 
 
 def _generated(_: int) -> str:
     time.sleep(0.2)  # so that each worker gets one
-    return new_id()
+    return new_id("a")

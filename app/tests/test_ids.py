@@ -42,7 +42,7 @@ def counted(link: Link, ids: Iterable[str], lifetime: int = 60_000, name: str = 
 
 def test_each_id_counts_once_in_whatever_rounds_it_comes(redis_server: RedisServer) -> None:
     link = link_to(redis_server)
-    ours = [new_id() for _ in range(300)]
+    ours = [new_id("a") for _ in range(300)]
     mixed = ["k1", ours[0], "k2", "k1", *ours[1:200], "k2", "k1"]
     first = dict(zip(mixed, counted(link, mixed), strict=True))
     assert sorted(first.values()) == list(range(1, 203))
@@ -78,7 +78,7 @@ def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: R
     redis.pexpire(place.before, 0)
     assert counted(link, ids[2:], lifetime) == [3, 4]
     assert counted(link, ids[:1], lifetime) == [5]
-    mine = new_id()
+    mine = new_id("a")
     counted(link, [mine], lifetime)
     assert lifetime - minute < redis.pttl(place_of("a", mine).hash) <= lifetime
 
@@ -114,13 +114,24 @@ def used(redis: Redis) -> int:
 @pytest.mark.parametrize(("ours", "most"), [(True, 13), (False, 80)])
 def test_the_bytes_that_an_id_takes(redis_server: RedisServer, *, ours: bool, most: int) -> None:
     count, link = 20_000, link_to(redis_server)
-    ids = [new_id() if ours else f"{n:032x}" for n in range(count)]
+    ids = [new_id("visits") if ours else f"{n:032x}" for n in range(count)]
     until = time.monotonic() + 60
     for batch in itertools.batched(ids, 200):
         counted(link, batch, name="visits")
         if not ours:
             link.commit([Claim("visits", identifier, Memory(60_000), until) for identifier in batch], until)
     assert used(redis_server.client()) / count < most
+
+
+def test_counters_that_are_counted_in_turn_do_not_make_ids_larger(redis_server: RedisServer) -> None:
+    link, names, times = link_to(redis_server), [f"n{number}" for number in range(100)], 128
+    until = time.monotonic() + 60
+    for _ in range(times):
+        link.commit([Increment(name, new_id(name), Memory(60_000), until) for name in names], until)
+    redis = redis_server.client()
+    ids = [key for key in redis.scan_iter(count=1000) if ":ids:" in key]
+    assert len(ids) <= 2 * len(names)
+    assert sum(redis.memory_usage(key) or 0 for key in ids) / (times * len(names)) < 13
 
 
 # -- The version before: its scripts, as its replicas send them.

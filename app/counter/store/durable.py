@@ -126,7 +126,7 @@ class Store:
 
         """
         deadline = time.monotonic() + self._deadline
-        identifier = new_id() if key is None else key
+        identifier = new_id(name) if key is None else key
         if key is not None and not self.remembers:
             raise UnsupportedKeyError("the nodes share nothing", key)
         memory = self._both if self.remembers and self._transition.lasts() else self._memory
@@ -140,7 +140,7 @@ class Store:
             if key is None:
                 # The client learns this id, and must not guess the next: sent as a key, it would keep another increment
                 # from counting.
-                begin_series()
+                begin_series(name)
             raise
         if name not in self._listed or done.value == 1:
             self._list(name)

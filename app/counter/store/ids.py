@@ -4,8 +4,8 @@ A Redis key for each id takes 150 bytes. In a small hash, an id takes about 10 b
 client's Idempotency-Key takes 50 to 75 bytes, including the record of the counter that it belongs to; as two Redis keys
 it took 344 (Redis 8.0, 20,000 to 50,000 ids).
 
-- The application's own id consists of the random name of a series and a number. Consecutive numbers share a hash.
-  Redis stores fields and values as small integers.
+- The application's own id consists of the random name of a series and a number. Each counter has a series of its own,
+  of which consecutive numbers share a hash. Redis stores fields and values as small integers.
 - Of a client's key, only a digest is stored. Its first characters select the hash. When a hash is as old as the
   lifetime of an id, it is renamed and a new one begins; the renamed hash is still searched until it expires.
 """
@@ -17,11 +17,14 @@ import os
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
 TOGETHER = 128
 """How many of the application's own ids share a hash."""
+SERIES_KEPT = 10_000
+"""How many counters have a series at the same time. A new series begins with a hash of its own."""
 DIGEST_BYTES = 12
 """The probability that any two of a billion keys have the same digest is below 1 in 10**10."""
 _OURS = re.compile(r"([0-9a-f]{16})-(0|[1-9][0-9]{0,14})")
@@ -73,20 +76,23 @@ def _digest(identifier: str) -> str:
     return urlsafe_b64encode(blake2b(identifier.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-_series = secrets.token_hex(8), itertools.count()
+_series: dict[str, tuple[str, Iterator[int]]] = {}
 
 
-def new_id() -> str:
-    """Return a unique id."""
-    name, numbers = _series
-    return f"{name}-{next(numbers)}"
+def new_id(name: str) -> str:
+    """Return a unique id for an increment of the counter ``name``."""
+    if (found := _series.get(name)) is None:
+        if len(_series) >= SERIES_KEPT:
+            _series.clear()
+        found = _series.setdefault(name, (secrets.token_hex(8), itertools.count()))
+    series, numbers = found
+    return f"{series}-{next(numbers)}"
 
 
-def begin_series() -> None:
-    """Give the next ids another random name, so that a client that knows one cannot guess the next."""
-    global _series  # noqa: PLW0603  # one per process
-    _series = secrets.token_hex(8), itertools.count()
+def begin_series(name: str) -> None:
+    """Begin another series for the counter, so that a client that knows an id cannot guess the next."""
+    _series.pop(name, None)
 
 
 # Otherwise a forked worker would continue its parent's series.
-os.register_at_fork(after_in_child=begin_series)
+os.register_at_fork(after_in_child=_series.clear)
