@@ -89,7 +89,11 @@ class Edge:
         for name, text in texts.items():
             path = new / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            with path.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                # Otherwise a power failure could leave an empty file.
+                os.fsync(file.fileno())
         for path in (self.top, new, *new.rglob("*")):
             shutil.chown(path, OWNER, OWNER)
             path.chmod(0o500 if path.is_dir() else 0o400)
