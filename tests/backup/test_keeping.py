@@ -141,7 +141,7 @@ def test_what_is_saved_need_not_fit_into_the_directory_for_temporary_files(
     site: Site, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of the service has 16 MiB (templates/backup.stack.yml.j2)."""
-    (path := tmp_path / "temporary").mkdir()
+    (path := tmp_path / "t").mkdir()
     stack.enter_context(small_disk(path, 16))
     site.count({"a": 1})
     Path(site.plan["state"], "large").write_bytes(os.urandom(40 * MIB))

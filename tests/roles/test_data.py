@@ -132,7 +132,7 @@ def test_a_file_that_appears_during_an_export_is_not_taken_for_it(stack: Stack, 
     stack.engine["APPEARS"] = str(file := tmp_path / "counters.csv")
     status, said = stack.type("export", file=str(file))
     assert status != 0
-    assert "Wrote" not in said
+    assert f"{file} was made by another program meanwhile, and was not overwritten" in said
     assert file.read_text() == ""
 
 

@@ -80,7 +80,7 @@ def test_the_settings_of_an_engine(tmp_path: Path) -> None:
     }
     # A host goes on logging as it did, or logs as its variables say.
     syslog = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}
-    wanted = {
+    wanted: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "nothing-said": ({"debug": True}, ROTATED | OURS),
         "syslog": (syslog, OURS),
         "journald": ({"log-driver": "journald"}, OURS),

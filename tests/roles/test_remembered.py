@@ -200,7 +200,9 @@ def test_the_logs_of_an_unfinished_deployment_can_be_read(manager: Manager, tmp_
     assert "What an unfinished deployment printed there: ./counter logs" in done.stdout
     assert manager.play("recall", {**reading, "deployed_recall_unfinished": True}, state).returncode == 0
     # As `promote` does: the nodes may need a primary before anything can be deployed.
-    assert manager.play("recall", {"deployed_recall_unfinished": True}, state).returncode == 0
+    said = manager.play("recall", {"deployed_recall_unfinished": True}, state).stdout
+    assert "deployed : Use the deployed settings" in said
+    assert "An earlier version of the project deployed counter" not in said
 
 
 def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def deploy(
             REFUSAL=refusal,
         )
     assert (done.returncode != 0) == bool(refusal or "/services" in left), done.stdout + done.stderr
-    return done.stdout, asked
+    return done.stdout + done.stderr, asked
 
 
 @pytest.mark.parametrize(("labels", "changed"), [({}, 0), ({"former": "1"}, 1)], ids=["as before", "changed"])

@@ -179,7 +179,7 @@ def test_swarm_takes_the_names_of_what_it_stores(combination: tuple[str, Rendere
     """Of 64 characters at most, also with the longest name of a stack."""
     for document in stacks(combination[1]).values():
         for stored in [*(document.get("configs") or {}).values(), *(document.get("secrets") or {}).values()]:
-            assert stored["name"].startswith("counter-")
+            assert stored["name"].startswith(("counter-", "counter_"))
             assert len(stored["name"]) + 31 - len("counter") <= 64, stored["name"]
 
 
