@@ -213,8 +213,8 @@ def main() -> None:
     stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
     document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
     client = docker.from_env(version="auto").api
-    deploys = bool(document and module.params["deploy"] and not module.check_mode)
-    changed = deploys and deploy(module, client, document)
+    deploys = module.params["deploy"] and not module.check_mode
+    changed = bool(document and deploys and deploy(module, client, document))
     started = time.monotonic()
     while True:
         elapsed = time.monotonic() - started
