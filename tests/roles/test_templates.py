@@ -312,7 +312,7 @@ def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
     for document in stacks(combination[1]).values():
         for kind in ("secrets", "configs"):
             for key, value in document.get(kind, {}).items():
-                assert re.search(r"-[0-9a-f]{12}$", value["name"]), key
+                assert re.search(r"-[0-9a-f]{10,12}$", value["name"]), key
         for service in document["services"].values():
             assert "secret" not in service.get("environment", {}).values()
             for use in service.get("secrets", []):
