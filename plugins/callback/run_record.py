@@ -110,7 +110,7 @@ class CallbackModule(CallbackBase):
         """Note a host that cannot be reached."""
         if self._record and not result.task.ignore_unreachable:
             self._refusal = False
-            self._fail(result.task, f"{result.host.get_name()} cannot be reached: {result.result.get('msg', '')}")
+            self._fail(result.task, f"{away(result)} cannot be reached: {'; '.join(messages(result.result))}")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End a run that has failed. The playbook of one that has not failed has ended it."""
@@ -235,7 +235,15 @@ def command(*, with_password: bool, in_haste: bool) -> list[str]:
     return [sys.executable, "-m", "ansible", "playbook", *options, str(ROOT / "playbooks/failed.yml")]
 
 
+def away(result: Any) -> str:
+    """Return the hosts that cannot be reached: of a loop over hosts, to which it is delegated, those items."""
+    items = [item.get("item") for item in result.result.get("results", []) if item.get("unreachable")]
+    hosts = [item for item in items if isinstance(item, str) and result.task.delegate_to]
+    return ", ".join(hosts) or str(result.host.get_name())
+
+
 def messages(result: Any) -> list[str]:
     """Return why a task failed; of a loop, each item's reason. What no_log hides is hidden here too."""
-    failed = [item for item in result.get("results", [result]) if item.get("failed")] or [result]
+    failed = [item for item in result.get("results", [result]) if item.get("failed") or item.get("unreachable")]
+    failed = failed or [result]
     return list(dict.fromkeys(str(item.get("msg") or item.get("censored") or "").strip() for item in failed))

@@ -254,7 +254,7 @@ class Quiet(Masked):
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Note a host that cannot be reached."""
         if not result.task.ignore_unreachable:
-            self._note(self._failed, self._cause(result.result), result.host)
+            self._note(self._failed, self._causes(result.result), result.host)
         super().v2_runner_on_unreachable(result)
 
     def v2_on_file_diff(self, result: Any) -> None:
@@ -340,7 +340,7 @@ class Quiet(Masked):
         """Return why a task failed, for a loop why each item did: the same text once, with its items."""
         items: dict[str, list[str]] = {}
         for item in results(result):
-            if "exception" in item or item is result:
+            if "exception" in item or item.get("unreachable") or item is result:
                 items.setdefault(self._cause(item), []).append(str(self._get_item_label(item)))
         if "results" not in result:
             return "\n".join(items)

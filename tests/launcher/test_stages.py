@@ -378,6 +378,25 @@ def test_a_host_that_cannot_be_reached_is_a_failure(site: Site) -> None:
     assert done.stdout.count("Connection refused") == 1
 
 
+def test_of_a_loop_over_hosts_the_one_that_cannot_be_reached_is_named(site: Site) -> None:
+    away = "away ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1"
+    (site.directory / "hosts").write_text(f"[managers]\na\nb ansible_connection=local\n[others]\n{away}\n")
+    done = site.run(
+        """
+  tasks:
+    - name: Reach each
+      ansible.builtin.ping:
+      delegate_to: "{{ item }}"
+      loop: [b, away]
+      run_once: true
+"""
+    )
+    assert done.returncode == 4
+    assert "Item away: " in done.stdout
+    assert done.stdout.count("Connection refused") == 1
+    assert "All items completed" not in done.stdout
+
+
 def test_what_no_log_hides_is_neither_printed_nor_logged(site: Site) -> None:
     done = site.run(
         """

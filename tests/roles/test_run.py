@@ -395,6 +395,15 @@ def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) ->
     assert not (site.directory / "told").exists()
 
 
+def test_of_a_loop_over_hosts_those_that_cannot_be_reached_are_named() -> None:
+    items = [{"item": "one"}, {"item": "two", "unreachable": True, "msg": "refused"}]
+    task, host = SimpleNamespace(delegate_to="{{ item }}"), SimpleNamespace(get_name=lambda: "first")
+    loop = SimpleNamespace(result={"results": items, "msg": "All items completed"}, task=task, host=host)
+    assert (run_record.away(loop), run_record.messages(loop.result)) == ("two", ["refused"])
+    alone = SimpleNamespace(result={"unreachable": True, "msg": "refused"}, task=task, host=host)
+    assert (run_record.away(alone), run_record.messages(alone.result)) == ("first", ["refused"])
+
+
 def test_only_tasks_that_refuse_to_begin_refuse() -> None:
     verdicts = {
         ("ansible.builtin.assert", "Refuse invalid values"): True,
