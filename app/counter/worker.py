@@ -8,7 +8,6 @@ seconds (``gunicorn.util.close_graceful``).
 from __future__ import annotations
 
 import contextlib
-import errno
 import selectors
 import socket
 import time
@@ -19,8 +18,6 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_SECONDS = 2.0
 """How long a request's headers may take to arrive."""
-SEND_SECONDS = 10.0
-"""How long a client may take to receive the answer."""
 LINGER_SECONDS = 2.0
 """How long an answered connection stays half open for a body that no request needs."""
 
@@ -32,6 +29,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """Take what gunicorn passes."""
         super().__init__(*args, **options)
         self._arriving: dict[TConn, float] = {}
+        self._answering: dict[TConn, float] = {}
         self._lingering: dict[TConn, float] = {}
 
     def handle(self, conn: TConn) -> Any:
@@ -47,21 +45,27 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose headers have arrived."""
         self._arriving.pop(conn, None)
-        conn.sock.settimeout(SEND_SECONDS)
+        # Without a timeout of the socket, for which Python would give up its lock once more in each request.
+        self._answering[conn] = time.monotonic()
         try:
             return super().handle_request(req, conn)
-        except TimeoutError as error:
-            # Like a client that is gone, which gunicorn does not log.
-            raise BrokenPipeError(errno.EPIPE, "the client did not receive its answer") from error
+        finally:
+            del self._answering[conn]
 
     def murder_pending(self) -> None:
         """End connections that take too long; gunicorn calls this at least once a second."""
         super().murder_pending()
         now = time.monotonic()
-        for conn, since in list(self._arriving.items()):
-            if now - since > RECEIVE_SECONDS and not _has_unread(conn.sock):
-                with contextlib.suppress(OSError):  # the connection has just ended
-                    conn.sock.shutdown(socket.SHUT_RDWR)
+        slow = [
+            conn
+            for conn, since in list(self._arriving.items())
+            if now - since > RECEIVE_SECONDS and not _has_unread(conn.sock)
+        ]
+        # By then a request has its answer (gunicorn_conf), and only its client can be slow.
+        slow += [conn for conn, since in list(self._answering.items()) if now - since > self.cfg.graceful_timeout]
+        for conn in slow:
+            with contextlib.suppress(OSError):  # the connection has just ended
+                conn.sock.shutdown(socket.SHUT_RDWR)
         for conn, since in list(self._lingering.items()):
             if now - since > LINGER_SECONDS:
                 self._end(conn)
