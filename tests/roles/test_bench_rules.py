@@ -144,13 +144,19 @@ def test_a_comparison_does_not_replace_a_stack_that_exists(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
+    def node(host: str, state: str) -> dict[str, Any]:
+        return {"ID": f"{host}-{state}", "Status": {"State": state}, "Spec": {"Labels": {"counter.host": host}}}
+
     given: dict[str, dict[str, Any]] = {
         "limited": {"edge_requests_per_second": 20},
-        "down": {"run_lock": {"down": ["down", "of another stack"]}},
+        "down": {"__bench_swarm": {"nodes": [node("down", "down"), node("stranger", "down")]}},
+        # It left the swarm and joined it again.
+        "again": {"__bench_swarm": {"nodes": [node("again", "down"), node("again", "ready")]}},
         "silent": {},
     }
     hosts = {
-        host: {"ansible_connection": "local", "run_lock": {"down": []}, "bench_target": "http://127.0.0.1:1"} | more
+        host: {"ansible_connection": "local", "__bench_swarm": {"nodes": []}, "bench_target": "http://127.0.0.1:1"}
+        | more
         for host, more in given.items()
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
@@ -171,3 +177,4 @@ def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
     assert "./counter deploy -e edge_requests_per_second=0" in said["limited"]
     assert "Swarm says that down is down" in said["down"]
     assert "does not answer" in said["silent"]
+    assert "does not answer" in said["again"]
