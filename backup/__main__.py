@@ -2,7 +2,8 @@
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [keep]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
-  (``less_than``). Then remove what is not kept, unless ``keep`` is given or the sum is less
+  (``less_than``). Then remove what is not kept, unless the sum is less. With ``keep``, a restore makes it of what it
+  replaces: ``latest`` is never this one, and nothing is removed
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory

@@ -133,7 +133,8 @@ def deploy(module: AnsibleModule, client: docker.APIClient, document: dict) -> b
             module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
         return specifications(client, stack) != before
     except (DockerException, OSError) as error:
-        return bool(module.fail_json(msg=NO_ANSWER.format(error)))
+        module.fail_json(msg=NO_ANSWER.format(error))
+        raise  # never reached
 
 
 def remove_unused(client: docker.APIClient, stack: str) -> None:
