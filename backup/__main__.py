@@ -1,9 +1,9 @@
 """``python -m backup VERB [ID]``.
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
-- ``run [keep]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
-  (``less_than``). Then remove what is not kept, unless the sum is less. With ``keep``, a restore makes it of what it
-  replaces: ``latest`` is never this one, and nothing is removed
+- ``run [replaced]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
+  (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no room. With
+  ``replaced``, a restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -68,10 +68,9 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
     primaries = Primaries(open_route(Config.from_env()))
     # The app is stopped already when a restore makes its backup, so it waits for one that the schedule has begun.
-    replaced = "keep" in arguments
+    replaced = "replaced" in arguments
     with alone(plan, wait=replaced):
         repository = newest.opened(primaries, plan)
-        former = [one for one in repository.backups() if one.stack == plan.stack and one.proved][-1:]
         maker = Maker(Config.from_env(), plan, repository)
         try:
             saved = maker.make(replaced=replaced)
@@ -80,11 +79,10 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
                 raise
             saved = maker.make(replaced=replaced)
         newest.write(primaries, repository, plan)
-        # Counters only grow, so nodes that hold less may have lost their data: then the old backups are needed.
-        larger = [one.id for one in former if one.sum > saved.sum]
-        if not replaced and not larger:
-            repository.forget()
-    return asdict(saved) | {"less_than": "".join(larger)}
+        less_than = newest.less_than(repository, plan)
+        # After a loss, the old backups are needed.
+        not_freed = "" if replaced or less_than else repository.forget()
+    return asdict(saved) | {"less_than": less_than, "not_freed": not_freed}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:

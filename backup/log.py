@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ from backup.plan import Plan
 from backup.processes import TIMED_OUT, ended, run
 from backup.repository import BEGAN, FORM, FORMAT, ID, MOMENT, STACK, UNTIL, Log, Repository
 from backup.snapshot import CATCH_UP_SECONDS, Nodes
-from backup.stream import BrokenError, Stream
+from backup.stream import LEAST_CHANGES, BrokenError, Stream
 from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.primaries import Primaries
@@ -37,9 +36,6 @@ ABOUT = "log.json"
 ATTEMPTS = 5
 COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
-LEAST_CHANGES = 64 << 20
-LEAST_FREE = 512 << 20
-"""What a log that cannot be saved leaves free on its disk, in bytes, once it takes ``LEAST_CHANGES``."""
 CUT_SECONDS = 300
 
 
@@ -106,11 +102,6 @@ class Recording:
         return datetime.fromtimestamp(until, UTC)
 
     @property
-    def fills_the_disk(self) -> bool:
-        """Whether it takes room that the Redis nodes of this host may need."""
-        return self._size > LEAST_CHANGES and shutil.disk_usage(self._plan.work).free < LEAST_FREE
-
-    @property
     def is_long(self) -> bool:
         """Whether the changes take so much room that a new copy takes less."""
         return self._size - self._copied > max(self._copied, LEAST_CHANGES)
@@ -148,7 +139,7 @@ class Recording:
         return sum(path.stat().st_size for path in self._directory.glob("*.aof"))
 
 
-def keep(plan: Plan, config: Config, ended: threading.Event) -> None:
+def record_until(plan: Plan, config: Config, ended: threading.Event) -> None:
     """Record changes and save them every ``log_seconds`` until the end. What fails is logged, and tried again then."""
     primaries = Primaries(open_route(config))
     recording: Recording | None = None
@@ -175,7 +166,7 @@ def keep(plan: Plan, config: Config, ended: threading.Event) -> None:
                 _log.warning("log of changes interrupted", extra={"error": failure})
             # A password may have been replaced.
             repository = None
-            if recording and (isinstance(error, BrokenError) or recording.fills_the_disk):
+            if recording and isinstance(error, BrokenError):
                 _log.warning("log of changes begins anew", extra={"error": failure})
                 recording.close()
                 recording = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from backup.plan import Plan
 from backup.processes import locked
-from backup.repository import MOMENT, Repository
+from backup.repository import MOMENT, Repository, Saved
 from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
 
@@ -20,21 +20,36 @@ LASTING = ("repository", "log_until")
 
 
 def read(primaries: Primaries) -> dict[str, Any]:
-    """Return the newest proved backup's fields, ``repository`` and ``log_until``; empty if nothing was noted yet."""
+    """Return the newest proved backup's fields, ``repository``, ``less_than`` and ``log_until``; empty without one."""
     (text,) = primaries.run([("GET", BACKUP_KEY)])
     return dict(json.loads(text)) if text else {}
 
 
 def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
     """Note the newest proved backup of the stack, or that none is left."""
-    proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
-    fields = asdict(proved[-1]) | {"repository": digest(plan)} if proved else {}
+    proved = _proved(repository, plan)
+    own = {"repository": digest(plan), "less_than": less_than(repository, plan)}
+    fields = asdict(proved[-1]) | own if proved else {}
     _change(primaries, plan, lambda note: {key: note[key] for key in LASTING if key in note} | fields)
+
+
+def less_than(repository: Repository, plan: Plan) -> str:
+    """Return the id of the proved backup before the newest one if its sum is larger, and no restore replaced it.
+
+    Counters only grow, so nodes that hold less may have lost their data.
+    """
+    *_, former, newest = [None, None, *_proved(repository, plan)]
+    return former.id if former and newest and former.sum > newest.sum and not former.replaced else ""
 
 
 def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:
     """Note until when the log of changes reaches, once there has been a proved backup."""
     _change(primaries, plan, lambda note: note and note | {"log_until": f"{until:{MOMENT}}"})
+
+
+def _proved(repository: Repository, plan: Plan) -> list[Saved]:
+    """Return the stack's proved backups, the oldest first."""
+    return [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
 
 
 def _change(primaries: Primaries, plan: Plan, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -280,8 +280,11 @@ class Repository:
         self._all[self._all.index(saved)] = marked
         return marked
 
-    def forget(self) -> None:
-        """Remove what the plan does not keep. Of backups that are not proved, the newest three stay."""
+    def forget(self) -> str:
+        """Remove what the plan does not keep; of backups that are not proved, the newest three stay.
+
+        Returns why its room could not be freed; empty if it was.
+        """
         backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
         unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
         unproved = unproved if self._plan.keep else []
@@ -303,7 +306,8 @@ class Repository:
                 tags = f"{PROJECT},{STACK}={self._plan.stack},{kind}"
                 self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
         # Fails while the repository has a damaged backup, of which `check` tells.
-        self._try(["prune", "--quiet"], LONG_SECONDS)
+        done = self._try(["prune", "--quiet"], LONG_SECONDS)
+        return str(self._error(done)) if done.status else ""
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""

@@ -13,12 +13,12 @@ import urllib.request
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cronsim import CronSim
 
 from backup.content import empty
-from backup.log import DIRECTORY, keep
+from backup.log import DIRECTORY, record_until
 from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
 from counter.config import Config
@@ -37,7 +37,8 @@ def serve(plan: Plan) -> NoReturn:
     logging.config.dictConfig(LOGGING)
     ended = threading.Event()
     empty(plan.work / DIRECTORY)
-    recorder = threading.Thread(target=keep, args=(plan, Config.from_env(), ended), daemon=True, name="log of changes")
+    arguments = (plan, Config.from_env(), ended)
+    recorder = threading.Thread(target=record_until, args=arguments, daemon=True, name="log of changes")
     if plan.log_seconds:
         recorder.start()
     # For the health check.
@@ -58,6 +59,8 @@ def _make_all(plan: Plan) -> NoReturn:
             log.info("next backup", extra={"at": f"{due:%Y-%m-%dT%H:%M:%SZ}"})
         while not due or (left := due.timestamp() - time.time()) > 0:
             time.sleep(min(left, STEP_SECONDS) if due else STEP_SECONDS)
+            # Sooner, after a clock that was ahead was set back.
+            due = due and min(due, next(CronSim(plan.schedule, datetime.now(UTC))))
         _make(plan)
 
 
@@ -66,13 +69,17 @@ def _make(plan: Plan) -> None:
     said = done.said.strip()
     if done.status == TIMED_OUT:
         said = f"no end within {RUN_SECONDS} s; {said}"
-    report = {"stack": plan.stack, "backup": None if done.status else json.loads(done.printed), "error": said}
+    backup: dict[str, Any] = {} if done.status else json.loads(done.printed)
     if done.status:
         log.error("backup failed", extra={"error": said or f"exit status {done.status}"})
+    elif less := backup["less_than"]:
+        said = f"the sum of the counters is less than in backup {less}: if nobody lowered them, Redis lost data"
+        log.error("backup proved, but it holds less", extra={"backup": backup, "error": said})
     else:
-        log.info("backup proved", extra={"backup": report["backup"]})
+        log.info("backup proved", extra={"backup": backup})
+        said = backup["not_freed"] and f"old backups still take room: {backup['not_freed']}"
     if plan.report_url:
-        _report(plan.report_url, report)
+        _report(plan.report_url, {"stack": plan.stack, "backup": backup or None, "error": said})
 
 
 def _report(url: str, report: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
 import ssl
 import threading
@@ -21,6 +22,9 @@ SILENCE_SECONDS = 60.0
 """How long a node may send nothing. While it prepares its copy it sends empty lines, and later pings."""
 ANSWER_SECONDS = 1.0
 """How often replicas answer. A node drops those that do not."""
+LEAST_CHANGES = 64 << 20
+LEAST_FREE = 512 << 20
+"""What a file leaves free on its disk, in bytes, once its changes take ``LEAST_CHANGES``: Redis nodes may need it."""
 CHUNK = 1 << 16
 POLL_SECONDS = 0.02
 _ACKNOWLEDGED_NOTHING = (b"REPLCONF", b"ACK", b"0")
@@ -62,6 +66,7 @@ class Stream(threading.Thread):
             _, replication_id, offset = self._ask(b"PSYNC", b"?", b"-1").split()
             self.replication_id, self.offset = replication_id.decode(), int(offset)
             self._copy()
+            self._copied = self._file.tell()
             self._source.answer = lambda: self._send(*_ACKNOWLEDGED_NOTHING)
         except BaseException:
             self.close()
@@ -122,6 +127,9 @@ class Stream(threading.Thread):
         if second < self._second - 1:  # `end_second` is one ahead
             raise BrokenError("the clock was set back")
         if second > self._second:
+            changes = self._file.tell() - self._copied
+            if changes > LEAST_CHANGES and shutil.disk_usage(self._file.name).free < LEAST_FREE:
+                raise BrokenError("the disk is nearly full")
             self._file.write(b"#TS:%d\r\n" % second)
             self._second = second
 

@@ -94,7 +94,7 @@ def test_state(site: Site) -> None:
     assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == saved["id"]
     found = site.run("state", "latest")
     assert found["files"] == {"deployed.json": '{"format": 2}\n', "redis/passwords": "secret\n"}
-    assert found["backup"] | {"less_than": ""} == saved
+    assert found["backup"] | {"less_than": "", "not_freed": ""} == saved
     assert (found["manifest"]["stack"], found["manifest"]["counters"]) == ("counter", 1)
     assert "of this host" not in json.dumps(found)
     # What a restore is given before it is certain is not stored anywhere yet.
@@ -131,7 +131,7 @@ def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:
     site.count({"a": 1})
     first = site.run("run")
     site.store.increment("a")
-    second = site.run("run", "keep")
+    second = site.run("run", "replaced")
     assert (first["replaced"], second["replaced"]) == (False, True)
     assert site.run("restore", "latest")["backup"]["id"] == first["id"]
     assert site.run("restore", second["id"])["sum"] == 2

@@ -366,6 +366,26 @@ def test_a_clock_that_was_set_back_ends_a_stream(stream: Stream) -> None:
         stream.end_second(now - 2)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_nearly_full_disk_ends_a_stream(
+    site: Site, stream: Stream, monkeypatch: pytest.MonkeyPatch, *, full: bool
+) -> None:
+    """Also while nothing is saved, since an upload may hang."""
+    monkeypatch.setattr("backup.stream.LEAST_FREE", 1 << 60 if full else 0)
+    monkeypatch.setattr("backup.stream.LEAST_CHANGES", 1 << 20)
+    stream.start()
+    client = site.nodes[0].client()
+    for _ in range(2):
+        client.set("{a}:value", "1" * (2 << 20))
+        time.sleep(1.1)
+    position = client.info("replication")
+    if full:
+        with pytest.raises(BrokenError, match="the disk is nearly full"):
+            stream.reach(position["master_replid"], position["master_repl_offset"], 10)
+    else:
+        stream.reach(position["master_replid"], position["master_repl_offset"], 10)
+
+
 def test_a_node_that_falls_silent_ends_a_stream(site: Site, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backup.stream.SILENCE_SECONDS", 2)
     stream.start()

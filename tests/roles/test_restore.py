@@ -36,10 +36,12 @@ COMES_BACK = {
 }
 
 
-def said(site: Path, hosts: dict[str, dict[str, Any]], **given: Any) -> dict[str, Any]:
+def said(
+    site: Path, hosts: dict[str, dict[str, Any]], files: dict[str, str] = FILES, /, **given: Any
+) -> dict[str, Any]:
     """Return what is said of each host, which has its own variables, with these extra variables."""
     source = site / "source.json"
-    source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": FILES}))
+    source.write_text(json.dumps({"backup": {"stack": "counter"}, "manifest": {}, "files": files}))
     inventory = site / "hosts.yml"
     managers = {"hosts": hosts, "vars": {"ansible_connection": "local"}}
     inventory.write_text(yaml.safe_dump({"managers": managers}))
@@ -54,12 +56,19 @@ def adopted(site: Path, **given: Any) -> dict[str, Any]:
     return found
 
 
-def test_new_hosts_get_what_nobody_gives(tmp_path: Path) -> None:
+def test_new_hosts_get_the_settings_of_the_backup(tmp_path: Path) -> None:
     found = adopted(tmp_path, backup="latest", http_port=8081, **GIVEN)
     known = {name: value for name, value in SETTINGS.items() if name not in ("gone", "http_port")}
     assert found["settings"] == known | {"replicas": 6}
     assert set(found["files"]) == COMES_BACK
     assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e @file-with-backup_password"
+
+
+def test_settings_that_could_add_lines_to_a_stack_file_are_found(tmp_path: Path) -> None:
+    changed = DEPLOYED | {"settings": SETTINGS | {"edge_memory": "128M}\n  other:", "redis_memory": "1G"}}
+    found = said(tmp_path, {"host": {}}, FILES | {"deployed.json": json.dumps(changed)}, backup="latest")
+    assert found["host"]["odd"] == ["edge_memory"]
+    assert adopted(tmp_path, backup="latest")["odd"] == []
 
 
 def test_another_stack_in_another_topology(tmp_path: Path) -> None:

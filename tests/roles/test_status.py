@@ -59,7 +59,7 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
         name: {
             "redis_topology": "sentinel",
             "counter_addresses": ["192.0.2.1"],
-            "__status_store": {"status": 200, "json": {"nodes": nodes}},
+            "status_store": {"status": 200, "json": {"nodes": nodes}},
         }
         for name, nodes in cases.items()
     }
@@ -146,6 +146,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "slow": note(1, 15),
         "none": None,
         "off": note(31, None),
+        "less": {**(note(1, 5) or {}), "less_than": "20261126T030000Z"},
     }
     settings = {
         "slow": {"backup_log_interval": 600},
@@ -155,7 +156,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         name: {
             "backup_repository": "/srv/backups",
             "counter_addresses": ["192.0.2.1"],
-            "__status_store": {"status": 200, "json": {"backup": backup}},
+            "status_store": {"status": 200, "json": {"backup": backup}},
         }
         | settings.get(name, {})
         for name, backup in notes.items()
@@ -166,6 +167,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         reason = "this shows why: ./counter logs -e service=backup"
         return f"changes after {when} have not reached /srv/backups; {reason}"
 
+    less = "the newest proved backup holds less than 20261126T030000Z before it: if nobody lowered the counters,"
     old, stopped = notes["old"], notes["stopped"]
     assert old
     assert stopped
@@ -178,6 +180,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "slow": [],
         "none": [f"there is no proved backup; {makes}"],
         "off": [],
+        "less": [f"{less} Redis lost data; this shows the backups: ./counter backup -e list=true"],
     }
 
 
