@@ -8,18 +8,39 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 KINDS = ("redis", "sentinel")
+NO_ADDRESSES = {None, "", "0.0.0.0", "127.0.0.1"}  # noqa: S104
+"""What engines may report of a manager instead of its address."""
 
 
-def labelled(nodes: Iterable[Mapping[str, Any]], stack: str) -> dict[str, str]:
-    """Return Redis node or Sentinel -> id of the swarm node (``GET /nodes``) with its label."""
+def labelled(nodes: Iterable[dict[str, Any]], stack: str) -> dict[str, str]:
+    """Return Redis node or Sentinel -> id of the swarm node (``GET /nodes``) with its label.
+
+    A host that left the swarm and joined it again has a former entry, which is down: its labels no longer count.
+    """
+    nodes = [node | {"Status": node.get("Status", {})} for node in nodes]
+    ready = {node["Status"].get("Addr") for node in nodes if node["Status"].get("State") == "ready"} - NO_ADDRESSES
     own = re.compile(rf"{re.escape(stack)}\.((?:redis|sentinel)-\d+)")
     found = {
         match[1]: node["ID"]
         for node in nodes
+        if node["Status"].get("State") != "down" or node["Status"].get("Addr") not in ready
         for label in node["Spec"].get("Labels") or {}
         if (match := own.fullmatch(label))
     }
     return dict(sorted(found.items()))
+
+
+def with_volumes(
+    answers: Iterable[Mapping[str, Any]], services: Mapping[str, Mapping[str, Any]], stack: str
+) -> dict[str, list[str]]:
+    """Return Redis node or Sentinel -> hosts that have its volume; names without a volume are left out.
+
+    ``answers``: results of ``docker_host_info`` in a loop over hosts. ``services``: those of the stack file of Redis.
+    """
+    hosts = {answer["item"]: {volume["Name"] for volume in answer.get("volumes", [])} for answer in answers}
+    volumes = {name: f"{stack}_{service['volumes'][0].partition(':')[0]}" for name, service in services.items()}
+    found = {name: [host for host, names in hosts.items() if volume in names] for name, volume in volumes.items()}
+    return {name: at for name, at in found.items() if at}
 
 
 def pairs(names: Iterable[str]) -> dict[str, int]:
@@ -47,6 +68,18 @@ def node_id(host: Mapping[str, Any]) -> str:
     """Return a host's id in the swarm, from its variables; its name in the inventory if it has no id yet."""
     info = host.get("swarm_node", {}).get("host_info", {})
     return str(info.get("Swarm", {}).get("NodeID") or host["inventory_hostname"])
+
+
+def hosts_down(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names in the inventory of the hosts whose node is down (``GET /nodes``).
+
+    A host that left the swarm and joined it again has a former entry that is down.
+    """
+    names: dict[str, set[str]] = {}
+    for node in nodes:
+        name = (node["Spec"].get("Labels") or {}).get("counter.host", "")
+        names.setdefault(node["Status"]["State"], set()).add(name)
+    return sorted(names.get("down", set()) - names.get("ready", set()) - {""})
 
 
 def named_hosts(places: Mapping[str, Sequence[str]], ids: Mapping[str, str]) -> list[str]:
@@ -109,8 +142,10 @@ class FilterModule:
             "spread_over": spread_over,
             "single_points": single_points,
             "labelled": labelled,
+            "with_volumes": with_volumes,
             "pairs": pairs,
             "in_order": in_order,
             "node_id": node_id,
+            "hosts_down": hosts_down,
             "named_hosts": named_hosts,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -89,3 +90,33 @@ def test_hosts_that_must_not_be_lost_are_told() -> None:
     names, pairs = cluster(8)
     (host,) = placement.single_points(placement.spread_over(names, HOSTS, {}, pairs), pairs)
     assert host == "one"
+
+
+def test_hosts_whose_node_is_down_are_named_as_in_the_inventory() -> None:
+    # The third one left the swarm and joined it again.
+    states = [("one", "ready"), ("two", "down"), ("", "down"), ("three", "down"), ("three", "ready")]
+    nodes = [
+        {"Spec": {"Labels": {"counter.host": name} if name else None}, "Status": {"State": state}}
+        for name, state in [*states, ("four", "unknown")]
+    ]
+    assert placement.hosts_down(nodes) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("state", "address", "found"),
+    [
+        ("down", "192.0.2.1", {}),
+        ("down", "192.0.2.2", {"redis-1": "former"}),
+        ("ready", "192.0.2.1", {"redis-1": "former"}),
+    ],
+)
+def test_labels_of_a_former_entry_of_a_host_do_not_count(state: str, address: str, found: dict[str, str]) -> None:
+    former: dict[str, Any] = {
+        "ID": "former",
+        "Spec": {"Labels": {"counter.redis-1": "here"}},
+        "Status": {"State": state, "Addr": address},
+    }
+    now: dict[str, Any] = {"ID": "now", "Spec": {"Labels": None}, "Status": {"State": "ready", "Addr": "192.0.2.1"}}
+    assert placement.labelled([former, now], "counter") == found
+    unknown = [node | {"Status": node["Status"] | {"Addr": "0.0.0.0"}} for node in (former, now)]  # noqa: S104
+    assert placement.labelled(unknown, "counter") == {"redis-1": "former"}
