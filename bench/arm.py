@@ -48,7 +48,7 @@ def run_arm(arm: Arm, settings: Settings, run_directory: Path, counter: str, rat
     """
     directory = run_directory / "arms" / arm.name
     directory.mkdir(parents=True, exist_ok=True)
-    warmed = warm_up(settings.target, arm.replicas, settings.warmup)
+    warm_up(settings.target, arm.replicas, settings.warmup)
     before = {name: read_counter(settings.target, name) for name in (counter, ledger.VISITS)}
     load = LocustRun(
         target=settings.target,
@@ -65,7 +65,7 @@ def run_arm(arm: Arm, settings: Settings, run_directory: Path, counter: str, rat
     after = {name: read_counter(settings.target, name) for name in (counter, ledger.VISITS)}
     entries = ledger.entries(before, after, counter, ledger.client_requests(directory / "locust.json"))
     _write(directory / "ledger.json", [entry.as_dict() for entry in entries])
-    _write(directory / "arm.json", {**asdict(arm), "rate": rate, "counter": counter, "warmed_up": warmed})
+    _write(directory / "arm.json", {**asdict(arm), "rate": rate, "counter": counter})
 
 
 def _write(path: Path, value: Any) -> None:

@@ -16,17 +16,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.entries import Entry, EntryError, Value, commands_of, different, question_of, read, some
+from counter.entries import EntryError, Value, commands_of, different, question_of, read, some
 from counter.store import open_route
 from counter.store.client import client, connection_options
-from counter.store.durable import Route
-from counter.store.operation import Command
 from counter.store.primaries import PATIENCE_SECONDS, POLL_SECONDS, ROUND_SECONDS, Primaries
 from counter.store.types import UnavailableError
 
@@ -44,30 +41,8 @@ class Moved:
     sum: int
 
 
-class Target:
-    """The store that takes over."""
-
-    def __init__(self, route: Route) -> None:
-        """Take the way to its primaries."""
-        self._primaries = Primaries(route)
-
-    def write(self, entries: Sequence[Entry]) -> None:
-        """Write the entries; returns when they are confirmed."""
-        self._run([command for entry in entries for command in commands_of(entry)])
-
-    def read(self, entries: Sequence[Entry]) -> list[Any]:
-        """Return the store's answer to the question of each entry that stays."""
-        return self._run([question_of(entry) for entry in entries])
-
-    def _run(self, commands: Sequence[Command]) -> list[Any]:
-        try:
-            return self._primaries.run(commands)
-        except UnavailableError as error:
-            raise MoveError(f"the new Redis nodes did not confirm the copy: {error}") from error
-
-
-def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> Moved:
-    """Copy everything, then read both sides again and compare; raises MoveError."""
+def move(sources: Sequence[Redis], target: Primaries, seen: Mapping[str, int]) -> Moved:
+    """Copy everything, then read both sides again and compare; raises MoveError, UnavailableError."""
     keys = 0
     held: dict[str, Value] = {}
     for source in sources:
@@ -75,7 +50,7 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
             stay = [entry for entry in entries if entry.left is None]
             if other := [entry.key for entry in stay if held.setdefault(entry.key, entry.value) != entry.value]:
                 raise MoveError(f"two of the old nodes hold different values: {some(other)}")
-            target.write(entries)
+            target.run([command for entry in entries for command in commands_of(entry)])
             keys += len(entries)
     held.clear()
     counters = _compare(sources, target)
@@ -88,13 +63,13 @@ def move(sources: Sequence[Redis], target: Target, seen: Mapping[str, int]) -> M
     return Moved(keys, len(counters), sum(counters.values()))
 
 
-def _compare(sources: Sequence[Redis], target: Target) -> dict[str, int]:
+def _compare(sources: Sequence[Redis], target: Primaries) -> dict[str, int]:
     """Return the counters of the new store; raises MoveError unless all that stays is equal on both sides."""
     counters: dict[str, int] = {}
     for source in sources:
         for entries in read(source):
             stay = [entry for entry in entries if entry.left is None]
-            found = target.read(stay)
+            found = target.run([question_of(entry) for entry in stay])
             if wrong := different(stay, found):
                 raise MoveError(f"the new Redis nodes hold something else: {some(wrong)}")
             for entry, value in zip(stay, found, strict=True):
@@ -126,7 +101,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for source in sources:
             _await(source)
-        moved = move(sources, Target(open_route(config)), json.loads(sys.stdin.readline() or "{}"))
+        moved = move(sources, Primaries(open_route(config)), json.loads(sys.stdin.readline() or "{}"))
+    except UnavailableError as error:
+        sys.stderr.write(f"the new Redis nodes did not confirm the copy: {error}\n")
+        return 1
     except (MoveError, EntryError, RedisError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

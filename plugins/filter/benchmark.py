@@ -17,16 +17,6 @@ def other_than(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return {name: value for name, value in sorted(values.items()) if str(value) != str(defaults.get(name, ""))}
 
 
-def hosts_down(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names in the inventory of the hosts without a node that is ready (``GET /nodes``).
-
-    A host that left the swarm and joined it again has a former entry that is down.
-    """
-    named = [((node["Spec"].get("Labels") or {}).get("counter.host"), node["Status"]["State"]) for node in nodes]
-    ready = {name for name, state in named if state == "ready"}
-    return sorted({name for name, _ in named if name} - ready)
-
-
 def node_facts(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return ``name``, ``cores``, ``memory_mib`` and ``docker`` of each active node (``GET /nodes``), by name."""
     facts = [
@@ -47,4 +37,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"variants": variants, "other_than": other_than, "node_facts": node_facts, "hosts_down": hosts_down}
+        return {"variants": variants, "other_than": other_than, "node_facts": node_facts}

@@ -69,8 +69,14 @@ def hooks(directory: str, before: Iterable[str], after: Iterable[str]) -> dict[s
 
 
 def without_secrets(values: Mapping[str, Any], public: Container[str]) -> dict[str, Any]:
-    """Return the values; of each whose name is not among ``public``, the first digits of its SHA-256 only."""
-    return {name: value if name in public else _digest(value) for name, value in values.items()}
+    """Return the values; of each whose name is not among ``public``, the first digits of its SHA-256 only.
+
+    Of Ansible's own variables not even these, since a password for ``sudo`` could be guessed from them.
+    """
+    return {
+        name: value if name in public else "***" if name.startswith("ansible_") else _digest(value)
+        for name, value in values.items()
+    }
 
 
 def _digest(value: Any) -> str:

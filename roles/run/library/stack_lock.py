@@ -51,10 +51,6 @@ nodes:
   description: The nodes of the swarm as its API returns them; empty if the host is not a manager.
   type: list
   returned: always
-down:
-  description: Names in the inventory of the nodes that are down.
-  type: list
-  returned: always
 """
 
 import base64
@@ -244,18 +240,6 @@ def manager() -> docker.APIClient | None:
     return client if client.info()["Swarm"]["ControlAvailable"] else None
 
 
-def names_of_down(nodes: list[dict[str, Any]]) -> list[str]:
-    """Return the names in the inventory of the nodes that are down.
-
-    A host that left the swarm and joined it again has a former entry that is down.
-    """
-    names: dict[str, set[str]] = {"down": set(), "ready": set()}
-    for node in nodes:
-        name = (node["Spec"].get("Labels") or {}).get("counter.host", "")
-        names.setdefault(node["Status"]["State"], set()).add(name)
-    return sorted(names["down"] - names["ready"] - {""})
-
-
 def utc(seconds: float) -> str:
     """Return a time since the epoch as text."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -289,13 +273,11 @@ def act(parameters: dict[str, Any], client: docker.APIClient | None) -> dict[str
     if parameters["line"]:
         log = Path(parameters["logs"]) / f"{name}.jsonl"
         append(log, parameters["line"], may_begin=parameters["line_begins"])
-    nodes = client.nodes() if client else []
     return {
         "held": held,
         "lock": {**other.run, "until": other.until} if other else {},
         "noted": bool(parameters["line"]),
-        "nodes": nodes,
-        "down": names_of_down(nodes),
+        "nodes": client.nodes() if client else [],
     }
 
 
