@@ -29,7 +29,7 @@ class Topology(StrEnum):
 
 
 class WriteConcern(StrEnum):
-    """How many nodes must hold an increment before it is acknowledged."""
+    """Which Redis nodes must have an increment on disk before it is acknowledged, the primary included."""
 
     NONE = "none"
     MAJORITY = "majority"
@@ -94,7 +94,7 @@ class Config:
 
     @property
     def id_lifetime(self) -> float:
-        """How long an id is remembered at least.
+        """The least time for which an id is stored, from the first attempt.
 
         A client may learn at the deadline that the result is unknown, repeat at the end of ``key_seconds`` after that,
         and the repeat takes until its own deadline. The clock of the host that is the primary by then decides whether

@@ -146,7 +146,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
         picture(driver, f"phone-independent-{scheme}")
 
 
-def test_a_lost_store_is_said_and_recovery_is_shown(
+def test_the_page_shows_a_lost_store_and_its_recovery(
     browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
 ) -> None:
     driver = browser()

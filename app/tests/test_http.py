@@ -59,7 +59,7 @@ def test_a_read_does_not_count(client: FlaskClient) -> None:
     assert client.get("/api/counters/never").json["value"] == 0
 
 
-def test_the_newest_backup_is_told(client: FlaskClient, redis_server: RedisServer) -> None:
+def test_the_api_shows_the_newest_backup(client: FlaskClient, redis_server: RedisServer) -> None:
     def timestamp() -> float:
         text = client.get("/metrics").text
         return float(text.partition("\ncounter_backup_timestamp_seconds ")[2].partition("\n")[0])
@@ -190,7 +190,7 @@ def test_redis_may_come_later_and_go_and_come_back(client: FlaskClient, redis_se
     assert client.post("/api/counters/a/increment").json["value"] == 2
 
 
-def test_a_node_that_is_no_primary_any_more_is_not_believed(client_of: Build, three_servers: list[RedisServer]) -> None:
+def test_a_demoted_primary_is_rejected(client_of: Build, three_servers: list[RedisServer]) -> None:
     demoted, promoted, _ = three_servers
     client = client_of(REDIS_NODES=demoted.address, DEADLINE_SECONDS="0.5")
     assert client.post("/api/counters/a/increment").json["value"] == 1

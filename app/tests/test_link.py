@@ -151,7 +151,7 @@ def test_a_redis_that_wants_a_password_leaves_nothing_in_doubt(redis_server: Red
     assert not refused.failure.uncertain
 
 
-def test_a_password_that_is_wanted_of_a_connection_that_is_there_leaves_nothing_in_doubt(
+def test_a_refused_password_on_an_open_connection_leaves_nothing_in_doubt(
     redis_server: RedisServer,
 ) -> None:
     link = to(redis_server)

@@ -40,7 +40,7 @@ texts: dict[str, str] = {}
 
 
 class Search(RuleBasedStateMachine):
-    """What befalls the set while clients count."""
+    """The faults that the set meets while clients count."""
 
     @initialize(number=NODES, graceful=st.booleans(), emptied=st.booleans())
     def begin(self, number: int, *, graceful: bool, emptied: bool) -> None:

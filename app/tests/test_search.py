@@ -91,7 +91,7 @@ class Nodes:
         wait_until("the replica", follows)
 
     def fail_over(self, ahead: float) -> None:
-        """Make the other the primary, by a clock that is ahead. The former goes on for who is connected to it."""
+        """Make the other the primary, by a clock that is ahead. The former keeps serving its connections."""
         new = self.servers[1 - self.primary].client()
         new.replicaof("NO", "ONE")
         new.eval(HURRY, 0, int(ahead * 1000))
@@ -138,7 +138,7 @@ nodes: Nodes
 
 
 class Search(RuleBasedStateMachine):
-    """What clients do, what befalls them, and what they may then see."""
+    """What clients do, the faults, and what they may then see."""
 
     @initialize()
     def begin(self) -> None:

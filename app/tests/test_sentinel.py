@@ -219,7 +219,7 @@ def test_a_primary_that_has_not_noticed_that_it_is_replaced_loses_nothing_acknow
 def test_without_a_majority_of_the_sentinels_a_primary_that_lost_a_replica_goes_on_later(
     redis_set: SentinelSet, config: Config
 ) -> None:
-    """They could be replacing it, but only for a while; a new connection does not begin that while anew."""
+    """They could be replacing it, but only for a while; a new connection does not restart that wait."""
     store = open_store(config)
     replica = redis_set.replicas()[0]
     assert store.increment("a").value == 1

@@ -67,7 +67,7 @@ class Container:
         self.host.run("docker", action, self.identifier)
 
     def kill(self) -> None:
-        """Kill its first process from the host, and see that it is gone: from inside it would not feel a SIGKILL."""
+        """Kill its first process from the host, and see that it is gone: process 1 ignores a SIGKILL from inside."""
         self.host.run("kill", "-9", self.pid())
         deadline = time.monotonic() + COMMAND_SECONDS
         while "true" in self.host.run("docker", "inspect", "--format", "{{.State.Running}}", self.identifier):

@@ -71,6 +71,11 @@ def test_a_failure_names_the_task_whose_log_is_shown(state: str) -> None:
     assert judged.error == "task: non-zero exit (1)"
 
 
+def test_a_damaged_file_is_the_cause_though_the_health_check_fails_as_well() -> None:
+    log = "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a backup of your AOF file"
+    assert "A damaged file" in convergence.likely_cause(f"task: non-zero exit (1) unhealthy {log}")
+
+
 @pytest.mark.parametrize(
     "log",
     [

@@ -1,1 +1,1 @@
-"""What the tests of several rooms need, and those of the app."""
+"""What several directories of tests need, and those of the app."""

@@ -167,7 +167,7 @@ class Store:
     def describe(self) -> Description:
         """Return what is reachable; never raises for an unreachable node.
 
-        It asks each node, so all who ask during a look get the next one together.
+        Each node is asked, so callers that arrive while this happens share the next answer.
         """
         asked = time.monotonic()
         with self._describing:
@@ -189,7 +189,7 @@ class Store:
         return found if "id" in found else {}
 
     def ready(self) -> None:
-        """Return if an increment would be accepted now: something that expires was.
+        """Check that Redis accepts a write now, with a key that expires.
 
         Raises:
             UnavailableError: it would not.

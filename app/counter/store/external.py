@@ -60,7 +60,7 @@ class ExternalRoute:
         seen = f"External Redis {offer.version} {'over TLS' if offer.tls else 'without TLS'}, {wait}."
         if self._acks:
             return f"{seen} An acknowledged increment has reached {self._acks} of its replicas, perhaps in memory only."
-        return f"{seen} An acknowledged increment is as durable as its operator keeps it; a failover may lose it."
+        return f"{seen} An acknowledged increment is as durable as that Redis was configured; a failover may lose it."
 
     @property
     def warning(self) -> str | None:

@@ -38,7 +38,7 @@ PROOF_MILLISECONDS = 1000
 ALL_MILLISECONDS = 50
 """How long a round waits for the replicas that need not confirm; Redis may take up to 100 ms more to notice."""
 ALL_AGAIN_SECONDS = 0.5
-"""After a round that waited for them in vain, how long no other does."""
+"""After a round that waited for them in vain, how long later rounds do not."""
 LOOK_SECONDS = 10.0
 """How often a node is asked how full it is."""
 NEARLY_FULL = 0.8
@@ -165,7 +165,7 @@ class Link:
         self._connection = connection
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
-        """Settle each operation by its own reply; acknowledge only what enough replicas hold and a primary says."""
+        """Settle each operation by its own reply; acknowledge what a primary and enough replicas confirmed."""
         groups = groups_of(batch)
         replies, doubt = self._exchange([type(group[0]).command(group) for group in groups], batch[0].key, until)
         trouble = doubt is not None

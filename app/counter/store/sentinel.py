@@ -85,5 +85,5 @@ class SentinelRoute(Replicated):
             return ""
         # Without a majority, no replica is promoted. One could just have been, if it left a moment ago or is silent.
         if confirmed < len(replicas) or now - self._left_at <= FAILOVER_SECONDS:
-            return f"not every replica of {primary} confirmed, and no majority of the Sentinels says that it stays"
+            return f"not every replica of {primary} confirmed, and no majority of the Sentinels confirms that it leads"
         return ""

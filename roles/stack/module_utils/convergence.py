@@ -30,6 +30,10 @@ _LIKELY_CAUSES = (
         r"no such image|not found: manifest|pull access denied",
         "the image is missing on that node: deploy this stack again, which loads it",
     ),
+    (
+        r"bad file format reading the append only file",
+        "the node's file is damaged: see 'A damaged file' in docs/redis.md",
+    ),
     (r"unhealthy", "the process runs, but its health check fails: see the log of the task"),
     (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
     (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
