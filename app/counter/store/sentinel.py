@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
-
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter.config import Address, Config
@@ -17,9 +14,6 @@ from counter.store.sentinels import Sentinels
 from counter.store.standalone import describe_primary
 from counter.store.types import Description
 
-FAILOVER_SECONDS = 12.0
-"""How long a Sentinel works at a failover after its promoted replica has left: twice its failover-timeout."""
-
 
 class SentinelRoute(Replicated):
     """Everything goes to the primary that the Sentinel with the newest configuration names."""
@@ -31,8 +25,6 @@ class SentinelRoute(Replicated):
         self._sentinels = Sentinels(config)
         self._primary: Address | None = None
         self._epoch = 0
-        self._replicas: set[Address] = set()
-        self._left_at = -math.inf
         link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect)
         self._lane = Lane(link)
 
@@ -59,31 +51,23 @@ class SentinelRoute(Replicated):
             reason = "; ".join(self._sentinels.failures) or "no answer in time"
             raise RedisConnectionError(f"no Sentinel names a primary: {reason}")
         best = max(views, key=lambda view: view.epoch)
-        if best.primary != self._primary:
-            self._primary, self._replicas = best.primary, set(self._config.redis_nodes) - {best.primary}
-        self._epoch = best.epoch
+        self._primary, self._epoch = best.primary, best.epoch
         return best.primary
 
     def _suspect(self, replicas: set[Address], confirmed: int, until: float) -> str:
         """Return why a node that says that it is the primary may be in the middle of being replaced, if it may.
 
         The Sentinels may replace a primary that still runs. The replica that they promote confirms nothing more. The
-        others follow the former primary for up to a second, and what they confirm in that second is lost. So unless
-        all replicas have confirmed, a majority of the Sentinels, asked after that, must deny that they replace it.
+        others follow the former primary for up to a second, or as long as they are cut off with it, and what they
+        confirm then is lost. So unless all replicas have confirmed, a majority of the Sentinels, asked after that, must
+        deny that they replace it. If no majority answers, it may be on the other side, and promote a replica there.
         """
-        now, primary = time.monotonic(), self._primary
-        if self._replicas - replicas:
-            self._left_at = now
-        self._replicas = replicas
+        primary = self._primary
         if primary is None or confirmed >= max(len(replicas), self._config.replicas_per_primary):
             return ""
         views = self._sentinels.views(until, primary)
         if any(one.replaces == primary or (one.epoch > self._epoch and one.primary != primary) for one in views):
-            self._left_at = now
             return f"the Sentinels are replacing {primary}"
         if self._sentinels.deny(primary, views):
             return ""
-        # Without a majority, no replica is promoted. One could just have been, if it left a moment ago or is silent.
-        if confirmed < len(replicas) or now - self._left_at <= FAILOVER_SECONDS:
-            return f"not every replica of {primary} confirmed, and no majority of the Sentinels confirms that it leads"
-        return ""
+        return f"not every replica of {primary} confirmed, and no majority of the Sentinels confirms that it leads"
