@@ -205,6 +205,49 @@ def test_what_may_have_counted_is_said_and_the_next_click_does_not_count_it_agai
         assert not driver.find_element(By.ID, "problem").is_displayed()
 
 
+def test_the_text_of_a_maintenance_is_shown_at_once_and_stays_until_the_next_click(
+    browser: Open, gunicorn: Gunicorn
+) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script(ANSWERS, ["maintenance"])
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the text", lambda: text(driver, "problem") == "Not counted: maintenance")
+    # Polls go on: they show another value, and leave the text alone.
+    driver.execute_script("window.trouble = null")
+    wait_for(driver, "a poll", lambda: text(driver, "value") == "2")
+    assert text(driver, "problem") == "Not counted: maintenance"
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the end of the text", lambda: not driver.find_element(By.ID, "problem").is_displayed())
+
+
+def test_an_answer_that_never_comes_is_given_up(browser: Open, gunicorn: Gunicorn) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script("""
+    AbortSignal.timeout = () => { const c = new AbortController();
+      setTimeout(() => c.abort(new DOMException("late", "TimeoutError")), 100); return c.signal; };
+    window.fetch = (url, options) => new Promise((_, fail) =>
+      options.signal.addEventListener("abort", () => fail(options.signal.reason)));
+    """)
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the doubt", lambda: text(driver, "problem").endswith("it is counted only once."))
+    assert driver.find_element(By.ID, "button").is_enabled()
+
+
+def test_a_machine_that_slept_between_two_attempts_repeats_no_key(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
+) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script(ANSWERS, ["lost"])
+    driver.execute_script("const now = Date.now; Date.now = () => now() + (window.trouble.slept ? 601000 : 0)")
+    driver.execute_script("setTimeout(() => { window.trouble.slept = true }, 300)")
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the doubt", lambda: text(driver, "problem").endswith("counts another one."))
+    assert redis_server.client().get("{visits}:value") == "2"
+
+
 def test_a_click_after_the_window_counts_another_one_and_the_page_says_so(
     browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
 ) -> None:
