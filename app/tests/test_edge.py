@@ -208,6 +208,11 @@ def test_a_small_body_is_taken_once_it_is_there_and_no_other(edge: int) -> None:
     assert raw(edge, increment("Transfer-Encoding: chunked\r\n", "0\r\n\r\n")).status == 411
 
 
+def test_two_keys_of_a_request_are_refused(edge: int) -> None:
+    assert raw(edge, increment("Idempotency-Key: a\r\n")).status == 200
+    assert raw(edge, increment("Idempotency-Key: a\r\nIdempotency-Key: a\r\n")).status == 400
+
+
 def http2(port: int, *frames: tuple[int, int, bytes]) -> str:
     """Send frames (type, flags, payload) of one HTTP/2 stream; return the status of the answer."""
     settings, headers, end_headers = 4, 1, 4
