@@ -249,6 +249,13 @@ def _checks(
             verdict.ACHIEVED_SHARE if paced else None,
             "requests sent divided by requests due at the fixed rate, in the worst arm",
         ),
+        verdict.at_most(
+            "guard",
+            "surplus rate",
+            None if None in achieved else max(achieved, default=None),
+            verdict.SURPLUS_SHARE if paced else None,
+            "the same in the arm that sent most; above the limit, each turn of the Locust file sends several requests",
+        ),
         verdict.at_least(
             "guard",
             "saturation",

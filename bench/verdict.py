@@ -14,6 +14,8 @@ from typing import Literal
 CEILING_SHARE = 0.6
 WORKER_CPU = 0.8
 ACHIEVED_SHARE = 0.98
+SURPLUS_SHARE = 1.1
+"""Above it, each turn of the Locust file sends several requests, and the rate is not the one that the report names."""
 NOT_OF_LATENCY = {"offered rate", "efficiency interval"}
 """Guards that leave it certain that a p99 is above its limit."""
 QUEUED = 2
