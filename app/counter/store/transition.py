@@ -1,10 +1,9 @@
 """The hour of the upgrade, in which replicas of the previous version may serve the same data.
 
-The previous version stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. So in
-the first hour of its life, each replica of this version reads and writes those keys too, if a previous version has
-counted before. An operation is counted once, whichever replica receives a repeat, also if an upgrade is rolled back and
-made again. A new installation has no such hour. If you return to the previous version after that hour, it does not know
-the ids of this version, and counts their repeats.
+The previous version stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. So
+for an hour after the first replica of this version began to count, replicas of this version read and write those keys
+too. An operation is counted once, whichever replica receives a repeat. A new installation has no such hour. If you
+return to the previous version after that hour, it does not know the ids of this version, and counts their repeats.
 
 In the next version, delete this module, its use in ``durable``, ``both`` in ``kinds``, and the two keys in ``keys``.
 """
@@ -103,7 +102,6 @@ class Transition:
         """
         self._perform = perform
         self._later = later
-        self._began = time.monotonic()
         self._until: float | None = None
         self._asking = False
 
@@ -123,4 +121,4 @@ class Transition:
             return  # the next increment asks again
         finally:
             self._asking = False
-        self._until = self._began + HOUR_SECONDS if begun else self._began
+        self._until = time.monotonic() + begun + HOUR_SECONDS - time.time()
