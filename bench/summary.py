@@ -168,7 +168,7 @@ def _points(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> list[t
     kept: dict[int, float] = {}
     for arm in measured:
         latency = arm["corrected_ms"]
-        if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and arm["achieved_ratio"] >= verdict.ACHIEVED_SHARE:
+        if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and verdict.ACHIEVED_SHARE <= arm["achieved_ratio"] <= verdict.SURPLUS_SHARE:
             kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
     if len(kept) < scaling.MINIMUM_POINTS:
         lower = ",".join(f"{load / 2:g}" for load in settings.curve_loads)

@@ -286,6 +286,13 @@ def test_rates_that_too_few_counts_met_give_another_advice(recorded: Callable[[s
     assert said.endswith("Measure lower rates: ./counter bench -e bench_capacity_p99_ms=200 -e bench_curve_loads=[0.2,0.4]")
 
 
+@pytest.mark.parametrize("ratio", [0.9, 1.2])
+def test_arms_with_another_rate_than_was_due_say_nothing_of_the_capacity(recorded: Callable[[str], dict[str, Any]], ratio: float) -> None:
+    settings, measured = four_counts(recorded)
+    other = [{**one, "achieved_ratio": ratio} for one in measured]
+    assert "with no number of replicas" in _scaling(replace(settings, capacity_p99_ms=200), other)["refused"]
+
+
 @pytest.mark.parametrize(("limit", "interval"), [(None, "95% interval"), (400, "rough interval")])
 def test_one_point_per_count_gives_a_rough_interval(recorded: Callable[[str], dict[str, Any]], limit: float | None, interval: str) -> None:
     settings, measured = four_counts(recorded)
