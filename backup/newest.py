@@ -34,12 +34,14 @@ def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
 
 
 def less_than(repository: Repository, plan: Plan) -> str:
-    """Return the id of the proved backup before the newest one if its sum is larger, and no restore replaced it.
+    """Return the id of the proved backup before the newest one if its sum is larger.
 
-    Counters only grow, so nodes that hold less may have lost their data.
+    Counters only grow, so nodes that hold less may have lost their data. Around a restore, nothing follows from it.
     """
     *_, former, newest = [None, None, *_proved(repository, plan)]
-    return former.id if former and newest and former.sum > newest.sum and not former.replaced else ""
+    if not former or not newest or former.replaced or newest.replaced:
+        return ""
+    return former.id if former.sum > newest.sum else ""
 
 
 def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:

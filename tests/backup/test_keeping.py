@@ -159,6 +159,12 @@ def test_nothing_is_removed_after_a_loss(site: Site) -> None:
     second = site.run("run")
     assert second["less_than"] == first["id"]
     assert [saved["id"] for saved in site.backups] == [first["id"], second["id"]]
+    note = json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))
+    assert (note["id"], note["less_than"]) == (second["id"], first["id"])
+    # What a restore replaces, and what counts after it, may hold anything.
+    site.nodes[0].client().set("{a}:value", 0)
+    assert site.run("run", "replaced")["less_than"] == ""
+    assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["less_than"] == ""
     site.count({"a": 5})
     assert site.run("run")["less_than"] == ""
     assert len(site.backups) == 1
