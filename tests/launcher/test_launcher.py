@@ -296,6 +296,17 @@ def test_what_the_user_sets_for_ansible_wins(project: Path) -> None:
     assert not (project / "logs").exists()
 
 
+def test_directories_of_other_tools_are_searched_after_those_of_the_project(project: Path) -> None:
+    kinds = ("CALLBACK_PLUGINS", "CONNECTION_PLUGINS", "FILTER_PLUGINS", "LOOKUP_PLUGINS", "ROLES_PATH")
+    done = counter(project, "look", **{f"ANSIBLE_{kind}": "/opt/another" for kind in kinds})
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
+
+
+@pytest.mark.parametrize("option", ["-i", "-Ci", "--inventory"])
+def test_the_value_of_an_option_is_no_other_word(project: Path, option: str) -> None:
+    assert counter(project, "look", option, "inventory/hosts.yml", "-v", "--diff").returncode == 0
+
+
 def test_a_verb_that_only_prints_messages_prints_nothing_else(project: Path) -> None:
     (project / "playbooks/look.yml").write_text(
         "# Look.\n- name: Look\n  hosts: managers\n  gather_facts: false\n  vars:\n    messages_only: true\n"
@@ -328,6 +339,10 @@ def test_an_inventory_that_does_not_exist_is_refused_in_one_line(project: Path, 
         *(
             (option, "-e @~/nowhere.yml: there is no such file (looked for in {})")
             for option in ("-e @~/nowhere.yml", "-e@~/nowhere.yml", "--extra-vars=@~/nowhere.yml")
+        ),
+        *(
+            (option, "look.yml: is not an option; variables follow -e, such as -e replicas=4")
+            for option in ("look.yml", "-v look.yml", "-e a=b look.yml", "--forks=2 look.yml", "-ea=b look.yml")
         ),
     ],
 )
