@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible.module_utils.common.text.converters import to_text
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -78,7 +79,7 @@ def _checked(number: int, pair: Any, *, judged: bool) -> dict[str, Any]:
         return {"fault": f"number {number} is not a mapping of certificate and key"}
     try:
         return _read(_text(pair["certificate"]), _text(pair["key"]), judged=judged)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, UnsupportedAlgorithm) as error:
         return {"fault": f"number {number}: {error}"}
 
 

@@ -48,7 +48,7 @@ def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -
 
 def whole(value: Any, least: int = 0, most: float = inf) -> bool:
     """Tell whether a value is a whole number in this range, as a number or as text."""
-    return re.fullmatch("[0-9]+", str(value)) is not None and least <= int(value) <= most
+    return re.fullmatch("[0-9]{1,18}", str(value)) is not None and least <= int(value) <= most
 
 
 def refused(broken: Iterable[Mapping[str, Any]], wrong: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -58,10 +58,11 @@ def refused(broken: Iterable[Mapping[str, Any]], wrong: Iterable[Mapping[str, An
     return [value for value in wrong if value["name"] not in named] + rules
 
 
-def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
+def nearest(name: object, known: Iterable[str], likeness: float = 0.0) -> str:
     """Return the known name that is most similar to ``name``; empty if no similarity reaches ``likeness`` (0 to 1)."""
     lower = {each.lower(): each for each in known}
-    found = get_close_matches(name.lower(), lower, n=1, cutoff=likeness)
+    # YAML makes a truth value of the name `on`.
+    found = get_close_matches(str(name).lower(), lower, n=1, cutoff=likeness)
     return lower[found[0]] if found else ""
 
 
@@ -96,7 +97,17 @@ def not_networks(texts: Iterable[Any]) -> list[str]:
 
 def _is_network(text: str) -> bool:
     try:
-        IPv4Network(text)
+        network = IPv4Network(text)
+    except ValueError:
+        return False
+    # Python takes 192.0.2.0/0.0.0.255 for a network, HAProxy for other addresses.
+    return "/" not in text or text in (network.with_prefixlen, network.with_netmask)
+
+
+def is_moment(text: str) -> bool:
+    """Tell whether a text, after the name of a stack and a slash, is a date and time that exists."""
+    try:
+        datetime.fromisoformat(text.rpartition("/")[2])
     except ValueError:
         return False
     return True
@@ -176,7 +187,7 @@ def as_yaml(value: object) -> object:
         return value
     try:
         meant = yaml_load(str(value))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date that does not exist
         return value
     return [] if meant is None else meant
 
@@ -201,6 +212,7 @@ class FilterModule:
             "refused": refused,
             "nearest": nearest,
             "not_networks": not_networks,
+            "is_moment": is_moment,
             "cron_fault": cron_fault,
             "origins": origins,
             "role_defaults": role_defaults,

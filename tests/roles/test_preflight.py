@@ -210,7 +210,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_memory": "1G", "backup_memory": "512M", "backup_repository": "/srv/backups"},
         {"backup_memory"},
     ),
+    "backups with a list": ({"backup_environment": {"AWS_REGION": ["one"]}}, {"backup_environment"}),
     "backups at no time": ({"backup_schedule": "at night", "backup_repository": "/srv/backups"}, {"backup_schedule"}),
+    "a day that does not exist": ({"to": "2026-02-30T10:00:05Z"}, {"to"}),
     "a moment": ({"to": "2026-11-26T10:00:05+01:00"}, set()),
     "another stack's moment": ({"to": "counter-2/latest"}, set()),
     "another stack's backup": ({"backup": "counter-2/20261126T030000Z"}, set()),
@@ -237,6 +239,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "mesh": ({"edge": "mesh"}, set()),
     "maintenance": ({"on": True, "allow": "192.0.2.7,198.51.100.0/24"}, set()),
     "clients that no edge listens to": ({"on": True, "allow": "192.0.2.7,2001:db8::/32"}, {"allow"}),
+    "a client in its network": ({"on": True, "allow": "192.0.2.7/24"}, {"allow"}),
+    "a network with a mask of hosts": ({"on": True, "allow": "192.0.2.0/0.0.0.255"}, {"allow"}),
     "clients of no maintenance": ({"on": "false", "allow": "192.0.2.7"}, {"allow"}),
     "certificates of an authority": ({"edge_tls": "acme", "edge_domains": "a.example,b.example"}, set()),
     "an authority without a domain": ({"edge_tls": "acme", "edge_domains": []}, {"edge_domains"}),
@@ -253,9 +257,23 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a format without a file": ({"file": "there/.csv"}, {"file"}),
     "environment": ({"app_environment": {"COUNTER_KEY_SECONDS": "3600"}}, set()),
     "environment of the project's own": ({"app_environment": {"COUNTER_THREADS": "8"}}, {"app_environment"}),
+    "environment without a value": ({"app_environment": {"LOG_LEVEL": None}}, {"app_environment"}),
+    "ids that are forgotten at once": (
+        {"app_environment": {"COUNTER_KEY_SECONDS": "15"}, "app_deadline_seconds": "8"},
+        {"app_environment"},
+    ),
+    "ids for an hour in other words": ({"app_environment": {"COUNTER_KEY_SECONDS": "1h"}}, {"app_environment"}),
     "environment of another form": ({"app_environment": {"log-level": "info"}}, {"app_environment"}),
     "own registry without a port": (
         {"image_distribution": "registry", "image_registry": "localhost"},
+        {"image_registry"},
+    ),
+    "own registry on a port that does not exist": (
+        {"image_distribution": "registry", "image_registry": "localhost:70000"},
+        {"image_registry"},
+    ),
+    "own registry on a port of the swarm": (
+        {"image_distribution": "registry", "image_registry": "localhost:7946"},
         {"image_registry"},
     ),
     "own registry with a path": (
@@ -418,6 +436,11 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "pairs": {"redis_topology": "cluster", "redis_replicas": "7"},
         **{name: {"redis_password": password} for name, password in PASSWORDS.items()},
         "certificates": {"edge_tls": "own", "edge_certificates": [pair], "replicas": 0},
+        "wildcard": {
+            "edge_tls": "own",
+            "edge_certificates": [{"certificate": certificate(SITE, ("*.example", "a.example")), "key": pem(SITE)}],
+            "edge_domains": ["*.example"],
+        },
     }
     return made_once(tmp_path_factory, "refused", lambda site: refused_hosts(site, hosts))
 
@@ -442,6 +465,10 @@ def test_certificates_are_read_without_a_warning(refused: dict[str, str]) -> Non
     assert "WARNING" not in refused["all"]
 
 
+def test_a_wildcard_is_no_address(refused: dict[str, str]) -> None:
+    assert "must be names without wildcards, since the first one is in the address" in refused["wildcard"]
+
+
 @pytest.mark.parametrize(
     ("playbook", "wrong"),
     [
@@ -461,6 +488,11 @@ def test_a_name_of_other_tools_is_refused_with_ours() -> None:
     output = deploy("-e", "app_replicas=3", "-e", "port=80")
     assert "app_replicas (use replicas)" in output
     assert "port (use http_port)" in output
+
+
+def test_a_name_that_yaml_makes_a_truth_value_is_refused_with_its_quotes() -> None:
+    output = deploy("-e", "{on: true}", playbook="playbooks/maintenance.yml")
+    assert 'True (use "on" in quotes: YAML reads a bare on as true)' in output
 
 
 def test_an_option_of_another_verb_is_refused() -> None:
@@ -532,6 +564,14 @@ def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
     output = deploy("-i", str(tmp_path / "hosts.yml"))
     assert "The hosts two would be ignored, since their group worker is not managers, workers or loadgen." in output
     assert "Did you mean workers?" in output
+
+
+def test_a_host_has_one_role(tmp_path: Path) -> None:
+    groups = {"managers": ["one"], "workers": ["one", "two"]}
+    inventory = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "Nothing was changed. one: is in managers and in workers. A manager runs replicas too" in output
 
 
 def test_a_setting_of_the_stack_is_the_same_on_all_its_hosts(tmp_path: Path) -> None:
@@ -688,6 +728,13 @@ def test_a_port_that_a_process_holds_is_refused_with_its_name(listener: tuple[in
     output = deploy("-e", f"http_port={port}")
     assert re.search(rf"http_port={port} is taken on localhost by the process \S+ \(pid {pid}\)", output)
     assert "-e http_port=8080" in output
+
+
+@as_root
+@pytest.mark.parametrize("bundle", ["/etc/ssl/certs", "/no/such.crt"])
+def test_certificates_that_builds_cannot_read_are_refused(bundle: str) -> None:
+    output = deploy("-e", f"build_ca_bundle={bundle}")
+    assert f"build_ca_bundle={bundle}: must be a file on localhost, which builds the images" in output
 
 
 @as_root
