@@ -205,6 +205,7 @@ def test_after_the_hour_and_where_there_was_no_version_before_its_keys_are_not_w
 def test_a_list_that_a_process_of_this_version_made_begins_no_hour(redis_server: RedisServer) -> None:
     redis, config = redis_server.client(), Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})
     for _ in range(3):
+        redis.flushall()
         store = open_store(config)
         store.increment("a")
         wait_until("the counter to be listed", lambda: redis.smembers("counters"))

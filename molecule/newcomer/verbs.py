@@ -1,6 +1,6 @@
 """Types the commands of docs/verbs.md on a host, and compares what they print with the page.
 
-verbs.py CONTAINER           fail if anything but numbers differs
+verbs.py CONTAINER           fail if anything but numbers differs, or a command fails whose failure is not shown
 verbs.py CONTAINER --write   write what was printed into the page
 
 Lines that are too long for the page go on in lines that begin with six blanks. A line `...` stands for any others; an
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/verbs.md"
@@ -24,12 +25,12 @@ WIDTH = 120
 CONTINUED = " " * 6
 
 
-def typed(container: str, command: str) -> str:
-    """Return what a command prints there, failed or not."""
+def typed(container: str, command: str) -> tuple[str, int]:
+    """Return what a command prints there, and its exit code."""
     where = ["--user", "admin", "--workdir", "/home/admin/counter-deploy", "--env", "NO_COLOR=1"]
     words = ["docker", "exec", *where, container, "bash", "-c", f"{command} 2>&1"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
-    return done.stdout
+    return done.stdout, done.returncode
 
 
 def folded(output: str) -> str:
@@ -51,15 +52,17 @@ def main() -> None:
     page, faults = PAGE.read_text(encoding="utf-8"), []
     for block in BLOCK.finditer(page):
         command, shown = block["command"], block["output"]
-        print(f"$ {command}", flush=True)
-        seen = folded(typed(container, command))
+        began = time.monotonic()
+        printed, code = typed(container, command)
+        print(f"$ {command}  {time.monotonic() - began:.0f} s", flush=True)
+        seen = folded(printed)
         expected, found, partial = lines_of(shown) - {"..."}, lines_of(seen), "...\n" in shown
         if write and not partial:
             page = page.replace(block[0], f"```text\n$ {command}\n{seen}```")
-        elif expected - found or (found - expected and not partial):
+        elif expected - found or (found - expected and not partial) or (code != 0) != ("FAILED on " in shown):
             missing = "".join(f"-{line}\n" for line in sorted(expected - found))
             more = "" if partial else "".join(f"+{line}\n" for line in sorted(found - expected))
-            faults.append(f"$ {command}\n{missing}{more}\n{seen}")
+            faults.append(f"$ {command} (exit code {code})\n{missing}{more}\n{seen}")
     if write:
         PAGE.write_text(page, encoding="utf-8")
     elif faults:

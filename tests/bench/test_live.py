@@ -21,11 +21,12 @@ from bench.arm import run_arm
 from bench.generator import GeneratorFailed, LocustRun, run
 from bench.ledger import client_requests
 from bench.percentiles import read_hlog
-from bench.plan import Settings, arms
+from bench.plan import SETTLE_SECONDS, Settings, arms
 from bench.summary import summarise
 from bench.warmup import NotAllAnswered, warm_up
 from support.ansible import ROOT
-from support.ports import free_port
+from support.ports import free_port, listens
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -150,7 +151,7 @@ def test_a_worker_that_dies_fails_the_run_not_the_counter(
 def static_server() -> Iterator[str]:
     port = free_port()
     process = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
-    time.sleep(0.5)
+    wait_until("the server", lambda: listens(port))
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()
@@ -208,10 +209,15 @@ def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
     """A server that stops for a second: service times hide most of the wait, corrected times show it."""
     port = free_port()
     server = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
-    time.sleep(0.5)
+    wait_until("the server", lambda: listens(port))
+    settings = settings_for(f"http://127.0.0.1:{port}")
+    write_manifest(tmp_path / "run", settings)
+    arm = next(arm for arm in arms(settings) if arm.phase == "L")
+    directory = tmp_path / "run/arms" / arm.name
 
     def pause() -> None:
-        time.sleep(7)
+        wait_until("all users", lambda: '"spawned"' in (directory / "events.jsonl").read_text())
+        time.sleep(SETTLE_SECONDS + 1)  # until the measured window has begun
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(1.5)
         os.kill(server.pid, signal.SIGCONT)
@@ -219,10 +225,6 @@ def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
     thread = threading.Thread(target=pause)
     thread.start()
     try:
-        settings = settings_for(f"http://127.0.0.1:{port}")
-        write_manifest(tmp_path / "run", settings)
-        arm = next(arm for arm in arms(settings) if arm.phase == "L")
-        directory = tmp_path / "run/arms" / arm.name
         run(LocustRun(settings.target, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
     finally:
         thread.join()

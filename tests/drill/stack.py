@@ -73,10 +73,14 @@ class Stack:
         raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}\n{self._tasks()}")
 
     def _tasks(self) -> str:
-        """Return the containers of Redis on each host, also those that ended, the newest first."""
+        """Return the containers of Redis on each host, also those that ended, and what the swarm knows of its tasks."""
         label = f"label=com.docker.stack.namespace={self.name}-redis"
         listing = ["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}} {{.Status}}"]
-        return "\n".join(host.run(*listing) for host in self.hosts)
+        shown = "{{.Name}} on {{.Node}}: {{.DesiredState}}, {{.CurrentState}} {{.Error}}"
+        known = ["docker", "stack", "ps", f"{self.name}-redis", "--no-trunc", "--format", shown]
+        manager = self.hosts[0]
+        found = [f"{host.name}:\n{host.run(*listing)}" for host in self.hosts]
+        return "\n".join([*found, manager.run("docker", "node", "ls"), manager.run(*known)])
 
     def epochs(self) -> dict[str, str]:
         """Return the epoch that each Sentinel, or cluster node, knows: an attempt to replace a primary raises it.

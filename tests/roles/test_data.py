@@ -106,12 +106,14 @@ def test_what_is_exported_can_be_imported_and_counts_once(stack: Stack, tmp_path
         "json": '[\n{"name": "a", "value": 3, "time": "TIME"},\n{"name": "b", "value": 4, "time": "TIME"}\n]\n',
     }
     assert file.read_text() == texts[form].replace("TIME", time[0])
-    status, said = stack.type("import", "--check", file=str(file), mode="add")
-    assert status == 0, said
-    assert "of 2 counters, 2 would change, and 0 had been imported before; their sum would be 14." in said
-    assert "changed=1" in said
-    assert stack.counters == {"a": 3, "b": 4}
-    for changed in (2, 0):
+    # What an import does with the counters of a file does not depend on its form.
+    if form == "csv":
+        status, said = stack.type("import", "--check", file=str(file), mode="add")
+        assert status == 0, said
+        assert "of 2 counters, 2 would change, and 0 had been imported before; their sum would be 14." in said
+        assert "changed=1" in said
+        assert stack.counters == {"a": 3, "b": 4}
+    for changed in (2, 0) if form == "csv" else (2,):
         status, said = stack.type("import", file=str(file), mode="add")
         assert status == 0, said
         assert f"mode=add: of 2 counters, {changed} changed, and {2 - changed} had been imported before; their" in said

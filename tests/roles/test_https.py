@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.https import AUTHORITY, NOW, SITE, Key, authority, certificate, pem
 
-from plugins.filter.certificates import https_certificates, unserved
+from plugins.filter.certificates import https_certificates, renewal_reason, unserved
 
 
 def fault(pair: object) -> str:
@@ -64,3 +64,22 @@ def test_only_domains_that_a_certificate_names_are_served() -> None:
     served = https_certificates([{"certificate": certificate(SITE, ("a.example", "*.b.example")), "key": pem(SITE)}])
     assert unserved(["a.example", "A.example", "x.b.example"], served) == []
     assert unserved(["b.example", "x.y.b.example", "other"], served) == ["b.example", "x.y.b.example", "other"]
+
+
+@pytest.mark.parametrize(
+    ("present", "reason"),
+    [
+        ([certificate(SITE, days=(-59, 31))], ""),
+        ([certificate(SITE, days=(-61, 29))], "the present one ends on"),
+        ([certificate(SITE, days=(-90, -1))], "the present one ends on"),
+        ([certificate(SITE, ("www.counter.example",))], "the present one is for www.counter.example"),
+        ([authority()], "no certificate has been issued yet"),
+        ([], "there is none"),
+    ],
+    ids=["young", "old", "ended", "other names", "placeholder", "none"],
+)
+def test_a_certificate_is_renewed_for_a_reason(present: list[str], reason: str) -> None:
+    served = https_certificates([{"certificate": one, "key": pem(SITE)} for one in present], judged=False)
+    found = renewal_reason(served, ["counter.example"])
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)
