@@ -81,7 +81,7 @@ class Content:
         for number, copy in enumerate(copies, 1):
             part = self._add_part(number, copy, manifest)
             if part.slots & held.slots:
-                raise BackupError("two primaries hold keys of the same slot, since it moves from one to the other")
+                raise BackupError("two primaries hold keys of the same slot, because it is moving between them")
             held.slots |= part.slots
             held.counters |= part.counters
         manifest.counters, manifest.sum = len(held.counters), sum(held.counters.values())
@@ -170,7 +170,7 @@ def empty(directory: Path) -> Path:
 
 
 def room(directory: Path, needed: int) -> None:
-    """Raise BackupError if a directory's disk has not so many bytes, and some to spare."""
+    """Raise BackupError unless a directory's disk has that many bytes, and some to spare."""
     free, wanted = shutil.disk_usage(directory).free, needed + RESERVE_BYTES
     if free < wanted:
         raise BackupError(

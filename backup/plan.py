@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-
-DEFAULT_PATH = "/run/secrets/backup.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,7 @@ class Plan:
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Plan:
-        """Read the document in ``BACKUP_PLAN``, or in the file that ``BACKUP_PLAN_FILE`` names."""
-        text = environ.get("BACKUP_PLAN") or Path(environ.get("BACKUP_PLAN_FILE", DEFAULT_PATH)).read_text("utf-8")
-        values = {key: value for key, value in json.loads(text).items() if key in {each.name for each in fields(cls)}}
+        """Read the document in ``BACKUP_PLAN``, or the secret ``backup.json``."""
+        values = json.loads(environ.get("BACKUP_PLAN") or Path("/run/secrets/backup.json").read_text("utf-8"))
         paths = {key: Path(values[key]) for key in ("work", "state") if key in values}
         return cls(**values | paths | {"passwords": tuple(values["passwords"])})

@@ -212,9 +212,7 @@ class Repository:
         found = [log for log in logs if log.began <= wanted <= log.until and stack in {"", log.stack}]
         if not found:
             spans = ", ".join(f"{log.began} to {log.until} of {log.stack}" for log in (own or logs)[-SPANS_SHOWN:])
-            raise BackupError(
-                f"no log of {owner} in {self._shown} reaches {wanted}; these are there: {spans or 'none'}"
-            )
+            raise BackupError(f"no log of {owner} in {self._shown} reaches {wanted}; it has these: {spans or 'none'}")
         return replace(self._own(found, wanted), id=wanted)
 
     def _own[S: Snapshot](self, found: list[S], wanted: str) -> S:

@@ -78,7 +78,6 @@ class Recorder:
             hooks.test_start.add_listener(lambda **_: self.mark("started"))
             hooks.spawning_complete.add_listener(lambda **_: self.mark("spawned"))
             hooks.test_stopping.add_listener(lambda **_: self.mark("stopping"))
-            hooks.test_stop.add_listener(lambda **_: self.mark("stopped"))
             hooks.quit.add_listener(lambda **_: self.write())
         if not isinstance(environment.runner, MasterRunner):
             hooks.request.add_listener(self.on_request)

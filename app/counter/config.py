@@ -72,10 +72,8 @@ class Config:
     redis_nodes: tuple[Address, ...] = (Address("127.0.0.1", 6379),)
     sentinel_nodes: tuple[Address, ...] = ()
     redis_url: str | None = field(default=None, repr=False)
-    username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    primary_name: str = "counter"
     write_concern: WriteConcern = WriteConcern.NONE
     replicas_per_primary: int = 0
     edge: Edge = Edge.NONE
@@ -143,10 +141,8 @@ class Config:
             redis_nodes=redis_nodes,
             sentinel_nodes=sentinel_nodes,
             redis_url=redis_url,
-            username=env.text("REDIS_USERNAME", "counter") if password else None,
             password=password,
             ca_file=env.text("REDIS_CA_FILE", "") or None,
-            primary_name=env.text("REDIS_PRIMARY_NAME", "counter"),
             write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
             replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
             edge=env.choice("EDGE", Edge, Edge.NONE),

@@ -1,15 +1,9 @@
-"""Filters for the benchmark: its variants, and the options and nodes in its report."""
+"""Filters for the benchmark: the options and nodes in its report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import product
 from typing import Any
-
-
-def variants(topologies: Iterable[str], edges: Iterable[str]) -> list[dict[str, str]]:
-    """Return the settings of every combination."""
-    return [{"redis_topology": topology, "edge": edge} for topology, edge in product(topologies, edges)]
 
 
 def other_than(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,4 +31,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"variants": variants, "other_than": other_than, "node_facts": node_facts}
+        return {"other_than": other_than, "node_facts": node_facts}

@@ -36,7 +36,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ``settings``, ``endpoint``, ``images``, ``addresses``, ``certificates``: the input of the last deployment of the app
     and the edge; empty without one. ``edge``: version of the edge's configuration. ``format``: format of the file.
     ``swarm``: id of the swarm; empty if an earlier version deployed.
-    ``redis``: ``topology``, ``nodes`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
+    ``redis``: ``topology`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
     progress of an unfinished move; empty without one. ``restore``: ``backup`` and ``before`` (the backup of what was
     there) of an unfinished restore; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
     before the first one. ``maintenance``: ``since``, ``text``, ``allow`` and ``pass``; empty if it is off.
@@ -161,12 +161,7 @@ def _redis_of_format_1(texts: Mapping[str, str]) -> dict[str, Any]:
     topology = re.search(r"One Redis node of topology (\w+)", configuration)
     if not topology:
         return {}
-    nodes = re.findall(r"^  (redis-\d+):$", texts.get("redis/stack.yml", ""), re.MULTILINE)
-    return {
-        "topology": topology[1],
-        "nodes": len(set(nodes)),
-        "tls": "tls-port" in configuration,
-    }
+    return {"topology": topology[1], "tls": "tls-port" in configuration}
 
 
 def below(files: Mapping[str, str], directory: str) -> dict[str, str]:

@@ -29,9 +29,6 @@ SHORT_ID = len("sha256:") + 12
 CONTENT = ("version", "settings", "endpoint", "images", "addresses", "replicas", "edge")
 """The parts that distinguish one release from another."""
 
-DEFAULT_KEEP = 5
-"""For a release that an earlier version of the project recorded without ``keep_releases``."""
-
 
 def with_release(history: list[Release], document: Mapping[str, Any], *, anew: bool = False) -> list[Release]:
     """Return the history with the deployment that ``document`` describes, unless it changed nothing.
@@ -91,7 +88,7 @@ def kept_releases(history: list[Release], restored: list[str]) -> list[Release]:
 
     Releases that a rollback would not tell apart count once.
     """
-    keep = int(running_release(history).get("settings", {}).get("keep_releases", DEFAULT_KEEP))
+    keep = int(running_release(history).get("settings", {}).get("keep_releases", 0))
     different: list[Any] = []
     for release in _served(history):
         if (content := _restorable(release, restored)) not in different:
@@ -156,9 +153,9 @@ def release_differences(release: Release, other: Release) -> list[dict[str, str]
 
 
 def changed_settings(given: Mapping[str, Any], running: Mapping[str, Any], restored: Iterable[str]) -> list[str]:
-    """Return ``NAME=VALUE (OTHER runs)`` for each of the restored settings that is given with another value."""
+    """Return ``NAME=VALUE (now OTHER)`` for each of the restored settings that is given with another value."""
     changed = [name for name in restored if name in running and given[name] != running[name]]
-    return [f"{name}={_text(given[name])} ({_text(running[name])} runs)" for name in changed]
+    return [f"{name}={_text(given[name])} (now {_text(running[name])})" for name in changed]
 
 
 def _source(history: list[Release], document: Release) -> dict[str, Any]:

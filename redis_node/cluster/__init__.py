@@ -113,7 +113,7 @@ def unsettled(settings: Settings) -> str:
 def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str:
     """Return the first thing that one node lacks, or nothing; raises NoAnswerError."""
     if not member.alive:
-        return f"{member.name or member.id} is not reached"
+        return f"{member.name or member.id} cannot be reached"
     primary = next((one for one in known if one.id == member.primary), None)
     pair = next((one for one in known if one.name == partner(member.name)), None)
     if primary and (late := behind(settings, member, primary)):

@@ -151,7 +151,7 @@ class Shape:
         for gone in (member for member in merged(map(self._view, self._names)) if not member.alive):
             place = resolve(gone.name, self._settings.address.port) if gone.name else None
             if place is None and gone.name in self._names:
-                raise ShapeError(f"{gone.name} is not reached")
+                raise ShapeError(f"{gone.name} cannot be reached")
             if gone.slots:
                 raise ShapeError(
                     f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "

@@ -159,7 +159,7 @@ def test_moments_that_no_log_has_are_refused(site: Site) -> None:
     service = site.start("serve")
     wait_until("the log to begin", lambda: logs(site) != [], 60)
     (log,) = logs(site)
-    spans = f"these are there: {log['began']} to "
+    spans = f"it has these: {log['began']} to "
     for moment, reason in {
         text(before): spans,
         text(time.time() + 3600): spans,

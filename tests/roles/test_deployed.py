@@ -54,8 +54,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 REDIS = {
-    "standalone": {"topology": "standalone", "nodes": 1, "tls": False},
-    "sentinel": {"topology": "sentinel", "nodes": 3, "tls": True},
+    "standalone": {"topology": "standalone", "tls": False},
+    "sentinel": {"topology": "sentinel", "tls": True},
 }
 
 

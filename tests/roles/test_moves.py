@@ -223,7 +223,7 @@ def test_a_move_that_was_broken_off_before_the_nodes_stopped_is_given_up_while_t
     assert succeeded
     assert "docker-stack-rm" not in calls
     assert broken_off.noted() == {}
-    assert json.loads(redis.read_text()) == {"topology": "standalone", "nodes": 1, "tls": False}
+    assert json.loads(redis.read_text()) == {"topology": "standalone", "tls": False}
 
 
 # -- The stack file of a move

@@ -238,7 +238,7 @@ def test_differences_are_named() -> None:
 def test_settings_of_the_inventory_that_do_not_run_are_named() -> None:
     given = {"app_threads": 32, "edge_max_requests": 64}
     assert changed_settings(given, {"app_threads": 16, "edge_max_requests": 64}, RESTORED) == [
-        "app_threads=32 (16 runs)"
+        "app_threads=32 (now 16)"
     ]
     assert changed_settings(given, {"edge_max_requests": 64}, RESTORED) == []
 

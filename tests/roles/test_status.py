@@ -98,7 +98,7 @@ def test_the_app_is_asked_again_before_a_node_counts_as_unreachable(tmp_path: Pa
             stack.callback(server.shutdown)
             Thread(target=server.serve_forever).start()
             hosts[name] = {"port": server.server_port}
-        origins = json.dumps({"counter_origins": ["http://127.0.0.1:{{ port }}"]})
+        origins = json.dumps({"status_store_at": "http://127.0.0.1:{{ port }}"})
         found = judged(tmp_path, hosts, "-e", origins, playbook="status_store.yml")
     silent = {name: found.pop(name) for name in ("down", "page")}
     assert found == {"healthy": [], "paused": [], "gone": ["Redis at redis-1 is not reachable"]}

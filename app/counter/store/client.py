@@ -28,7 +28,7 @@ def connection_options(config: Config) -> dict[str, Any]:
     ``driver_info`` it sends no CLIENT SETINFO, which the application's user needs no right for.
     """
     options: dict[str, Any] = {
-        "username": config.username,
+        "username": "counter" if config.password else None,
         "password": config.password,
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": REPLY_SECONDS,

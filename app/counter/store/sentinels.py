@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 from counter.config import Address, Config
 from counter.store.client import client, connection_options
 
+PRIMARY_NAME = "counter"
+"""As the Sentinels know the primary."""
 ASK_SECONDS = 0.5
 """How long a Sentinel may take to answer."""
 REST_SECONDS = 0.05
@@ -61,7 +63,6 @@ class Sentinels:
         """Take their addresses; nothing connects before the first question."""
         limits = {"socket_connect_timeout": ASK_SECONDS, "socket_timeout": ASK_SECONDS}
         options = connection_options(config) | limits
-        self._name = config.primary_name
         self._clients = {address: client(address, options) for address in config.sentinel_nodes}
         self._pool: ThreadPoolExecutor | None = None
         self._lost: frozenset[Vote] = frozenset()
@@ -117,8 +118,8 @@ class Sentinels:
         """
         asked = time.monotonic()
         pipeline: Any = self._clients[sentinel].pipeline(transaction=False)
-        pipeline.execute_command("SENTINEL", "MASTER", self._name)
-        pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
+        pipeline.execute_command("SENTINEL", "MASTER", PRIMARY_NAME)
+        pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)
         if primary:
             pipeline.execute_command("SENTINEL", "MYID")
             pipeline.execute_command("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", primary.host, primary.port, 0, "nobody")

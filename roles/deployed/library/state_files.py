@@ -8,10 +8,7 @@ module: state_files
 short_description: Read all text files below a directory
 options:
   path: {type: path, required: true, description: The directory; if it does not exist, the result is empty.}
-  beside:
-    type: str
-    default: ""
-    description: Name of a file to read also in the directories beside this one.
+  beside: {type: str, required: true, description: Name of a file to read also in the directories beside this one.}
 attributes:
   check_mode: {support: full}
 """
@@ -35,11 +32,11 @@ from ansible.module_utils.basic import AnsibleModule
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}, "beside": {"type": "str", "default": ""}},
+        argument_spec={"path": {"type": "path", "required": True}, "beside": {"type": "str", "required": True}},
         supports_check_mode=True,
     )
     top, name = Path(module.params["path"]), module.params["beside"]
-    others = [path for path in top.parent.glob(f"*/{name}") if path.parent != top] if name else []
+    others = [path for path in top.parent.glob(f"*/{name}") if path.parent != top]
     beside = {path.parent.name: path.read_text(encoding="utf-8", errors="replace") for path in others}
     files = {}
     for path in sorted(path for path in top.rglob("*") if path.is_file()):

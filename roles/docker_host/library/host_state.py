@@ -6,17 +6,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: host_state
 short_description: >-
-  Read the system, cores, memory, disk, packages, files, kernel settings, a service and the Docker engine of a host at
+  Read the system, cores, memory, disk, packages, files, kernel settings and the Docker engine of a host at
   once
 options:
   packages: {type: list, elements: str, required: true, description: Names of Debian packages.}
   files: {type: list, elements: path, required: true, description: Paths of small text files.}
   sysctls: {type: list, elements: str, required: true, description: Names of kernel settings.}
-  service: {type: str, required: true, description: Name of a service.}
-  directory:
-    type: path
-    required: true
-    description: A directory, which need not exist yet; C(data-root) in one of the files names another one.
   wait:
     type: int
     default: 0
@@ -63,7 +58,7 @@ memory_mb:
   type: int
   returned: always
 disk_gb:
-  description: Space for the directory that is free on its file system, in GB.
+  description: Space that is free for the engine's data on its file system, in GB.
   type: float
   returned: always
 packages:
@@ -79,7 +74,7 @@ sysctls:
   type: list
   returned: always
 enabled:
-  description: Whether systemd starts the service at boot; false with another init system.
+  description: Whether systemd starts the engine at boot; false with another init system.
   type: bool
   returned: always
 engine:
@@ -178,8 +173,6 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "required": True},
             "files": {"type": "list", "elements": "path", "required": True},
             "sysctls": {"type": "list", "elements": "str", "required": True},
-            "service": {"type": "str", "required": True},
-            "directory": {"type": "path", "required": True},
             "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -197,11 +190,10 @@ def main() -> None:
     settings = {name: Path("/proc/sys", *name.split(".")) for name in module.params["sysctls"]}
     sysctls = [f"{name}={' '.join(path.read_text().split())}" for name, path in settings.items() if path.is_file()]
     systemctl = module.get_bin_path("systemctl")
-    asked = [systemctl, "is-enabled", "--quiet", module.params["service"]]
-    enabled = systemctl is not None and module.run_command(asked)[0] == 0
+    enabled = systemctl is not None and module.run_command([systemctl, "is-enabled", "--quiet", "docker"])[0] == 0
     detect = module.get_bin_path("systemd-detect-virt")
     memory = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    directory = Path(moved(files) or module.params["directory"])
+    directory = Path(moved(files) or "/var/lib/docker")
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
