@@ -179,7 +179,9 @@ def test_a_certificate_is_issued_renewed_when_due_and_kept_when_refused(site: Si
     (site.state / "acme/certificate.pem").write_text(certificate(SITE, domains, days=(-90, -1)))
     output = site.deploy(*domains)
     assert not output.startswith("failed"), output
-    assert "Pebble" in site.served().issuer.rfc4514_string()
+    renewed = site.served()
+    assert renewed != issued
+    assert "Pebble" in renewed.issuer.rfc4514_string()
 
 
 def test_an_authority_that_is_not_trusted_is_named(authority: Authority, tmp_path: Path) -> None:
