@@ -35,7 +35,7 @@ def watch(settings: Settings) -> None:
         try:
             facts = info(settings, settings.address, "replication", "persistence")
             reason = missing(settings, facts)
-            # Compared with what it is, because `promote` changes it too. A primary does not tell what it has.
+            # Compared with the present value, because `promote` changes it too. A primary does not report its own.
             now = int(facts.get("slave_priority", UNKNOWN))
             wanted = NEVER if reason is None else now if reason else ELECTABLE
             if wanted != now:

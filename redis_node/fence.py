@@ -51,7 +51,7 @@ def _open(settings: Settings) -> None:
 
 
 def _sound(settings: Settings, loaded_at: float) -> int:
-    """Return how many Sentinels have heard this node as the primary since then; none while any of them replaces it."""
+    """Return how many Sentinels have reached this node as the primary since it loaded its data; 0 during a failover."""
 
     def look(sentinel: Address) -> tuple[View, set[str], float]:
         asked = time.monotonic()

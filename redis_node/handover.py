@@ -84,6 +84,9 @@ def _moment(settings: Settings) -> tuple[Address, float]:
     reason = NoAnswerError("there is no Sentinel")
     for sentinel in settings.sentinels:
         try:
+            # After a pause of its own, a Sentinel accepts the command, and does nothing for 30 s.
+            if info(settings, sentinel, "sentinel")["sentinel_tilt"] != "0":
+                raise NoAnswerError(f"{sentinel} is in TILT mode")
             ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
             try:
                 asked, oldest = _young(settings, sentinel)

@@ -74,7 +74,7 @@ class Config:
     redis_url: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    write_concern: WriteConcern = WriteConcern.NONE
+    write_concern: WriteConcern = WriteConcern.MAJORITY
     replicas_per_primary: int = 0
     edge: Edge = Edge.NONE
     replica: str = "1"
@@ -119,9 +119,9 @@ class Config:
             ConfigError: a value is not allowed.
 
         """
-        env = _Environment(environ)
-        topology = env.choice("TOPOLOGY", Topology, Topology.STANDALONE)
-        redis_nodes = env.addresses("REDIS_NODES", "127.0.0.1:6379", 6379)
+        env, default = _Environment(environ), cls()
+        topology = env.choice("TOPOLOGY", Topology, default.topology)
+        redis_nodes = env.addresses("REDIS_NODES", str(default.redis_nodes[0]), 6379)
         sentinel_nodes = env.addresses("SENTINEL_NODES", "", 26379)
         redis_url = env.secret("REDIS_URL_FILE") or env.text("REDIS_URL", "") or None
         password = env.secret("REDIS_PASSWORD_FILE")
@@ -130,8 +130,8 @@ class Config:
         if topology is Topology.EXTERNAL and not (redis_url or "").startswith(("redis://", "rediss://")):
             shown = re.sub(r"//.*@", "//***@", redis_url or "")  # without a password
             env.refuse("REDIS_URL", shown, "topology external needs redis:// or rediss://", "redis://host:6379")
-        deadline = env.seconds("DEADLINE_SECONDS", 5.0, 0.3, 60.0)
-        key_seconds = env.seconds("KEY_SECONDS", 600.0, 10.0, 604800.0)
+        deadline = env.seconds("DEADLINE_SECONDS", default.deadline, 0.3, 60.0)
+        key_seconds = env.seconds("KEY_SECONDS", default.key_seconds, 10.0, 604800.0)
         if key_seconds < 2 * deadline:
             rule = f"must be at least twice the deadline of {deadline:g} s, to leave time for a repeat"
             env.refuse("KEY_SECONDS", f"{key_seconds:g}", rule, f"{2 * deadline:g}")
@@ -143,17 +143,17 @@ class Config:
             redis_url=redis_url,
             password=password,
             ca_file=env.text("REDIS_CA_FILE", "") or None,
-            write_concern=env.choice("WRITE_CONCERN", WriteConcern, WriteConcern.MAJORITY),
+            write_concern=env.choice("WRITE_CONCERN", WriteConcern, default.write_concern),
             replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
-            edge=env.choice("EDGE", Edge, Edge.NONE),
+            edge=env.choice("EDGE", Edge, default.edge),
             replica=env.text("REPLICA", hostname),
             node=env.text("NODE", hostname),
-            image=env.text("IMAGE", "dev"),
-            version=env.text("VERSION", ""),
-            threads=env.integer("THREADS", 32, 2, 1000),
-            workers=env.integer("WORKERS", 1, 1, 64),
+            image=env.text("IMAGE", default.image),
+            version=env.text("VERSION", default.version),
+            threads=env.integer("THREADS", default.threads, 2, 1000),
+            workers=env.integer("WORKERS", default.workers, 1, 64),
             deadline=deadline,
-            drain=env.seconds("DRAIN_SECONDS", 3.0, 0.0, 600.0),
+            drain=env.seconds("DRAIN_SECONDS", default.drain, 0.0, 600.0),
             key_seconds=key_seconds,
             history_log=env.flag("HISTORY_LOG"),
         )

@@ -45,7 +45,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose headers have arrived."""
         self._arriving.pop(conn, None)
-        # Without a timeout of the socket, for which Python would give up its lock once more in each request.
+        # Without a timeout of the socket, which would make Python release its lock once more in each request.
         self._answering[conn] = time.monotonic()
         try:
             return super().handle_request(req, conn)

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from support.processes import RedisServer
 from support.waiting import wait_until
@@ -21,6 +22,14 @@ def is_ready(store: Store) -> bool:
     except UnavailableError:
         return False
     return True
+
+
+def counts(store: Store, name: str, key: str) -> bool:
+    """Tell whether the store increments a counter now; with a key, so that it is counted once."""
+    with suppress(IndeterminateError, UnavailableError):
+        store.increment(name, key)
+        return True
+    return False
 
 
 class Load:
@@ -67,7 +76,7 @@ class Load:
     def more(self, count: int = 100) -> None:
         """Wait for so many more acknowledgements."""
         wanted = len(self.acknowledged) + count
-        wait_until(f"{count} more increments", lambda: len(self.acknowledged) >= wanted, 30)
+        wait_until(f"{count} more increments", lambda: len(self.acknowledged) >= wanted)
 
     def check(self, primary: RedisServer) -> None:
         """No acknowledged increment is lost or counted twice; those in doubt count once at most."""

@@ -40,7 +40,8 @@ class Site:
     """A topology with its app's environment."""
 
     def __init__(self, directory: Path, kind: str, stack: ExitStack) -> None:
-        self.found, processes, variables = topology(kind, directory)
+        # A node that waits long for its disk must not be replaced.
+        self.found, processes, variables = topology(kind, directory, down=10_000)
         stack.enter_context(running(*processes))
         self.found.up()
         password = directory / "password"
@@ -317,6 +318,8 @@ def test_an_import_outlives_its_primary(site: Site) -> None:
     file = {f"c{number}": 1 for number in range(20_000)}
     with site.start("import", text=table(file), mode="add") as process:
         wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 1000)
+        for sentinel in site.found.sentinels:  # now one is to be replaced
+            sentinel.client().execute_command("SENTINEL", "SET", site.found.name, "down-after-milliseconds", 1000)
         site.found.primary().kill()
         printed, said = process.communicate(timeout=120)
     assert process.returncode == 0, said

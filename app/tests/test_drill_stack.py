@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from drill.containers import Host
 from drill.stack import Stack
-from redis import Redis
 from support.processes import running
+from support.waiting import wait_until
 from topologies import PASSWORD, Cluster, SentinelSet
 
 DOCKER = """#!{python}
@@ -43,13 +43,13 @@ def stack_of(directory: Path, nodes: dict[str, int]) -> Stack:
 
 
 @pytest.fixture
-def sentinel(tmp_path: Path) -> Iterator[tuple[Stack, list[Redis]]]:
+def sentinel(tmp_path: Path) -> Iterator[tuple[Stack, SentinelSet]]:
     found = SentinelSet(tmp_path)
     with running(*found.processes):
         found.up()
         nodes = {f"redis-{number}": node.port for number, node in enumerate(found.nodes, 1)}
         nodes |= {f"sentinel-{number}": node.port for number, node in enumerate(found.sentinels, 1)}
-        yield stack_of(tmp_path, nodes), [node.client() for node in found.nodes]
+        yield stack_of(tmp_path, nodes), found
 
 
 @pytest.fixture
@@ -60,12 +60,13 @@ def cluster(tmp_path: Path) -> Iterator[tuple[Stack, Cluster]]:
         yield stack_of(tmp_path, {f"redis-{number}": node.port for number, node in enumerate(found.nodes, 1)}), found
 
 
-def test_all_copies_of_a_counter_are_compared(sentinel: tuple[Stack, list[Redis]]) -> None:
-    stack, (primary, replica, _) = sentinel
+def test_all_copies_of_a_counter_are_compared(sentinel: tuple[Stack, SentinelSet]) -> None:
+    stack, found = sentinel
+    primary, replica, _ = (node.client() for node in found.nodes)
     assert stack.log() is None
     primary.set("{drill}:value", 2)
     primary.sadd("{drill}:log", "a", "b")
-    primary.wait(2, 1000)
+    wait_until("the copies", lambda: primary.wait(2, 1000) == 2)
     state = stack.state()
     assert (state.primaries, state.copies, set(state.digests)) == (("redis-1",), 3, {"redis-1", "redis-2", "redis-3"})
     assert len(set(state.digests.values())) == 1
@@ -77,8 +78,11 @@ def test_all_copies_of_a_counter_are_compared(sentinel: tuple[Stack, list[Redis]
     assert len(set(stack.digests().values())) == 2
 
 
-def test_a_node_that_does_not_answer_has_no_digest(sentinel: tuple[Stack, list[Redis]]) -> None:
-    stack, (_, replica, _) = sentinel
+def test_a_node_that_does_not_answer_has_no_digest(sentinel: tuple[Stack, SentinelSet]) -> None:
+    stack, found = sentinel
+    replica = found.nodes[1].client()
+    for one in found.sentinels:  # after some seconds, they would let the replica follow its primary again
+        one.kill()
     replica.replicaof("127.0.0.1", 1)  # it has lost its primary, and shows nothing
     replica.config_set("replica-serve-stale-data", "no")
     assert set(stack.digests()) == {"redis-1", "redis-3"}
@@ -89,7 +93,7 @@ def test_in_a_cluster_the_pair_of_the_counter_is_compared(cluster: tuple[Stack, 
     stack, nodes = cluster
     primary = nodes.primary_of("{drill}:value").client()
     primary.set("{drill}:value", 2)
-    primary.wait(1, 1000)
+    wait_until("the copy", lambda: primary.wait(1, 1000) == 1)
     state = stack.state()
     assert len(state.digests) == state.copies == 2
     assert len(set(state.digests.values())) == 1

@@ -74,7 +74,9 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
             replica.client().config_set("masterauth", "wrong")
             replica.client().config_set("min-replicas-to-write", 0)
         primary.client().client_kill_filter(_type="replica")
-        time.sleep(1)
+        out = server.log.with_suffix(".jsonl")
+        wanted = acknowledged(out) + 200  # many more than are repeated or in doubt
+        wait_until("increments that no replica has", lambda: acknowledged(out) >= wanted)
         primary.kill()
 
     with running(server):
@@ -105,8 +107,9 @@ def test_clients_that_retry_need_keys(
 
     def fault() -> None:
         """Kill the application between the execution of increments and their answers."""
-        replica.signal(signal.SIGSTOP)  # executed increments wait for it
-        time.sleep(0.4)
+        replica.signal(signal.SIGSTOP)
+        time.sleep(0.4)  # what it has confirmed is answered by then
+        wait_until("increments to wait for it", lambda: redis_server.client().info("clients")["blocked_clients"])
         server.kill()
         replica.signal(signal.SIGCONT)
         server.up()

@@ -97,10 +97,17 @@ def test_replicas_of_an_external_redis_are_waited_for_and_missed(
     assert "in a moment" not in page
     missing = "has 0 replicas, but every increment has to reach 1"
     wait_until("the probe", lambda: missing in (client.get("/api/store").json["warning"] or ""))
+
+    def confirms() -> bool:
+        """Without a write before it, WAIT also counts a replica that gets no changes yet."""
+        primary = redis_server.client()
+        primary.set("{.heal}:value", 1)
+        return bool(primary.wait(1, 500) == 1)
+
     replica = RedisServer(tmp_path, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0")
     with running(replica):
         replica.up()
-        wait_until("the replica", lambda: redis_server.client().wait(1, 100) == 1, 30)
+        wait_until("the replica", confirms)
         client = client_of(**environ, REPLICAS_PER_PRIMARY=1)
         assert client.post("/api/counters/a/increment").json["value"] == 2
         wait_until("the probe", lambda: "has reached 1 of its replicas" in client.get("/api/store").json["promise"])

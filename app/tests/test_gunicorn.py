@@ -31,6 +31,15 @@ def get(url: str, seconds: float = 5) -> int:
         return 0
 
 
+@pytest.mark.parametrize(("path", "header", "status"), [("x" * 4094, "", 414), ("", "x" * 8190, 431)])
+def test_requests_that_are_too_long_are_refused(gunicorn: Gunicorn, path: str, header: str, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=20)
+    connection.request("GET", f"/{path}", headers={"X-Long": header})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("X-Counter-Replica")) == (status, None)
+    connection.close()
+
+
 @pytest.fixture
 def draining_long(tmp_path: Path, redis_server: RedisServer) -> Iterator[Gunicorn]:
     """Start the application, which drains until the second SIGTERM."""

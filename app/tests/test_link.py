@@ -122,7 +122,8 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
 
 def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> None:
     """It was promoted soon after its first copy. The other replica, which is on disk, goes on with it."""
-    lost = RedisServer(tmp_path, *ON_DISK)
+    # A ping that only one of them has got yet would set them apart, and the other would have to copy everything again.
+    lost = RedisServer(tmp_path, *ON_DISK, "repl-ping-replica-period 3600")
     with running(lost):
         fill(lost.up())
         replicating = f"replicaof 127.0.0.1 {lost.port}"

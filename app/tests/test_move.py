@@ -52,7 +52,8 @@ class Site:
         """Start a topology; return its nodes that hold data and are primary."""
         directory = self._directory / f"{kind}-{len(list(self._directory.iterdir()))}"
         directory.mkdir()
-        found, processes, environ = topology(kind, directory)
+        # A node that waits long for its disk must not be replaced.
+        found, processes, environ = topology(kind, directory, down=10_000)
         self._stack.enter_context(running(*processes))
         found.up()
         variables = environ | {"REDIS_PASSWORD_FILE": str(self._password), "HISTORY_LOG": "1"}

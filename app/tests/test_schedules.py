@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +85,12 @@ class Search(RuleBasedStateMachine):
     def answered(self, key: str) -> bool:
         self.increment(key)
         return key not in self.doubt
+
+    def value(self) -> int:
+        """Return the counter's value; 0 as long as it cannot be read."""
+        with suppress(UnavailableError):
+            return self.store.read(COUNTER).value
+        return 0
 
     def increment_anew(self) -> None:
         self.names += 1
@@ -190,8 +196,8 @@ class Search(RuleBasedStateMachine):
                     wait_until("an answer", partial(self.answered, key))
                 for key in sorted(self.values):
                     self.increment(key)
-                value = self.store.read(COUNTER).value
                 assert self.values, "nothing was counted"
+                value = wait_until("a value", self.value)
                 assert value == len(self.values), f"{len(self.values)} acknowledged, value {value}"
                 assert sorted(self.values.values()) == list(range(1, value + 1))
         finally:

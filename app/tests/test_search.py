@@ -39,7 +39,7 @@ from counter.store.operation import Failure
 from counter.store.types import Description, IndeterminateError, UnavailableError
 
 DEADLINE = 1.0
-PATIENCE = 4.0
+PATIENCE = 20.0
 """How much longer than its deadline a request may take on a busy machine before it counts as stuck."""
 CONFIG = Config(deadline=DEADLINE, threads=32)
 WINDOW = CONFIG.key_seconds - LATE_SECONDS - PATIENCE

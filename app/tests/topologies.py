@@ -67,6 +67,8 @@ class SentinelSet:
             node.up()
         for sentinel in self.sentinels:
             sentinel.up()
+            # One that stood still for two seconds acts on nothing for a while. That is 30 seconds by default.
+            sentinel.client().execute_command("SENTINEL", "DEBUG", "TILT-PERIOD", 1000)
 
         def known() -> bool:
             facts = [sentinel.client().sentinel_master(self.name) for sentinel in self.sentinels]

@@ -155,7 +155,7 @@ class CallbackModule(CallbackBase):
             )
         except subprocess.TimeoutExpired:
             done = subprocess.CompletedProcess(words, 1, stdout="")
-        # If an option was mistyped, or there is no server yet, that the audit log cannot be reached does not matter.
+        # An audit log that cannot be reached does not matter if an option was mistyped, or if there is no server yet.
         if self._held or done.returncode == 0:
             self._say(done.stdout.strip())
         if self._held and done.returncode:

@@ -135,7 +135,7 @@ class Shape:
         """Share the slots among the first node of each pair."""
         if holding := [name for name in self._names if ask(self._settings, self._place(name), "DBSIZE")]:
             raise ShapeError(
-                f"{', '.join(holding)}: holds counters but belongs to no cluster. Nothing was changed. "
+                f"{', '.join(holding)}: holds counters but belongs to no cluster. Its data is unchanged. "
                 f"Deploy with the redis_topology that they come from, or remove them: {PURGE}"
             )
         for place, name in enumerate(self._firsts):

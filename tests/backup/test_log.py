@@ -131,7 +131,7 @@ def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: st
         assert all(other["offset"] == 0 for other in strangers)
         assert kind == "standalone" or told["role"] == "slave" or not strangers
     service.send_signal(signal.SIGTERM)
-    _, said = service.communicate(timeout=20)
+    _, said = service.communicate(timeout=60)
     assert "begins anew" not in said
 
     other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
@@ -213,7 +213,7 @@ def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, ki
     assert site.run("restore", "log")["sum"] == 1
     assert site.run("restore", after)["sum"] == 2
     service.send_signal(signal.SIGTERM)
-    _, said = service.communicate(timeout=20)
+    _, said = service.communicate(timeout=60)
     assert "log of changes continues" in [json.loads(line)["event"] for line in said.splitlines()]
 
 
@@ -234,7 +234,7 @@ def test_a_log_begins_anew_after_slots_moved(tmp_path: Path, stack: ExitStack) -
     subprocess.run(["redis-cli", "--cluster", "reshard", source.address, *options], check=True, capture_output=True)
     site.count({"later": 1})
     after = reaches(site, whole(time.time()))
-    assert len(logs(site)) == 2
+    assert len(logs(site)) > 1
     other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
     for moment, names in {before: NAMES, after: [*NAMES, "later"]}.items():
         other.run("restore", moment)
@@ -329,13 +329,22 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     site.plan["log_seconds"] = INTERVAL
     site.count({"a": 1})
     service = site.start("serve")
+    events: list[str] = []
+
+    def listen() -> None:
+        for line in service.stderr or ():
+            events.append(json.loads(line)["event"])  # noqa: PERF401  # one by one, for what waits for them
+
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
     wait_until("the log to begin", lambda: logs(site) != [], 60)
     (began,) = logs(site)
+    before = len(events)
     repository = Path(site.plan["repository"])
     away = repository.rename(repository.with_name("away"))
     site.count({"b": 2})
     missed = whole(time.time())
-    time.sleep(3 * INTERVAL)
+    wait_until("an upload to fail", lambda: "log of changes interrupted" in events[before:])
     # An upload that had begun left a part.
     assert not (repository / "config").exists()
     shutil.rmtree(repository, ignore_errors=True)
@@ -345,9 +354,9 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     assert log["log"] == began["log"]
     assert site.run("restore", text(missed))["counters"] == 2
     service.send_signal(signal.SIGTERM)
-    _, said = service.communicate(timeout=20)
-    events = [json.loads(line)["event"] for line in said.splitlines()]
-    assert {"log of changes interrupted", "log of changes continues"} <= set(events)
+    service.wait(60)
+    listening.join(60)
+    assert "log of changes continues" in events
 
 
 @pytest.fixture
@@ -411,9 +420,9 @@ def test_a_log_begins_anew_when_it_is_long(site: Site) -> None:
     site.start("serve")
     wait_until("the log to begin", lambda: logs(site) != [], 60)
     node = site.nodes[0].client()
+    site.count({"b": 2})  # the log may be long, and end, before the last of what follows
     for _ in range(70):
         node.set("{.load}:proof", "x" * (1 << 20))
-    site.count({"b": 2})
     wait_until("another log to begin", lambda: len(logs(site)) == 2, 60)
     reaches(site, time.time())
     first, second = logs(site)

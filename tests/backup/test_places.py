@@ -107,7 +107,7 @@ def test_s3(site: Site, stack: ExitStack) -> None:
         pass
     site.plan["repository"] = f"s3:http://127.0.0.1:{port}/bucket/path"
     site.plan["environment"] = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
-    site.plan["answer_seconds"] = 3
+    site.plan["answer_seconds"] = 8
     assert "bucket does not exist" in site.refused("run")
     site.plan["answer_seconds"] = 15
     request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,14 @@ def test_it_makes_logs_and_reports_backups(new_site: Site, tmp_path: Path, stack
     """Two services wait for the same minute: one of them cannot use its repository."""
     new_site.count({"a": 2})
     url, received = stack.enter_context(receiver())
-    new_site.plan |= {"schedule": "* * * * *", "report_url": url}
+    # A minute that comes once, and not before both have begun to wait for it.
+    due = datetime.now(UTC) + timedelta(seconds=90)
+    new_site.plan |= {"schedule": f"{due.minute} {due.hour} {due.day} {due.month} *", "report_url": url}
     good = new_site.start("serve")
     new_site.plan |= {"stack": "other", "repository": str(tmp_path / "file" / "below"), "work": str(tmp_path / "other")}
     (tmp_path / "file").write_text("no directory")
     bad = new_site.start("serve")
-    reports = {report["stack"]: report for report in (received.get(timeout=120), received.get(timeout=60))}
+    reports = {report["stack"]: report for report in (received.get(timeout=240), received.get(timeout=120))}
     assert (reports["counter"]["backup"]["sum"], reports["counter"]["error"]) == (2, "")
     assert reports["other"]["backup"] is None
     assert "not a directory" in reports["other"]["error"]

@@ -254,10 +254,10 @@ def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_pa
     run(LocustRun(static_server, "c", 10, 10.0, 5, 50.0, (1, 1, 1), mine), tmp_path / "arm")
     ok, failed = client_requests(tmp_path / "arm/locust.json")["increment"]
     assert failed == 0
-    assert ok <= 50 * 5 + 20
+    assert ok <= 50 * 10  # without a pace, these would be thousands
     assert "corrected:increment" in (tmp_path / "arm/latency.hlog").read_text()
 
 
 def test_missing_replicas_are_noticed_before_the_run(static_server: str) -> None:
     with pytest.raises(NotAllAnswered, match=r"1 of 4 replicas answered .* \(ceiling\)"):
-        warm_up(static_server, replicas=4, seconds=0.1, limit=1)
+        warm_up(static_server, replicas=4, seconds=0.1, limit=5)

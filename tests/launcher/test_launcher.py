@@ -377,6 +377,18 @@ def test_by_hand_too_an_inventory_that_cannot_be_read_is_an_error(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("limit", [(), ("--limit", "localhost")])
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_inventory_without_managers_is_an_error(tmp_path: Path, verb: str, limit: tuple[str, ...]) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all:\n  hosts:\n    localhost: {ansible_connection: local}\n")
+    playbook = verb if (ROOT / f"{verb}.yml").exists() else f"playbooks/{verb}"
+    done = run("ansible-playbook", f"{playbook}.yml", "-i", inventory, *limit)
+    assert done.returncode == 4
+    assert "The inventory has no host in the group managers" in done.stderr
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("lacking", ["version", "collection"])
 def test_an_ansible_that_cannot_run_the_playbooks_is_refused_in_one_line(tmp_path: Path, lacking: str) -> None:
     environ = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false"}

@@ -490,7 +490,7 @@ def test_on_a_terminal_a_live_line_is_cleared_before_anything_else_is_written(si
         """
   tasks:
     - name: Take some time
-      ansible.builtin.command: sleep 2.5
+      ansible.builtin.command: sleep 6
     - name: Say something
       ansible.builtin.debug:
         msg: Something.

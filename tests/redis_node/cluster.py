@@ -26,7 +26,7 @@ from redis.retry import Retry
 from support.ansible import ROOT
 from support.certificates import Certificates, write
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
-from support.ports import free_network, free_port
+from support.ports import free_network, free_port, listens
 from support.waiting import wait_until
 
 LIFETIME_SECONDS = 400
@@ -90,6 +90,8 @@ class Container:
         if self.process and self.runs:
             self.process.kill()
             self.process.wait(10)
+            # The server dies after what started it; until then it has its address and the files of its volume.
+            wait_until(f"{self.name} to be gone", lambda: not listens(6379, self.address))
         self.stack.name(self.name, "")
 
     def stop(self) -> None:
@@ -259,7 +261,7 @@ class Stack:
 
     def settled(self) -> None:
         """Wait until the cluster could lose any one node."""
-        done = self.run("redis_node", "settled", "60")
+        done = self.run("redis_node", "settled", "120")
         assert done.returncode == 0, done.stderr
 
     def at(self, key: str) -> Container:

@@ -91,6 +91,12 @@ class Member:
     def listens(self) -> bool:
         return listens(self.port)
 
+    def server(self) -> int:
+        """Return the id of the server's process."""
+        assert self.process
+        (server,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(server)
+
     def ask(self, *command: str, told: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the program beside the server, as ``docker exec`` does."""
         words = [sys.executable, "-m", "redis_node", *command]
@@ -164,13 +170,16 @@ class Set:
             member.start()
 
     def kill(self) -> None:
-        for member in self.members:
-            if member.process and member.process.poll() is None:
-                member.kill()
+        """Kill all at once: those that live longer could replace a primary that is gone."""
+        alive = [(one, process) for one in self.members if (process := one.process) and process.poll() is None]
+        for _, process in alive:
+            process.kill()
+        for member, _ in alive:
+            member.kill()
 
     def settled(self) -> None:
         """Wait until the set could lose a node; the program itself says so."""
-        found = self.sentinels[0].ask("settled", "60")
+        found = self.sentinels[0].ask("settled", "120")
         told = (f"\n\n{one.address}\n{one.log.read_text(errors='replace')[-1500:]}" for one in self.members)
         assert found.returncode == 0, found.stderr + "".join(told)
 
@@ -202,6 +211,8 @@ class Set:
     def increment(self, times: int = 1, primary: Member | None = None) -> int:
         """Count as the app does: on the primary, confirmed by one replica at least; return the value."""
         app = (primary or self.primary()).client("counter")
+        # A primary that has just started takes no write until its program has asked the Sentinels.
+        wait_until("it to take writes", lambda: app.set("{.probe}:value", 1))
         for _ in range(times):
             value = int(app.incr("{a}:value"))
             assert app.wait(1, 5000) >= 1

@@ -21,7 +21,7 @@ import pytest
 from cluster import LIFETIME_SECONDS, SLOTS, Container, Stack
 from history.checker import Result, Verdict, check
 from history.model import load
-from history.recorder import Plan, record
+from history.recorder import Plan, acknowledged, record
 from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -48,6 +48,13 @@ STILL_SECONDS = 5.0
 """Longer than the pair of a node waits before it takes over."""
 AWAY_SECONDS = 5.0
 """About twice what Swarm takes to start a changed node."""
+SLOWLY = """
+import sys
+from redis_node.cluster import moving, shape
+moving.SLOTS_AT_A_TIME, moving.EMPTY_AT_A_TIME = 16, 128
+sys.exit(shape.main(["8"]))
+"""
+"""Makes the cluster one of eight nodes in small steps, so that the moves are not over before something breaks."""
 
 
 @pytest.fixture(scope="module")
@@ -415,9 +422,10 @@ def test_a_first_node_becomes_primary_again_only_with_its_copy_on_its_disk(clust
     first.kill()
     first.empty()
     wait_until("redis-4 to take over", lambda: cluster[4].client().role()[0] == "master")
+    texts = cluster.texts
+    cluster.texts = texts | {"redis.conf": texts["redis.conf"] + "rdb-key-save-delay 3000000\n"}
     first.start()
-    wait_until("it to answer", lambda: first.client().ping())
-    first.client().config_set("rdb-key-save-delay", 3_000_000)
+    cluster.texts = texts
     wait_until("its copy to arrive", lambda: first.client().info("replication").get("master_link_status") == "up")
     time.sleep(1.2 * WELL_SECONDS)
     assert first.client().info("persistence")["aof_rewrite_in_progress"]
@@ -473,11 +481,12 @@ def test_a_primary_with_a_full_disk_is_replaced_waits_and_returns(fresh: Stack) 
             fresh.settled()
             fresh.count(NAMES)
             name = next(name for name in NAMES if fresh.at(f"{{{name}}}:value") is full)
-            client, confirmed = full.client(username="counter", password=APP_PASSWORD), 1
+            client = full.client(username="counter", password=APP_PASSWORD)
+            value = confirmed = 1
             disk.fill()
             with contextlib.suppress(RedisConnectionError):
-                while (value := int(client.incr(f"{{{name}}}:value"))) and client.wait(1, 1000):
-                    confirmed = value
+                while value := int(client.incr(f"{{{name}}}:value")):
+                    confirmed = value if client.wait(1, 1000) else confirmed
             assert confirmed > 1
             assert full.process
             full.process.wait(30)
@@ -487,8 +496,8 @@ def test_a_primary_with_a_full_disk_is_replaced_waits_and_returns(fresh: Stack) 
             disk.make_room()
             fresh.settled()
             assert full.said("becomes the primary of its pair again")
-            # The one without an answer may have been counted too.
-            assert fresh.counted([name])[name] in (confirmed, confirmed + 1)
+            # What was not confirmed may have been counted too, and so may the one without an answer.
+            assert confirmed <= fresh.counted([name])[name] <= value + 1
             fresh.count(NAMES)
         finally:
             fresh.kill()
@@ -517,8 +526,9 @@ def test_nodes_that_have_changed_places_meanwhile_are_not_in_sync(cluster: Stack
     assert behind(settings, one, four) == "redis-1 does not follow redis-4 yet"
 
 
-def has_counted(out: Path) -> bool:
-    return out.exists() and out.read_text().count('"ok"') > 20
+def has_counted(out: Path, before: int = 0) -> bool:
+    """Tell whether far more increments were acknowledged since than the two clients had under way."""
+    return acknowledged(out) > before + 20
 
 
 def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
@@ -542,6 +552,11 @@ def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
 def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> None:
     """While a node is away, its pair serves next to nothing, but goes on to have a vote."""
 
+    def all_go_on() -> None:
+        for name in NAMES[:6]:
+            out = cluster.directory / f"{name}.jsonl"
+            wait_until(f"{name} to be counted", partial(has_counted, out, acknowledged(out)))
+
     def change_two_pairs() -> None:
         for first in (1, 2):
             roles = {name: cluster[1].view()[name][0] for name in (f"redis-{first}", f"redis-{first + 3}")}
@@ -550,6 +565,7 @@ def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> Non
                 assert 1 <= cluster[1].view()[f"redis-{first}"][1] <= 2, cluster[1].view()
                 cluster.nodes[name].stop()
                 time.sleep(AWAY_SECONDS)
+                all_go_on()
                 cluster.nodes[name].start()
                 cluster.settled()
         assert any("spread" in line for line in cluster.shape(6))
@@ -557,7 +573,6 @@ def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> Non
     results = drill(cluster, change_two_pairs)
     print([(one.longest_gap, one.ok) for one in results])
     assert {one.verdict for one in results} == {Verdict.PASS}, results
-    assert max(one.longest_gap for one in results) < AWAY_SECONDS
     expect_pairs(cluster, 6)
 
 
@@ -681,7 +696,7 @@ def growing(stack: Stack) -> Iterator[subprocess.Popen[str]]:
     """Make the cluster one of eight nodes; yield the process that does so, in the middle of its moves."""
     stack.count(MANY)
     stack.start(8)
-    command = stack.command(sys.executable, "-m", "redis_node.cluster.shape", "8")
+    command = stack.command(sys.executable, "-c", SLOWLY)
     environ = stack.environ("redis-1")
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environ, text=True, stdout=pipe, stderr=pipe, start_new_session=True) as moving:

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import yaml
 from engines import engine, interpreter, serve
 from support.ansible import PLAYBOOKS, ROOT, project_environment, run
 from support.https import SITE, certificate, pem
+from support.ports import closed_port
 from support.workers import made_once
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
@@ -659,14 +659,13 @@ def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+    with closed_port() as port:
         inventory = tmp_path / "hosts.yml"
-        host = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1], "ansible_user": "me"}
+        host = {"ansible_host": "127.0.0.1", "ansible_port": port, "ansible_user": "me"}
         inventory.write_text(yaml.safe_dump({"all": {"children": {"managers": {"hosts": {"far": host}}}}}))
         output = deploy("-i", str(inventory))
     assert "far (127.0.0.1) cannot be reached" in output
-    assert f"ssh -p {host['ansible_port']} me@127.0.0.1 true" in output
+    assert f"ssh -p {port} me@127.0.0.1 true" in output
 
 
 # What Ansible's fact of the time is made of.

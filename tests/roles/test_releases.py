@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from engines import engine, serve
 from manager import Manager, recorded
 from support.ansible import ROOT, run, stand_in_for_the_engine
+from support.ports import closed_port
 
 from plugins.callback.run_record import revision
 from plugins.filter.releases import (
@@ -368,9 +368,8 @@ def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
 def bring(site: Path, *images: str, **others: Any) -> str:
     """Bring the images of a release to the nodes, of which one has these images and one is down; return the output."""
     listed = {"/images/json": [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in images]}
-    with serve(site, "one", engine("one", manager=True) | listed), socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        down = {"ansible_host": "127.0.0.1", "ansible_port": closed.getsockname()[1]}
+    with serve(site, "one", engine("one", manager=True) | listed), closed_port() as port:
+        down = {"ansible_host": "127.0.0.1", "ansible_port": port}
         facts = {
             "desired": {"image_distribution": "load", "keep_releases": 5},
             "images": document()["images"],

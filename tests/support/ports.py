@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _held: list[socket.socket] = []
 
@@ -22,6 +24,14 @@ def free_port() -> int:
         port = random.randrange(10_000, 20_000)
         if _hold("127.0.0.1", port) and not listens(port):
             return port
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Yield a TCP port that refuses connections, and that nothing else can listen on."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield closed.getsockname()[1]
 
 
 def free_network() -> str:
@@ -43,10 +53,10 @@ def _hold(address: str, port: int) -> bool:
     return True
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Tell whether something accepts connections on a port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1):
+        with socket.create_connection((host, port), 1):
             return True
     except OSError:
         return False

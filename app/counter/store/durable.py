@@ -138,8 +138,8 @@ class Store:
             done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
         except (IndeterminateError, UnavailableError):
             if key is None:
-                # The client learns this id, and must not guess the next: sent as a key, it would keep another increment
-                # from counting.
+                # The client learns this id, and must not guess the next: sent as a key, it would stop another increment
+                # from being counted.
                 begin_series(name)
             raise
         if name not in self._listed or done.value == 1:

@@ -267,5 +267,5 @@ class Link:
 
 
 def _replicas(role: Sequence[Any]) -> set[Address]:
-    """Read a primary's reply to ROLE. What follows it without a port, like the log of the backups, never confirms."""
+    """Read a primary's reply to ROLE. A follower without a port, like the log of the backups, never confirms."""
     return {Address(str(host), int(port)) for host, port, _ in role[2] if int(port)}
