@@ -251,11 +251,10 @@ def test_redis_that_is_nearly_full_is_logged(
     monkeypatch.setattr("counter.store.link.LOOK_SECONDS", 0.0)
     used = redis_server.client().info("memory")["used_memory"]
     redis_server.client().config_set("maxmemory", 2 * used)
-    client.get("/readyz")
+    wait_until("readiness", lambda: client.get("/readyz").status_code == 200)
     assert "nearly full" not in caplog.text
     redis_server.client().config_set("maxmemory", int(1.1 * used))
-    client.get("/readyz")
-    assert "Redis is nearly full" in caplog.text
+    wait_until("the next look", lambda: client.get("/readyz") and "Redis is nearly full" in caplog.text)
 
 
 def outcomes(client: FlaskClient, outcome: str) -> float:

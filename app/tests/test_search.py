@@ -42,7 +42,7 @@ DEADLINE = 1.0
 PATIENCE = 20.0
 """How much longer than its deadline a request may take on a busy machine before it counts as stuck."""
 CONFIG = Config(deadline=DEADLINE, threads=32)
-WINDOW = CONFIG.key_seconds - LATE_SECONDS - PATIENCE
+WINDOW = CONFIG.key_seconds - LATE_SECONDS - 4.0
 """How long ids are repeated here. A request may then arrive in Redis later than its deadline."""
 ON_DISK = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0", "repl-timeout 3600")
 HURRY = """

@@ -208,11 +208,14 @@ class Set:
         for member in self.members:
             member.write(logins(internal))
 
-    def increment(self, times: int = 1, primary: Member | None = None) -> int:
-        """Count as the app does: on the primary, confirmed by one replica at least; return the value."""
+    def increment(self, times: int = 1, primary: Member | None = None, *, started: bool = False) -> int:
+        """Count as the app does: on the primary, confirmed by one replica at least; return the value.
+
+        ``started``: the primary was started, so it takes no write until its program has asked the Sentinels.
+        """
         app = (primary or self.primary()).client("counter")
-        # A primary that has just started takes no write until its program has asked the Sentinels.
-        wait_until("it to take writes", lambda: app.set("{.probe}:value", 1))
+        if started:
+            wait_until("it to take writes", lambda: app.set("{.probe}:value", 1))
         for _ in range(times):
             value = int(app.incr("{a}:value"))
             assert app.wait(1, 5000) >= 1

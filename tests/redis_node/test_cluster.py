@@ -51,7 +51,7 @@ AWAY_SECONDS = 5.0
 SLOWLY = """
 import sys
 from redis_node.cluster import moving, shape
-moving.SLOTS_AT_A_TIME, moving.EMPTY_AT_A_TIME = 16, 128
+moving.EMPTY_AT_A_TIME = 64
 sys.exit(shape.main(["8"]))
 """
 """Makes the cluster one of eight nodes in small steps, so that the moves are not over before something breaks."""

@@ -143,7 +143,7 @@ def test_a_primary_with_a_full_disk_hands_over_when_it_is_stopped(three: Set) ->
         try:
             three.start()
             three.settled()
-            assert three.increment(3) == 3
+            assert three.increment(3, started=True) == 3
             disk.fill()
             full.stop()
             assert "handed over to " in full.said()
@@ -164,7 +164,7 @@ def test_a_sentinel_with_a_full_disk_keeps_what_it_knows_and_returns(three: Set)
         try:
             three.start()
             three.settled()
-            assert three.increment(3) == 3
+            assert three.increment(3, started=True) == 3
             disk.fill()
             three.primary().stop()
             wait_until("another primary", lambda: any(map(is_primary, three.nodes)))

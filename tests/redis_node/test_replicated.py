@@ -59,7 +59,7 @@ def running(fresh: Set) -> Set:
     """Return a set that runs, with something counted."""
     fresh.start()
     fresh.settled()
-    assert fresh.increment(3) == 3
+    assert fresh.increment(3, started=True) == 3
     return fresh
 
 
@@ -141,7 +141,7 @@ def test_what_the_sentinels_saw_while_a_primary_loaded_its_data_lets_it_take_no_
     assert not loads(primary)
     running.settled()
     assert running.primary() is primary
-    assert running.increment() == 4
+    assert running.increment(started=True) == 4
 
 
 def rewritten(node: Member) -> bool:
@@ -227,7 +227,7 @@ def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
     running.start()
     running.settled()
     assert running.primary() is primary
-    assert running.increment() == 4
+    assert running.increment(started=True) == 4
 
 
 @pytest.mark.fault
@@ -247,7 +247,7 @@ def test_a_primary_that_is_late_after_a_restart_of_all_is_waited_for(running: Se
     running.settled()
     assert running.primary() is primary
     assert running.value() == 53
-    assert running.increment() == 54
+    assert running.increment(started=True) == 54
 
 
 @pytest.mark.fault
@@ -427,7 +427,7 @@ def test_what_looks_after_a_primary_does_not_end_with_a_failure(fresh: Set) -> N
     for sentinel in fresh.sentinels:
         sentinel.start()
     fresh.settled()
-    assert fresh.increment() == 1
+    assert fresh.increment(started=True) == 1
 
 
 @pytest.mark.fault
@@ -503,7 +503,7 @@ def test_all_parts_speak_tls_only(tmp_path: Path, rendered: dict[str, dict[str, 
     try:
         found.start()
         found.settled()
-        assert found.increment(3) == 3
+        assert found.increment(3, started=True) == 3
         for member in found.members:
             with pytest.raises((RedisConnectionError, ResponseError)):
                 Redis(port=member.port, protocol=2).ping()

@@ -214,6 +214,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "backups at no time": ({"backup_schedule": "at night", "backup_repository": "/srv/backups"}, {"backup_schedule"}),
     "a day that does not exist": ({"to": "2026-02-30T10:00:05Z"}, {"to"}),
     "a moment": ({"to": "2026-11-26T10:00:05+01:00"}, set()),
+    "a service of one's own": ({"service": "my-cache.1"}, set()),
     "another stack's moment": ({"to": "counter-2/latest"}, set()),
     "another stack's backup": ({"backup": "counter-2/20261126T030000Z"}, set()),
     "a backup of no stack": ({"backup": "/latest"}, {"backup"}),
