@@ -206,9 +206,8 @@ class Quiet(Masked):
         self._screen.reports = not self._messages_only
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """End the last stage of the play before."""
+        """End the last task of the play before. Its stage ends when one with another name or other hosts begins."""
         self._end_task()
-        self._end_stage()
         super().v2_playbook_on_play_start(play)
         variables = play.get_variable_manager().get_vars(play=play, include_hostvars=False)
         self._hosts = variables["ansible_play_batch"]
@@ -221,10 +220,11 @@ class Quiet(Masked):
         if isinstance(task, TaskInclude):
             return
         name = outermost_role(task) or self._play.get_name().strip() or "play"
+        hosts = self._hosts[0] if len(self._hosts) == 1 else f"{len(self._hosts)} hosts"
         stage = self._screen.stage
-        if stage is None or stage.name != name:
+        if stage is None or (stage.name, stage.hosts) != (name, hosts):
             self._end_stage()
-            stage = Stage(name, self._hosts[0] if len(self._hosts) == 1 else f"{len(self._hosts)} hosts")
+            stage = Stage(name, hosts)
             self._screen.stage = stage
             if not self._screen.live and not self._messages_only:
                 self._screen.print(f"{stage.name:<16} {stage.hosts:<12} begins")

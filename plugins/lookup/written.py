@@ -1,20 +1,25 @@
-"""Ansible lookup: variables as somebody wrote them."""
+"""Ansible lookup: variables that are not templates."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
 name: written
-short_description: Variables as somebody wrote them
+short_description: Variables that are not templates
 description:
-  - Returns a mapping of the variables that are defined, without those that are templates, since these may read what is
-    known of the hosts later.
+  - Returns a mapping of those variables that have a value. Templates are left out, since they may read facts of the
+    hosts that are not known yet.
 options:
   _terms: {description: Names of variables., required: true}
 """
+
+
+TEMPLATE = re.compile("{[{%#]")
 
 
 class LookupModule(LookupBase):
@@ -23,5 +28,12 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         """Return name -> value of the variables named in ``terms``, as the only entry of a list."""
         del kwargs
-        given = variables or {}
-        return [{name: given[name] for name in terms if name in given and "{{" not in str(given[name])}]
+        given = {name: value for name, value in (variables or {}).items() if name in terms and value is not None}
+        return [{name: value for name, value in given.items() if not _is_template(name, value)}]
+
+
+def _is_template(name: str, value: object) -> bool:
+    try:
+        return TEMPLATE.search(str(value)) is not None
+    except AnsibleError as error:  # an encrypted value without its password
+        raise AnsibleError(f"{name}: {error}") from error

@@ -155,6 +155,29 @@ def test_a_stage_is_a_role_with_what_it_includes(site: Site) -> None:
     ]
 
 
+def test_a_stage_goes_on_in_the_next_play_for_the_same_hosts(site: Site) -> None:
+    done = site.run(
+        """
+  roles: [outer]
+- hosts: all
+  connection: local
+  gather_facts: false
+  roles: [outer]
+- hosts: managers[0]
+  connection: local
+  gather_facts: false
+  roles: [outer]
+"""
+    )
+    assert done.returncode == 0, done.stdout
+    assert steady(done.stdout).splitlines() == [
+        "outer  2 hosts  begins",
+        "outer  2 hosts  1.0 s  8 changes",
+        "outer  a  begins",
+        "outer  a  1.0 s  2 changes",
+    ]
+
+
 @pytest.mark.parametrize("options", [(), ("-v",)])
 def test_join_tokens_of_the_swarm_are_not_shown(site: Site, options: tuple[str, ...]) -> None:
     """The modules of community.docker return them."""

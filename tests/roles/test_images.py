@@ -73,6 +73,17 @@ TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__i
 """What each image is made of."""
 
 
+def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
+    found = re.findall(
+        r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
+    )
+    stages = dict(found)
+    for image, target in TARGETS.items():
+        copied = re.findall(r"^COPY (?!--from)(\S+)", "".join(stages[name] for name in target["stages"]), re.MULTILINE)
+        named = {path for path in copied for name in target["copy"] if f"{path}/".startswith(f"{name}/")}
+        assert set(copied) == named, image
+
+
 @pytest.mark.parametrize(
     ("path", "added", "renamed"),
     [

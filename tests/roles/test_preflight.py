@@ -521,7 +521,12 @@ def test_a_variable_of_a_single_role_has_the_type_that_the_role_needs() -> None:
 def test_a_variable_of_a_single_role_is_checked_on_the_host_that_has_it(tmp_path: Path) -> None:
     hosts: dict[str, dict[str, Any]] = {
         "wrong": {"swarm_node_labels": "ssd", "images_registry_password": {"hidden": "word"}},
-        "right": {"swarm_node_labels": {"disk": "ssd"}, "docker_host_start_timeout": "{{ later }}"},
+        "right": {
+            "swarm_node_labels": {"disk": "ssd"},
+            "docker_host_start_timeout": "{{ later }}",
+            "swarm_join_timeout": "{% if later %}60{% endif %}",
+            "swarm_advertise_address": None,
+        },
     }
     said = refused_hosts(tmp_path, hosts)
     assert (
@@ -817,6 +822,6 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
         )
     assert set(re.findall(r"fatal: \[([a-z-]+)\]", output)) == {"readable" if asked else "encrypted"}, output
     exist = f"counter-redis_store and counter_front of counter exist {'without' if asked else 'with'} encryption"
-    assert f"overlay_encrypted={wanted}: {exist}" in output
+    assert f"cannot use overlay_encrypted={wanted}, since {exist}" in output
     assert f"Keep overlay_encrypted={unwanted}. Or" in output
     assert f"./counter destroy && ./counter deploy -e overlay_encrypted={wanted}" in output
