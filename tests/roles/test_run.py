@@ -496,6 +496,15 @@ def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:
     assert (code, "somebody removed it with ./counter unlock" in said) == (2, True), said
 
 
+@pytest.mark.parametrize(("age", "stops"), [(30, False), (90, True)])
+def test_a_lock_in_the_swarm_is_renewed_unless_it_is_new(site: Site, age: int, *, stops: bool) -> None:
+    first = site.start(verb_lock_age=age)
+    site.lock.unlink()
+    site.go_on()
+    code, said = finish(first)
+    assert (code, "somebody removed it with ./counter unlock" in said) == (2 if stops else 0, stops), said
+
+
 def test_a_lock_is_found_on_another_manager(site: Site) -> None:
     """As in a swarm that a new first manager has not joined yet."""
     unlock = PLAYBOOKS / "unlock.yml"
