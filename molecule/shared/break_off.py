@@ -21,8 +21,10 @@ LONGEST_SECONDS = 600
 def main() -> None:
     """Run the command and break it off."""
     task, host, *command = sys.argv[1:]
+    # Otherwise a task that is skipped is not named.
+    environ = os.environ | {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, start_new_session=True
     ) as run:
         lines = []
         locked = False
