@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
@@ -19,9 +17,6 @@ options:
 """
 
 
-TEMPLATE = re.compile("{[{%#]")
-
-
 class LookupModule(LookupBase):
     """Returns variables that need not be rendered."""
 
@@ -29,11 +24,4 @@ class LookupModule(LookupBase):
         """Return name -> value of the variables named in ``terms``, as the only entry of a list."""
         del kwargs
         given = {name: value for name, value in (variables or {}).items() if name in terms and value is not None}
-        return [{name: value for name, value in given.items() if not _is_template(name, value)}]
-
-
-def _is_template(name: str, value: object) -> bool:
-    try:
-        return TEMPLATE.search(str(value)) is not None
-    except AnsibleError as error:  # an encrypted value without its password
-        raise AnsibleError(f"{name}: {error}") from error
+        return [{name: value for name, value in given.items() if not self._templar.is_template(value)}]

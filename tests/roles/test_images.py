@@ -71,13 +71,14 @@ def test_a_base_that_the_engine_lists_by_another_name_is_pulled_once(tmp_path: P
 
 TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__images_targets"]
 """What each image is made of."""
+STAGES: list[tuple[str, str, str]] = re.findall(
+    r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
+)
+"""Source, name and text of each stage of the Dockerfile."""
 
 
 def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
-    found = re.findall(
-        r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
-    )
-    stages = dict(found)
+    stages = {name: text for _, name, text in STAGES}
     for image, target in TARGETS.items():
         copied = re.findall(r"^COPY (?!--from)(\S+)", "".join(stages[name] for name in target["stages"]), re.MULTILINE)
         named = {path for path in copied for name in target["copy"] if f"{path}/".startswith(f"{name}/")}
@@ -136,10 +137,7 @@ def test_a_directory_for_the_archive_keeps_what_others_may_do_there(tmp_path: Pa
 
 
 def test_every_package_is_installed_after_the_revision_is_known() -> None:
-    stages = re.findall(
-        r"^FROM (\S+) AS \S+\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
-    )
-    on_the_base = [text for source, text in stages if source == "${BASE}"]
+    on_the_base = [text for source, _, text in STAGES if source == "${BASE}"]
     assert len(on_the_base) == 3
     for text in on_the_base:
         assert "ARG REVISION" in text.partition("RUN")[0]
@@ -147,8 +145,7 @@ def test_every_package_is_installed_after_the_revision_is_known() -> None:
 
 def test_all_images_but_that_of_the_backups_run_without_root() -> None:
     users: dict[str, str] = {}
-    text = (ROOT / "Dockerfile").read_text()
-    for source, stage, lines in re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.DOTALL | re.MULTILINE):
+    for source, stage, lines in STAGES:
         users[stage] = [users.get(source, "root"), *re.findall(r"^USER (\S+)", lines, re.MULTILINE)][-1]
     assert {target for target in TARGETS if users[target] == "root"} == {"backup"}
 
