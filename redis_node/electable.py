@@ -4,6 +4,8 @@ Redis does not keep its replication offset on disk. After a restart of all nodes
 whatever the nodes hold, and could promote a replica that was away while others confirmed writes. So a node starts
 with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
 
+A replica whose primary was restarted gets priority 0 again until it is in sync, since their offsets cannot be compared.
+
 With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
 """
 
@@ -37,7 +39,7 @@ def watch(settings: Settings) -> None:
             reason = missing(settings, facts)
             # Compared with the present value, because `promote` changes it too. A primary does not report its own.
             now = int(facts.get("slave_priority", UNKNOWN))
-            wanted = NEVER if reason is None else now if reason else ELECTABLE
+            wanted = ELECTABLE if reason == "" else now if reason and not is_outdated(settings, facts) else NEVER
             if wanted != now:
                 set_priority(settings, wanted)
             journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
@@ -69,6 +71,20 @@ def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:
     if agreed_primary(views(settings), len(settings.sentinels)) != primary:
         return f"no majority of the Sentinels names {primary}, which it follows"
     return ""
+
+
+def is_outdated(settings: Settings, facts: Mapping[str, str]) -> bool:
+    """Tell whether a replica that is not in sync counts its offset in a history that its primary does not have.
+
+    A primary that was restarted begins a new history at 0, so the larger offset would win against replicas that hold
+    more. After a failover, the new primary also has the id of the history before it. ``facts`` as for ``missing``;
+    raises NoAnswerError.
+    """
+    if facts["role"] == "master" or facts["master_link_status"] == "up":
+        return False
+    primary = info(settings, Address(facts["master_host"], int(facts["master_port"])), "replication")
+    histories = {primary["master_replid"], primary["master_replid2"]}
+    return primary["role"] == "master" and facts["master_replid"] not in histories
 
 
 def _applies(settings: Settings) -> bool:

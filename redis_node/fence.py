@@ -33,7 +33,7 @@ def open_when_seen(settings: Settings) -> str:
             facts = info(settings, settings.address, "replication", "persistence")
             if facts["role"] == "slave":
                 _open(settings)
-                return "the Sentinels made it a replica"
+                return "is a replica"
             began = time.monotonic()
             # The server also answers the Sentinels' pings while it loads its data; those say nothing.
             if facts["loading"] == "0":

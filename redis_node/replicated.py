@@ -30,8 +30,7 @@ def command(settings: Settings) -> Sequence[str]:
 
 def after_start(settings: Settings) -> None:
     """Allow writes once the Sentinels cannot replace this primary any more; then watch whether it can be promoted."""
-    if last_primary(settings) == settings.address:
-        Journal(settings.address).write(fence.open_when_seen(settings))
+    Journal(settings.address).write(fence.open_when_seen(settings))
     electable.watch(settings)
 
 

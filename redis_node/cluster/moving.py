@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import batched
+from itertools import batched, islice
 from typing import Any
 
 from redis_node.ask import Connection, NoAnswerError, Word
@@ -26,6 +26,9 @@ from redis_node.settings import Settings
 
 KEYS_AT_A_TIME = 1000
 """How many keys are copied in one pause, in which their source takes no write."""
+KEYS_READ_AT_FIRST, KEYS_READ_AT_MOST = 16, 64
+BYTES_AT_A_TIME = 262_144
+"""After how many bytes no further keys are read for the same pause. A target with a slow disk writes 16 kB in 20 ms."""
 SLOTS_AT_A_TIME = 64
 """How many slots with keys move at once."""
 EMPTY_AT_A_TIME = 512
@@ -165,7 +168,10 @@ def transfer(
     *,
     replicated: bool,
 ) -> list[bool]:
-    """Move keys, each part those of one slot; return which parts did not change until they were deleted.
+    """Move keys, each part those of one slot; return which parts moved as a whole.
+
+    Keys of a part stay at the source if one of them changed before they were deleted, or if they are too large to be
+    moved at once.
 
     A connection watches the keys of one slot only, since Redis Cluster has no transactions on several. The guards are
     connections to the source. Raises NoAnswerError.
@@ -178,7 +184,7 @@ def transfer(
         for guard, _ in guarded:
             guard.receive()  # an error for a key that has expired
         copies = _copies(source, [key for part in parts for key in part])
-        _must(target, [("RESTORE-ASKING", key, *copy, "REPLACE", "ABSTTL") for key, copy in copies.items()])
+        _must(target, [("RESTORE-ASKING", key, *copy, "REPLACE", "ABSTTL") for key, copy in copies.items() if copy])
         # A replica reports what was on its disk before it received the question, and otherwise once a second. WAIT asks
         # it a first time, and it answers when it has the keys. So the second question, WAITAOF, is answered at once.
         target.ask("WAIT", int(replicated), CONFIRM_MILLISECONDS)
@@ -188,9 +194,9 @@ def transfer(
         # The first guard ends the pause and deletes in one go, so that no client writes in between. A client may write
         # before the next guard deletes, which then does not (WATCH).
         for guard, part in guarded:
-            copied = [key for key in part if key in copies]
+            copied = [key for key in part if copies.get(key)]
             guard.send([("CLIENT", "UNPAUSE"), *([("MULTI",), ("DEL", *copied), ("EXEC",)] if copied else [])])
-        return [_done(guard.receive()) for guard, _ in guarded]
+        return [_done(guard.receive()) and all(key in copies for key in part) for guard, part in guarded]
     finally:
         source.ask("CLIENT", "UNPAUSE")
 
@@ -206,14 +212,18 @@ def _done(replies: list[Any]) -> bool:
     return replies[-1] is not None
 
 
-def _copies(source: Connection, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Return the expiry and the dump of each key that has not expired."""
-    replies = source.ask_each(command for key in keys for command in (("PEXPIRETIME", key), ("DUMP", key)))
-    return {
-        key: (max(0, expiry), value)
-        for key, expiry, value in zip(keys, replies[::2], replies[1::2], strict=True)
-        if isinstance(expiry, int) and isinstance(value, str)
-    }
+def _copies(source: Connection, keys: Iterable[str]) -> dict[str, tuple[int, str] | None]:
+    """Return the expiry and the dump of the first keys, as many as are moved at once; None for one that has expired."""
+    copies: dict[str, tuple[int, str] | None] = {}
+    room, count, left = BYTES_AT_A_TIME, KEYS_READ_AT_FIRST, iter(keys)
+    while room > 0 and (some := list(islice(left, count))):
+        replies = source.ask_each(command for key in some for command in (("PEXPIRETIME", key), ("DUMP", key)))
+        for key, expiry, value in zip(some, replies[::2], replies[1::2], strict=True):
+            exists = isinstance(expiry, int) and isinstance(value, str)
+            copies[key] = (max(0, expiry), value) if exists else None
+            room -= len(value) if exists else 0
+        count = min(2 * count, KEYS_READ_AT_MOST)
+    return copies
 
 
 def _groups(counts: Mapping[int, int]) -> list[tuple[int, ...]]:

@@ -30,6 +30,7 @@ from redis_node.cluster.members import (
     resolve,
 )
 from redis_node.cluster.moving import Move, Mover, even, plan
+from redis_node.cluster.volume import PURGE
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
@@ -44,7 +45,6 @@ EVEN = 0.02
 """Share by which the slots of a primary may differ from an even spread without a move."""
 KEPT_SLOTS = 1
 """A primary without slots has no vote, and the others might be too few to replace one that fails meanwhile."""
-PURGE = "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
 
 
 Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]

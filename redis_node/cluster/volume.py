@@ -9,6 +9,7 @@ from redis_node.cluster.members import Member, parse
 from redis_node.data_node import holds_data
 
 IDENTITY = "nodes.conf"
+PURGE = "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
 INCOMPLETE = "incomplete"
 """The file on the volume of a node whose first copy is not whole. Redis itself writes an append-only file at once."""
 
@@ -26,8 +27,7 @@ def prepare(data: Path) -> str:
         if kept:
             sys.exit(
                 f"{data} holds data but no {IDENTITY}: it is not the data of a cluster node, and is left as it is. "
-                "Deploy with the redis_topology that it comes from, or remove it: "
-                "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
+                f"Deploy with the redis_topology that it comes from, or remove it: {PURGE}"
             )
         return "its volume is empty: it starts as a new node"
     me = next((member for member in read(identity) if member.mine), None)

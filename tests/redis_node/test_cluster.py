@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from cluster import LIFETIME_SECONDS, SLOTS, Container, Stack
@@ -37,7 +38,7 @@ from redis_node.cluster import behind
 from redis_node.cluster.joining import WELL_SECONDS
 from redis_node.cluster.lock import Lock
 from redis_node.cluster.members import members, merged, parse, partner
-from redis_node.cluster.moving import Move, Mover, even, plan, transfer
+from redis_node.cluster.moving import BYTES_AT_A_TIME, KEYS_READ_AT_MOST, Move, Mover, even, plan, transfer
 from redis_node.cluster.shape import Shape
 from redis_node.settings import Address, Settings
 
@@ -48,6 +49,8 @@ STILL_SECONDS = 5.0
 """Longer than the pair of a node waits before it takes over."""
 AWAY_SECONDS = 5.0
 """About twice what Swarm takes to start a changed node."""
+FORGOTTEN_SECONDS = 62.0
+"""Longer than Redis keeps a forgotten id away."""
 SLOWLY = """
 import sys
 from redis_node.cluster import moving, shape
@@ -381,6 +384,28 @@ def test_a_node_with_a_new_disk_joins_long_after_it_was_lost(cluster: Stack) -> 
     expect_all_counted(cluster)
 
 
+def is_primary(node: Container) -> bool:
+    return bool(node.client().role()[0] == "master")
+
+
+@pytest.mark.fault
+def test_a_former_id_that_returns_with_a_node_that_was_away_is_forgotten(cluster: Stack) -> None:
+    """Redis keeps an id away for a minute only after it was forgotten."""
+    for lost, other in ((3, 6), (1, 4)):
+        cluster[lost].kill()
+        wait_until("the other to take over", partial(is_primary, cluster[other]))
+    cluster[1].empty()
+    cluster[1].start()
+    wait_until("its former id to be forgotten", lambda: cluster[1].said("is no longer known as"))
+    time.sleep(FORGOTTEN_SECONDS)
+    cluster[3].start()
+    wait_until("redis-3 to be back", lambda: cluster[3].client().info("server"))
+    assert any("forgot" in line for line in cluster.shape(6))
+    cluster.settled()
+    expect_pairs(cluster, 6)
+    expect_all_counted(cluster)
+
+
 @pytest.mark.fault
 def test_an_emptied_replica_is_filled_again(cluster: Stack) -> None:
     primary = cluster.at("{c0}:value")
@@ -689,6 +714,34 @@ def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -
     assert any("finished moves" in line for line in cluster.shape(6))
     assert cluster.at("{c0}:value") is target
     assert cluster.counted(["c0"]) == {"c0": 2}
+
+
+def test_no_more_is_moved_at_once_than_a_slow_disk_can_take(cluster: Stack) -> None:
+    source = cluster.at("{c0}:value")
+    target = next(node for node in (cluster[1], cluster[2]) if node is not source)
+    keys = [f"{{c0}}:keys:{number}" for number in range(200)]
+    with source.client(username="counter", password=APP_PASSWORD).pipeline(transaction=False) as many:
+        for key in keys:
+            many.hset(key, "id", token_hex(10_000))  # which a dump cannot compress much
+        many.execute()
+    slot = source.client().execute_command("CLUSTER", "KEYSLOT", "{c0}:value")
+    settings = Settings.from_env(cluster.environ("redis-1"))
+    view = {one.name: one for one in members(settings, Address(cluster[1].address, 6379))}
+    with (
+        Connection(settings, view[source.name].address) as here,
+        Connection(settings, view[source.name].address) as guard,
+        Connection(settings, view[target.name].address) as there,
+    ):
+        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", view[source.name].id)
+        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", view[target.name].id)
+        assert transfer([guard], here, there, [keys], replicated=True) == [False]
+        moved = there.ask("CLUSTER", "COUNTKEYSINSLOT", slot)
+        assert 0 < moved <= BYTES_AT_A_TIME / 10_000 + KEYS_READ_AT_MOST
+        assert here.ask("CLUSTER", "COUNTKEYSINSLOT", slot) + moved > len(keys)
+    assert any("finished moves" in line for line in cluster.shape(6))
+    assert cluster.at("{c0}:value") is target
+    assert target.client().execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) > len(keys)
+    expect_all_counted(cluster)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import re
 import signal
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -97,8 +97,7 @@ def test_a_primary_takes_no_write_while_a_sentinel_could_still_replace_it(runnin
     app = primary.client("counter")
     away, *others = running.sentinels
     away.kill()
-    for sentinel in others:  # on a slow machine, they would replace it while it starts
-        sentinel.client().execute_command("SENTINEL", "SET", PRIMARY_NAME, "down-after-milliseconds", "60000")
+    after(others, 60_000)  # on a slow machine, they would replace it while it starts
     begun = time.monotonic()
     primary.kill()
     primary.start()
@@ -176,6 +175,33 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     assert running.primary() is not emptied
     assert running.value() == 3
     assert "its volume is empty: it waits until they promote a replica" in emptied.said()
+
+
+@pytest.mark.fault
+def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(running: Set) -> None:
+    """Its offset is larger, since it counts the history from before the restart."""
+    primary = running.primary()
+    late, other = [node for node in running.nodes if node is not primary]
+    assert running.increment(100) == 103
+    after(running.sentinels, 60_000)
+    late.client().config_set("masterauth", "wrong")
+    primary.kill()
+    primary.start()
+    wait_until("the primary", lambda: is_primary(primary))
+    wait_until("writes", lambda: takes_writes(primary.client("counter")))
+    assert running.increment(50, primary) == 154
+    after(running.sentinels, 3000)
+    primary.kill()
+    wait_until("another primary", lambda: is_primary(other) or is_primary(late))
+    assert is_primary(other)
+    assert running.value() == 154
+    assert int(late.client().info("replication")["slave_priority"]) == 0
+
+
+def after(sentinels: Iterable[Member], milliseconds: int) -> None:
+    """Set after how long the Sentinels replace a primary that does not answer."""
+    for sentinel in sentinels:
+        sentinel.client().execute_command("SENTINEL", "SET", PRIMARY_NAME, "down-after-milliseconds", str(milliseconds))
 
 
 @pytest.mark.fault
@@ -428,6 +454,23 @@ def test_what_looks_after_a_primary_does_not_end_with_a_failure(fresh: Set) -> N
         sentinel.start()
     fresh.settled()
     assert fresh.increment(started=True) == 1
+
+
+@pytest.mark.fault
+def test_a_primary_that_was_replaced_while_its_program_failed_takes_writes_later(fresh: Set) -> None:
+    first, second, _ = fresh.nodes
+    for node in fresh.nodes:
+        node.start()
+    wait_until("two replicas", lambda: first.client().info("replication").get("connected_slaves") == 2)
+    sentinel, logins = first.client("sentinel"), first.logins.read_text()
+    first.logins.write_text("")
+    wait_until("it to fail", lambda: "KeyError" in first.log.read_text())
+    sentinel.execute_command("SLAVEOF", "localhost", second.port)
+    sentinel.execute_command("CONFIG", "REWRITE")
+    first.logins.write_text(logins)
+    wait_until("its program to go on", lambda: "is a replica" in first.said())
+    sentinel.execute_command("SLAVEOF", "NO", "ONE")
+    wait_until("writes", lambda: takes_writes(first.client("counter")))
 
 
 @pytest.mark.fault
