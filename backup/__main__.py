@@ -145,7 +145,8 @@ def state(plan: Plan, arguments: Sequence[str]) -> Any:
 def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
     """Prepare a restore."""
     repository = Repository(plan)
-    with alone(plan):
+    # The service may have begun to make up for a backup when it was started for the restore.
+    with alone(plan, wait=True):
         repository.open(create=False)
         found = _find(repository, arguments[0])
         prepare(Config.from_env(), plan, repository, found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from backup.content import STATE, Content, Manifest, empty, is_unfinished, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, ended, run
-from backup.repository import BEGAN, FORM, FORMAT, ID, MOMENT, STACK, UNTIL, Log, Repository
+from backup.repository import BEGAN, FORM, FORMAT, ID, LOG_ID, MOMENT, STACK, UNTIL, Log, Repository, next_id
 from backup.snapshot import CATCH_UP_SECONDS, Nodes
 from backup.stream import LEAST_CHANGES, BrokenError, Stream
 from counter.config import Address, Config
@@ -42,7 +43,7 @@ CUT_SECONDS = 300
 class Recording:
     """A log that is being written."""
 
-    def __init__(self, config: Config, plan: Plan) -> None:
+    def __init__(self, config: Config, plan: Plan, repository: Repository) -> None:
         """Copy the data of all primaries and follow them.
 
         Raises:
@@ -54,7 +55,7 @@ class Recording:
         self._nodes = Nodes(config, plan, open_route(config))
         self._ending = ExitStack()
         self._streams: dict[Address, Stream] = {}
-        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        self.id = next_id(LOG_ID, datetime.now(UTC), (log.log for log in repository.logs() if log.stack == plan.stack))
         self._homes = self._nodes.homes([])
         holders = self._nodes.holders(self._homes.values())
         room(plan.work, COPIES * sum(holder.used for holder in holders))
@@ -109,7 +110,7 @@ class Recording:
     def close(self) -> None:
         """Stop following, and remove the files."""
         self._ending.close()
-        empty(self._directory).rmdir()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _reached(self) -> int:
         """Return a second: what was acknowledged before it has arrived, and belongs to it or to an earlier one."""
@@ -152,7 +153,7 @@ def record_until(plan: Plan, config: Config, ended: threading.Event) -> None:
                 repository = newest.opened(primaries, plan, create=not saved)
                 # Nodes to which the counters were moved do not know it.
                 newest.write(primaries, repository, plan)
-            recording = recording or Recording(config, plan)
+            recording = recording or Recording(config, plan, repository)
             until = recording.save(repository)
             saved = True
             newest.write_log(primaries, plan, until)
@@ -177,7 +178,7 @@ def record_until(plan: Plan, config: Config, ended: threading.Event) -> None:
 
 def _anew(recording: Recording, repository: Repository, config: Config, plan: Plan) -> Recording:
     """Begin a new log, and end one that is long without a gap between the two."""
-    following = Recording(config, plan)
+    following = Recording(config, plan, repository)
     try:
         recording.save(repository)
     except BaseException:

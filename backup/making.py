@@ -11,7 +11,21 @@ from pathlib import Path
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, REPLACED, STACK, SUM, Repository, Saved
+from backup.repository import (
+    BACKUP_ID,
+    COUNTERS,
+    FORM,
+    FORMAT,
+    ID,
+    MOMENT,
+    PROVED,
+    REPLACED,
+    STACK,
+    SUM,
+    Repository,
+    Saved,
+    next_id,
+)
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -49,7 +63,8 @@ class Maker:
         manifest, before, found = self._read(primaries, nodes, content, began)
         content.add_state(self.plan.state)
         content.finish(manifest)
-        identifier = f"{began:%Y%m%dT%H%M%SZ}"
+        former = [saved.id for saved in self.repository.backups() if saved.stack == self.plan.stack]
+        identifier = next_id(BACKUP_ID, began, former)
         labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
         labels |= {REPLACED: "yes"} if replaced else {}
         saved = self.repository.save(content.directory, began, labels)

@@ -6,9 +6,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -23,6 +23,7 @@ PROJECT = "counter-deploy"
 FORMAT = 1
 """The format of what is saved. A program refuses newer ones."""
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+BACKUP_ID, LOG_ID = "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S.%fZ"
 QUICK_SECONDS = 120
 LONG_SECONDS = 3600
 SHOWN_LINES = 3
@@ -31,9 +32,12 @@ UNPROVED_KEPT = 3
 FETCH_ATTEMPTS = 5
 LOOK_ATTEMPTS = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
-REPLACED = "replaced"
+REPLACED, SAFETY = "replaced", "safety"
 LOG, BEGAN, UNTIL = "log", "began", "until"
-"""Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked."""
+"""Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked.
+
+A proved backup of what a restore replaced has ``safety`` instead of ``proved``, so that it takes the place of no other.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,19 @@ class Saved(Snapshot):
     def changed(self) -> str:
         """When it was last proved or found bad, which makes another snapshot of it."""
         return max(self.proved, self.bad)
+
+
+def next_id(form: str, now: datetime, former: Iterable[str]) -> str:
+    """Return an id in the form ``BACKUP_ID`` or ``LOG_ID``: the time, but later than the ids before it.
+
+    They are in the future if the clock was ahead when they were made, and what is saved now would look older.
+    """
+    step = timedelta(seconds=1) if form == BACKUP_ID else timedelta(microseconds=1)
+    times = [now]
+    for one in former:
+        with suppress(ValueError):  # somebody else wrote it
+            times.append(datetime.strptime(one, form).replace(tzinfo=UTC) + step)
+    return f"{max(times):{form}}"
 
 
 class Exit(IntEnum):
@@ -199,7 +216,7 @@ class Repository:
         """Return the logs of all stacks that reach any moment, the oldest first."""
         # A log that could not be forgotten is there as it is now and as it was.
         logs = [log for log in _newest(self._logs).values() if log.began <= log.until]
-        return sorted(logs, key=lambda log: log.began)
+        return sorted(logs, key=lambda log: log.log)
 
     def at(self, moment: datetime | None, stack: str = "") -> Log:
         """Return the log that reaches a moment, with the moment as its id; without one, the last moment of the stack.
@@ -208,7 +225,7 @@ class Repository:
         """
         logs, owner = self.logs(), stack or self._plan.stack
         own = [log for log in logs if log.stack == owner]
-        wanted = f"{moment:{MOMENT}}" if moment else max((log.until for log in own), default="any moment")
+        wanted = f"{moment:{MOMENT}}" if moment else own[-1].until if own else "any moment"
         found = [log for log in logs if log.began <= wanted <= log.until and stack in {"", log.stack}]
         if not found:
             spans = ", ".join(f"{log.began} to {log.until} of {log.stack}" for log in (own or logs)[-SPANS_SHOWN:])
@@ -232,7 +249,7 @@ class Repository:
         """
         room(directory, 0 if only else saved.size)
         paths = [option for path in only for option in ("--include", path)]
-        snapshot = saved.snapshot
+        snapshot, failed = saved.snapshot, set[str]()
         for _ in range(FETCH_ATTEMPTS):
             done = self._try(["restore", "--quiet", snapshot, "--target", str(directory), *paths], LONG_SECONDS)
             if not done.status:
@@ -243,6 +260,10 @@ class Repository:
                 raise self._error(done if _says_nothing(done) else look)
             backups, logs = _listed(look)
             if snapshot in {one.snapshot for one in (*backups, *logs)}:
+                # The server may have been away while restic waited for a file.
+                if snapshot not in failed:
+                    failed.add(snapshot)
+                    continue
                 raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
             # Another program has saved the log again, or judged the backup, and removed the former snapshot.
             newest: Saved | Log | None = (_newest(backups) | _newest(logs)).get(saved.identity)
@@ -263,8 +284,8 @@ class Repository:
     def mark(self, saved: Saved, verdict: str) -> Saved:
         """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before; return it so."""
         now = f"{datetime.now(UTC):{MOMENT}}"
-        added = [verdict, f"{verdict}={now}"]
-        former = [PROVED, BAD, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
+        added = [SAFETY if saved.replaced and verdict == PROVED else verdict, f"{verdict}={now}"]
+        former = [PROVED, BAD, SAFETY, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
         # Restic removes a tag that is both added and removed.
         options = [option for tag in added for option in ("--add", tag)]
         options += [option for tag in former if tag not in added for option in ("--remove", tag)]
@@ -297,7 +318,8 @@ class Repository:
             self._run([*forget, *rest], LONG_SECONDS)
         policies = {
             PROVED: [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))],
-            LOG: ["--keep-within", f"{self._plan.log_days}d"],
+            LOG: (recent := ["--keep-within", f"{self._plan.log_days}d"]),
+            SAFETY: recent if self._plan.keep else [],
         }
         for kind, policy in policies.items():
             if policy:

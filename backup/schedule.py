@@ -17,12 +17,17 @@ from typing import Any, NoReturn
 
 from cronsim import CronSim
 
+from backup import newest
 from backup.content import empty
 from backup.log import DIRECTORY, record_until
 from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
+from backup.repository import MOMENT
 from counter.config import Config
 from counter.logs import LOGGING
+from counter.store import open_route
+from counter.store.primaries import Primaries
+from counter.store.types import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +42,32 @@ def serve(plan: Plan) -> NoReturn:
     logging.config.dictConfig(LOGGING)
     ended = threading.Event()
     empty(plan.work / DIRECTORY)
-    arguments = (plan, Config.from_env(), ended)
-    recorder = threading.Thread(target=record_until, args=arguments, daemon=True, name="log of changes")
+    config = Config.from_env()
+    recorder = threading.Thread(target=record_until, args=(plan, config, ended), daemon=True, name="log of changes")
     if plan.log_seconds:
         recorder.start()
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
     try:
+        if plan.schedule and _has_missed(plan, config):
+            log.info("no backup was made at the last time of the schedule")
+            _make(plan)
         _make_all(plan)
     finally:
         # An upload that is ended by force leaves a lock in the repository.
         ended.set()
         if plan.log_seconds:
             recorder.join(STOP_SECONDS)
+
+
+def _has_missed(plan: Plan, config: Config) -> bool:
+    """Tell whether a backup was due since the newest one, but not made: the service was restarted at that time."""
+    due = next(CronSim(plan.schedule, datetime.now(UTC), reverse=True))
+    try:
+        made = newest.read(Primaries(open_route(config))).get("time")
+    except StoreError:  # the next one is made at its time
+        return False
+    return made is not None and made < f"{due:{MOMENT}}"
 
 
 def _make_all(plan: Plan) -> NoReturn:

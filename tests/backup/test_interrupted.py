@@ -104,7 +104,7 @@ def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
         wait_until("its files", Path(filled.plan["work"], "files").exists)
         # The backup that a restore makes: the app is stopped already.
         waiting = filled.start("run", "replaced")
-        for verb in ("run", "verify latest", "prepare latest"):
+        for verb in ("run", "verify latest"):
             assert LOCKED in filled.refused(*verb.split())
         _, said = waiting.communicate(timeout=240)
         assert waiting.returncode == 0, said

@@ -137,6 +137,16 @@ def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:
     assert site.run("restore", second["id"])["sum"] == 2
 
 
+def test_a_backup_that_a_restore_made_takes_the_place_of_no_other(site: Site) -> None:
+    site.plan["keep"] = {"last": 2}
+    site.count({"a": 1})
+    first = site.run("run")
+    safety = site.run("run", "replaced")
+    site.run("verify", safety["id"])
+    second = site.run("run")
+    assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in (first, safety, second)]
+
+
 def test_what_is_saved_need_not_fit_into_the_directory_for_temporary_files(
     site: Site, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +173,10 @@ def test_nothing_is_removed_after_a_loss(site: Site) -> None:
     assert (note["id"], note["less_than"]) == (second["id"], first["id"])
     # What a restore replaces, and what counts after it, may hold anything.
     site.nodes[0].client().set("{a}:value", 0)
-    assert site.run("run", "replaced")["less_than"] == ""
+    safety = site.run("run", "replaced")
+    assert safety["less_than"] == ""
     assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["less_than"] == ""
     site.count({"a": 5})
-    assert site.run("run")["less_than"] == ""
-    assert len(site.backups) == 1
+    last = site.run("run")
+    assert last["less_than"] == ""
+    assert [saved["id"] for saved in site.backups] == [safety["id"], last["id"]]

@@ -24,7 +24,7 @@ from topologies import PASSWORD
 from backup.errors import BackupError, BadBackupError
 from backup.log import _cut
 from backup.plan import Plan
-from backup.repository import MOMENT, Repository
+from backup.repository import BACKUP_ID, LOG_ID, MOMENT, Repository, next_id
 from backup.stream import BrokenError, Stream
 from counter.config import Address
 from counter.store.types import StoreError
@@ -295,6 +295,23 @@ def test_a_moment_of_several_stacks(site: Site, tmp_path: Path) -> None:
     assert readers["second"].at(began).stack == "second"
     with pytest.raises(BackupError, match="no log of third"):
         readers["second"].at(until + timedelta(hours=1), "third")
+
+
+def test_what_was_saved_after_a_clock_was_set_back_is_the_newest(site: Site, tmp_path: Path) -> None:
+    repository = Repository(Plan(**site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}))
+    repository.open(create=True)
+    ahead, now = datetime(2026, 11, 26, 10, tzinfo=UTC), datetime(2026, 11, 26, 9, tzinfo=UTC)
+    spans = [(ahead, ahead + timedelta(minutes=5)), (now, now + timedelta(minutes=50))]
+    for began, until in spans:
+        name = next_id(LOG_ID, began, (log.log for log in repository.logs()))
+        moments = {"began": f"{began:{MOMENT}}", "until": f"{until:{MOMENT}}"}
+        labels = {"stack": "counter", "format": 1, "id": name, **moments}
+        repository.save_log(Path(site.plan["state"]), until, labels)
+    first, second = repository.logs()
+    assert second.log > first.log
+    assert repository.at(None).id == f"{spans[1][1]:{MOMENT}}"
+    assert next_id(BACKUP_ID, now, ["20270101T000000Z", "20261126T080000Z"]) == "20270101T000001Z"
+    assert next_id(BACKUP_ID, now, ["20261126T080000Z"]) == "20261126T090000Z"
 
 
 def test_a_snapshot_that_is_replaced_while_restic_lists_is_not_missed(

@@ -6,6 +6,7 @@ import json
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -65,6 +66,21 @@ def test_it_makes_logs_and_reports_backups(new_site: Site, tmp_path: Path, stack
     assert made["backup"] == reports["counter"]["backup"]
     (failed,) = [line for line in logs["other"] if line["event"] == "backup failed"]
     assert (failed["level"], failed["error"]) == ("error", reports["other"]["error"])
+
+
+def test_a_backup_that_was_due_while_no_service_ran_is_made_later(new_site: Site, stack: ExitStack) -> None:
+    new_site.count({"a": 1})
+    new_site.run("run")
+    due = datetime.now(UTC) + timedelta(minutes=1)
+    url, received = stack.enter_context(receiver())
+    # A minute that comes once.
+    new_site.plan |= {"schedule": f"{due.minute} {due.hour} {due.day} {due.month} *", "report_url": url}
+    time.sleep(61 - datetime.now(UTC).second)
+    new_site.count({"a": 1})
+    process = new_site.start("serve")
+    assert received.get(timeout=120)["backup"]["sum"] == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
 
 
 def handles_sigterm(pid: int) -> bool:

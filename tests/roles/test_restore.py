@@ -104,9 +104,11 @@ def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(tmp_path: 
     hosts: dict[str, dict[str, Any]] = {}
     expected: dict[str, str] = {}
     # An earlier version recorded only the id.
-    for (asked, wanted), chosen in product(LATEST + OTHERS, ("", "counter/20261126T030000Z", "20261126T030000Z")):
+    recorded = ("", "counter/20261126T030000Z", "20261126T030000Z", "counter/2026-11-26T10:00:05Z")
+    for (asked, wanted), chosen in product(LATEST + OTHERS, recorded):
         host = f"host-{len(hosts)}"
         begun = {"unfinished": {"backup": chosen, "before": "20261126T040000Z"}} if chosen else {}
         hosts[host] = {**asked, **begun}
-        expected[host] = chosen if chosen and (asked, wanted) in LATEST else wanted
+        is_same_kind = (":" in chosen) == ("to" in asked)
+        expected[host] = chosen if chosen and is_same_kind and (asked, wanted) in LATEST else wanted
     assert {host: found["wanted"] for host, found in said(tmp_path, hosts, **GIVEN).items()} == expected
