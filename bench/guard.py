@@ -75,7 +75,7 @@ def watch(run: Path, watched: psutil.Process, command: Sequence[str]) -> None:
 
 
 def wait_for_children(run: Path) -> None:
-    """Wait until the command of a comparison has ended that goes on: it may not have taken its lock yet."""
+    """Wait for the command of a comparison that still runs: it may not have taken its lock yet."""
     deadline = time.monotonic() + CHILD_SECONDS
     while time.monotonic() < deadline:
         others = [words for process in psutil.process_iter() if "guard" not in (words := _command(process))]

@@ -21,6 +21,8 @@ def figures(recording: Recording, samples: Sequence[resources.Sample]) -> dict[s
         **{key: about[key] for key in ("name", "phase", "replicas", "index", "column", "position", "load")},
         "rate_rps": rate and round(rate, 1),
         "achieved_ratio": round((done + lost) / recording.seconds / rate, 4) if rate else None,
+        # Of the turns that were due. A Locust file may send several requests in one.
+        "answered_ratio": round((corrected.get_total_count() or done + lost) / recording.seconds / rate, 4) if rate else None,
         "seconds": recording.seconds,
         "requests": done,
         "failed": lost,

@@ -81,6 +81,7 @@ class Recorder:
             hooks.quit.add_listener(lambda **_: self.write())
         if not isinstance(environment.runner, MasterRunner):
             hooks.request.add_listener(self.on_request)
+            hooks.user_error.add_listener(self.on_user_error)
         gevent.spawn(self.every_second)
 
     def on_request(
@@ -108,6 +109,10 @@ class Recorder:
             replica = response.headers.get("X-Counter-Replica")
             if replica:
                 self.replicas[second, replica] += 1
+
+    def on_user_error(self, exception: BaseException, **_: Any) -> None:
+        """Count an error of a Locust file: its request may have ended well, and what it checked not."""
+        self.errors[int(time.time()), "task", f"{type(exception).__name__}: {exception}"[:200]] += 1
 
     def mark(self, event: str) -> None:
         """Record an event of the test with its time."""

@@ -168,7 +168,8 @@ def _points(settings: Settings, measured: Sequence[Mapping[str, Any]]) -> list[t
     kept: dict[int, float] = {}
     for arm in measured:
         latency = arm["corrected_ms"]
-        if arm["phase"] == "C" and latency and latency["p99"] <= p99_limit and verdict.ACHIEVED_SHARE <= arm["achieved_ratio"] <= verdict.SURPLUS_SHARE:
+        offered = arm["phase"] == "C" and arm["answered_ratio"] >= verdict.ACHIEVED_SHARE and arm["achieved_ratio"] <= verdict.SURPLUS_SHARE
+        if offered and latency and latency["p99"] <= p99_limit:
             kept[arm["replicas"]] = max(kept.get(arm["replicas"], 0.0), arm["throughput_rps"])
     if len(kept) < scaling.MINIMUM_POINTS:
         lower = ",".join(f"{load / 2:g}" for load in settings.curve_loads)
@@ -198,7 +199,7 @@ def _checks(
     errors = failed / (done + failed) if done + failed else 1.0
     last = counts[-1]
     paced = [arm for arm in measured if arm["phase"] == "L"]
-    achieved = [arm["achieved_ratio"] for arm in paced]
+    achieved, answered = ([arm[f"{what}_ratio"] for arm in paced] for what in ("achieved", "answered"))
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
     # Of an arm in which a node was not sampled, nothing is known.
@@ -245,16 +246,16 @@ def _checks(
         verdict.at_least(
             "guard",
             "offered rate",
-            None if None in achieved else min(achieved, default=None),
+            None if None in answered else min(answered, default=None),
             verdict.ACHIEVED_SHARE if paced else None,
-            "requests sent divided by requests due at the fixed rate, in the worst arm",
+            "turns answered divided by turns due at the fixed rate, in the worst arm",
         ),
         verdict.at_most(
             "guard",
             "surplus rate",
             None if None in achieved else max(achieved, default=None),
             verdict.SURPLUS_SHARE if paced else None,
-            "the same in the arm that sent most; above the limit, each turn of the Locust file sends several requests",
+            "requests sent divided by turns due, in the arm that sent most; above the limit, each turn of the Locust file sends several requests",
         ),
         verdict.at_least(
             "guard",

@@ -38,7 +38,7 @@ class Check:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the value is missing that the limit is for."""
+        """Whether there is a limit, but no value."""
         return self.value is None and self.limit is not None
 
 

@@ -16,12 +16,13 @@ class NotAllAnswered(RuntimeError):
     """Fewer replicas than expected answered within the time limit."""
 
 
-def warm_up(target: str, replicas: int, seconds: float, limit: float = 60.0) -> dict[str, int]:
+def warm_up(target: str, replicas: int, seconds: float, patience: float = 60.0) -> dict[str, int]:
     """Increment a separate counter for at least ``seconds``, until ``replicas`` different replicas have answered.
 
-    Returns the number of answers by replica. Raises NotAllAnswered after ``limit`` seconds.
+    Returns the number of answers by replica. Raises NotAllAnswered after ``patience`` seconds more.
     """
     answers: Counter[str] = Counter()
+    limit = seconds + patience
     started = time.monotonic()
     done = threading.Event()
     threads = [threading.Thread(target=_visit, args=(target, answers, done), daemon=True) for _ in range(CONNECTIONS)]

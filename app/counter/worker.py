@@ -18,6 +18,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_SECONDS = 2.0
 """How long a request's headers may take to arrive."""
+STANDSTILL_SECONDS = 1.5
+"""If nothing looked for slow clients for so long, this process stood still, and what it has read may be complete."""
 LINGER_SECONDS = 2.0
 """How long an answered connection stays half open for a body that no request needs."""
 
@@ -31,6 +33,7 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         self._arriving: dict[TConn, float] = {}
         self._answering: dict[TConn, float] = {}
         self._lingering: dict[TConn, float] = {}
+        self._looked = self._runs_since = time.monotonic()
 
     def handle(self, conn: TConn) -> Any:
         """Read a request and answer it, in one of the threads."""
@@ -56,10 +59,13 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc]
         """End connections that take too long; gunicorn calls this at least once a second."""
         super().murder_pending()
         now = time.monotonic()
+        if now - self._looked > STANDSTILL_SECONDS:
+            self._runs_since = now
+        self._looked = now
         slow = [
             conn
             for conn, since in list(self._arriving.items())
-            if now - since > RECEIVE_SECONDS and not _has_unread(conn.sock)
+            if now - max(since, self._runs_since) > RECEIVE_SECONDS and not _has_unread(conn.sock)
         ]
         # By then a request has its answer (gunicorn_conf), and only its client can be slow.
         slow += [conn for conn, since in list(self._answering.items()) if now - since > self.cfg.graceful_timeout]

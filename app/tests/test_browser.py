@@ -93,6 +93,18 @@ def test_a_click_counts_without_a_reload(browser: Open, gunicorn: Gunicorn, redi
     picture(driver, "desktop-light")
 
 
+def test_a_click_shows_its_value_after_a_restore_has_lowered_the_counter(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
+) -> None:
+    driver = browser()
+    redis_server.client().set("{visits}:value", 999)
+    driver.get(gunicorn.url)
+    assert text(driver, "value") == "1,000"
+    redis_server.client().set("{visits}:value", 5)
+    driver.find_element(By.ID, "button").click()
+    wait_for(driver, "the value 6", partial(shows, driver, "value", "6"))
+
+
 def test_a_visit_of_another_client_shows_without_a_reload(
     browser: Open, gunicorn: Gunicorn, redis_server: RedisServer
 ) -> None:
@@ -230,6 +242,16 @@ def test_the_text_of_a_maintenance_is_shown_at_once_and_stays_until_the_next_cli
     driver.execute_script("window.shut = false")
     driver.find_element(By.ID, "button").click()
     wait_for(driver, "the end of the text", lambda: not driver.find_element(By.ID, "problem").is_displayed())
+
+
+def test_an_open_page_shows_the_text_of_a_maintenance_that_has_begun(browser: Open, gunicorn: Gunicorn) -> None:
+    driver = browser()
+    driver.get(gunicorn.url)
+    driver.execute_script("""
+    const answer = { code: "maintenance", detail: "Back at ten." };
+    window.fetch = async () => new Response(JSON.stringify(answer), { status: 503 });
+    """)
+    wait_for(driver, "the text", partial(shows, driver, "problem", "Back at ten."))
 
 
 def test_an_answer_that_never_comes_is_given_up(browser: Open, gunicorn: Gunicorn) -> None:

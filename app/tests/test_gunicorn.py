@@ -7,15 +7,21 @@ import json
 import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from gunicorn.config import Config
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 
+from counter import worker
 from counter.store.client import SHOWN_COUNTERS
 from counter.store.keys import COUNTERS
 
@@ -200,3 +206,24 @@ def test_with_redis_hanging_health_answers_and_every_request_ends(tmp_path: Path
     assert set(answers) == {200, 503}
     value = int(redis_server.client().get("{a}:value") or 0)
     assert answers.count(200) <= value <= len(answers)
+
+
+def test_after_a_standstill_no_request_that_was_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be complete, although nothing more arrives."""
+    now = time.monotonic()
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now))
+    bounded = worker.BoundedWorker(0, 0, [], None, 30, Config(), None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(0)
+        conn: Any = Mock(sock=ours)
+        bounded._arriving[conn] = now  # noqa: SLF001
+        for passed in (0.5, 5, 1):  # the second one is the standstill
+            now += passed
+            bounded.murder_pending()
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+        for _ in range(2):
+            now += 1
+            bounded.murder_pending()
+        assert theirs.recv(1) == b""

@@ -242,6 +242,22 @@ def test_locust_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
         run(LocustRun("http://127.0.0.1:9", "c", 1, 1.0, 1, 0.0, (1, 1, 1), broken), tmp_path / "arm")
 
 
+def test_an_error_of_a_users_own_locustfile_is_counted(static_server: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import FastHttpUser, task\n"
+        "class Mine(FastHttpUser):\n"
+        "    @task\n"
+        "    def increment(self):\n"
+        "        answer = self.client.post('/api/counters/x/increment', name='increment')\n"
+        "        assert answer.status_code == 0, 'another answer'\n"
+    )
+    run(LocustRun(static_server, "c", 2, 2.0, 3, 20.0, (1, 1, 1), mine), tmp_path / "arm")
+    events = [json.loads(line) for line in (tmp_path / "arm/events.jsonl").read_text().splitlines()]
+    errors = {(event["request"], event["error"]) for event in events if "error" in event}
+    assert errors == {("task", "AssertionError: another answer")}
+
+
 def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
@@ -260,4 +276,4 @@ def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_pa
 
 def test_missing_replicas_are_noticed_before_the_run(static_server: str) -> None:
     with pytest.raises(NotAllAnswered, match=r"1 of 4 replicas answered .* \(ceiling\)"):
-        warm_up(static_server, replicas=4, seconds=0.1, limit=5)
+        warm_up(static_server, replicas=4, seconds=0.1, patience=5)

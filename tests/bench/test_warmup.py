@@ -49,5 +49,5 @@ def mesh() -> Iterator[Mesh]:
 
 
 def test_more_replicas_than_connections_are_reached_where_a_connection_stays_with_its_replica(mesh: Mesh) -> None:
-    answers = warm_up(f"http://127.0.0.1:{mesh.server_port}", replicas=2 * CONNECTIONS, seconds=0.1, limit=20)
+    answers = warm_up(f"http://127.0.0.1:{mesh.server_port}", replicas=2 * CONNECTIONS, seconds=0.1, patience=20)
     assert len(answers) == 2 * CONNECTIONS

@@ -175,6 +175,6 @@ def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
     parts = re.split(r"fatal: \[(\w+)[^]]*\]", " ".join(done.stdout.split()))
     said = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert "./counter deploy -e edge_requests_per_second=0" in said["limited"]
-    assert "Swarm reports as down: down." in said["down"]
+    assert "These hosts are down: down." in said["down"]
     assert "does not answer" in said["silent"]
     assert "does not answer" in said["again"]
