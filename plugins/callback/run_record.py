@@ -70,7 +70,6 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._record: dict[str, Any] = {}
         self._held = self._noted = False
-        self._refusal = False
         self._play: Any = None
         self._failed_tasks: dict[str, Any] = {}
         self._become_password = ""
@@ -103,14 +102,13 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
         """Note a failure, unless a block rescues it."""
         if self._record and not ignore_errors and not self._is_rescued(result.host):
-            self._refusal = is_refusal(result.task)
-            self._fail(result.task, "; ".join(messages(result.result)))
+            self._fail(result.task, "; ".join(messages(result.result)), refused=is_refusal(result.task))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Note a host that cannot be reached."""
         if self._record and not result.task.ignore_unreachable:
-            self._refusal = False
-            self._fail(result.task, f"{away(result)} cannot be reached: {'; '.join(messages(result.result))}")
+            message = f"{away(result)} cannot be reached: {'; '.join(messages(result.result))}"
+            self._fail(result.task, message, refused=False)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End a run that has failed. The playbook of one that has not failed has ended it."""
@@ -125,8 +123,8 @@ class CallbackModule(CallbackBase):
         self._failed_tasks[host.get_name()] = variables.get("ansible_failed_task")
         return self._failed_tasks[host.get_name()] is not before
 
-    def _fail(self, task: Any, message: str) -> None:
-        verdict = "refused" if self._refusal and not self._record["changes"] else "failed"
+    def _fail(self, task: Any, message: str, *, refused: bool) -> None:
+        verdict = "refused" if refused and not self._record["changes"] else "failed"
         self._update({"verdict": verdict, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
 
     def _update(self, values: dict[str, Any]) -> None:

@@ -179,10 +179,6 @@ class Masked(Default):
 class Quiet(Masked):
     """Ansible's default output for the log, and a summary of it for the screen."""
 
-    CALLBACK_VERSION = 2.0
-    CALLBACK_TYPE = "stdout"
-    CALLBACK_NAME = "stages"
-
     def __init__(self) -> None:
         """Leave the display of the default callback to the log."""
         super().__init__()
@@ -215,7 +211,9 @@ class Quiet(Masked):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: FBT001
         """Begin a stage when the task belongs to another one than the last task."""
         super().v2_playbook_on_task_start(task, is_conditional)
-        self._begin_task(task)
+        self._end_task()
+        self._task = task
+        self._task_name = task.get_name().strip()
         # An include does nothing itself: what it includes may be a stage of its own.
         if isinstance(task, TaskInclude):
             return
@@ -279,11 +277,6 @@ class Quiet(Masked):
         self._end_task()
         self._screen.stage = None
         self._screen.clear()
-
-    def _begin_task(self, task: Any) -> None:
-        self._end_task()
-        self._task = task
-        self._task_name = task.get_name().strip()
 
     def _end_task(self) -> None:
         """Print what its hosts said, and how they failed: the same text once, with its hosts."""

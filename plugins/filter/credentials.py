@@ -33,14 +33,9 @@ def refusals(results: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def as_lines(passwords: Iterable[str]) -> str:
-    """Return the passwords, one per line."""
-    return "".join(f"{password}\n" for password in passwords)
-
-
 class FilterModule:
     """The filters by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"with_other_passwords": with_other_passwords, "refusals": refusals, "as_lines": as_lines}
+        return {"with_other_passwords": with_other_passwords, "refusals": refusals}

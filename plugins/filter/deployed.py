@@ -67,7 +67,7 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, swarm: str) -> str:
+def state_host(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, swarm: str) -> str:
     """Return the host whose state a deployment uses: ``first``, unless that one has none or was away since.
 
     ``states``: host -> files of its state directory (path -> ``content`` and ``mtime``). The first manager is written
@@ -88,8 +88,11 @@ def keeper(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, sw
         if (newer := [file["mtime"] for path, file in files.items() if path in own and _is_newer(file, own[path])])
     }
     if not missed and not any(path in own for path in _WRITTEN_LAST):
+        # Which of several is the newest: a former manager has a copy of what was deployed then.
         missed = {
-            host: files[path]["mtime"] for host, files in parts.items() for path in _WRITTEN_LAST if path in files
+            host: max(file["mtime"] for file in files.values())
+            for host, files in parts.items()
+            if any(path in files for path in _WRITTEN_LAST)
         }
     return max(missed, key=lambda host: missed[host], default=first)
 
@@ -99,7 +102,7 @@ def _is_newer(file: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def unfinished_restore(states: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return the newest record of a restore on any host (``states`` as in `keeper`); empty if that one ended."""
+    """Return the newest record of a restore on any host (``states`` as in `state_host`); empty if that one ended."""
     records = [files["restore.json"] for files in states.values() if "restore.json" in files]
     newest = max(records, key=lambda record: record["mtime"], default={"content": "{}"})
     return dict(json.loads(newest["content"]))
@@ -176,7 +179,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "deployed_state": deployed_state,
-            "keeper": keeper,
+            "state_host": state_host,
             "unfinished_restore": unfinished_restore,
             "part_of_stack": part_of_stack,
             "with_content": with_content,

@@ -191,7 +191,8 @@ def project(checkout: Path) -> Path:
     (checkout / "inventory").mkdir()
     (checkout / "inventory/hosts.yml").write_text("managers: {hosts: {localhost: {ansible_connection: local}}}\n")
     (checkout / ".venv").mkdir()
-    (checkout / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib"):
+        (checkout / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     shutil.copy(ROOT / "requirements/control.txt", checkout / ".venv/.installed-control")
     collections = [(ROOT / "requirements" / f"collections.{kind}").read_text() for kind in ("txt", "yml")]
     (checkout / ".venv/.installed-collections").write_text("".join(collections))
@@ -302,6 +303,20 @@ def test_directories_of_other_tools_are_searched_after_those_of_the_project(proj
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
 
 
+@pytest.mark.parametrize("where", [".ansible/collections", "own"])
+def test_collections_of_the_user_s_own_are_searched_after_those_that_are_locked(project: Path, where: str) -> None:
+    older = project / where / "ansible_collections/community/docker"
+    (older / "plugins/modules").mkdir(parents=True)
+    (older / "MANIFEST.json").write_text('{"collection_info": {"version": "2.7.0"}}')
+    (project / "playbooks/look.yml").write_text(
+        "# Look.\n- name: Look\n  hosts: managers\n  tasks:\n"
+        "    - name: Look\n      community.docker.current_container_facts:\n"
+    )
+    environ = {} if where.startswith(".") else {"ANSIBLE_COLLECTIONS_PATH": str(project / where)}
+    done = counter(project, "look", "--syntax-check", **environ)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("option", ["-i", "-Ci", "--inventory"])
 def test_the_value_of_an_option_is_no_other_word(project: Path, option: str) -> None:
     assert counter(project, "look", option, "inventory/hosts.yml", "-v", "--diff").returncode == 0
@@ -341,7 +356,7 @@ def test_an_inventory_that_does_not_exist_is_refused_in_one_line(project: Path, 
             for option in ("-e @~/nowhere.yml", "-e@~/nowhere.yml", "--extra-vars=@~/nowhere.yml")
         ),
         *(
-            (option, "look.yml: is not an option; variables follow -e, such as -e replicas=4")
+            (option, "look.yml is not an option; variables follow -e, such as -e replicas=4")
             for option in ("look.yml", "-v look.yml", "-e a=b look.yml", "--forks=2 look.yml", "-ea=b look.yml")
         ),
     ],

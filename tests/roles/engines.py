@@ -105,6 +105,7 @@ def engine(
         answers |= {
             "/nodes": list(described.values()),
             "/services": [],
+            "/configs": [],
             "/tasks": [],
             "/swarm": cluster | tokens,
             "/swarm/update": {},

@@ -15,7 +15,14 @@ import yaml
 from manager import Manager
 from support.ansible import PLAYBOOKS, ROOT, last_task, results_by_host, run
 
-from plugins.filter.deployed import deployed_state, differing, keeper, part_of_stack, unfinished_restore, with_written
+from plugins.filter.deployed import (
+    deployed_state,
+    differing,
+    part_of_stack,
+    state_host,
+    unfinished_restore,
+    with_written,
+)
 
 HERE = Path(__file__).resolve().parent / "deployed"
 """State directories by format and topology. Those of format 1 are as the last version that wrote it rendered them."""
@@ -226,13 +233,19 @@ OLD = state(internal=("a", 1), passwords=("a", 1), move=("unfinished", 2))
     ],
 )
 def test_whose_state_is_used(one: dict[str, Any], two: dict[str, Any], kept: str) -> None:
-    assert keeper({"two": two, "one": one}, "one", "") == kept
+    assert state_host({"two": two, "one": one}, "one", "") == kept
 
 
 def test_the_newest_of_several_states_is_used() -> None:
     states = {"one": OLD, "two": state(passwords=("b", 3)), "three": state(passwords=("c", 4)), "four": OLD}
-    assert keeper(states, "one", "") == "three"
-    assert keeper({"two": OLD}, "one", "") == "two"
+    assert state_host(states, "one", "") == "three"
+    assert state_host({"two": OLD}, "one", "") == "two"
+    # A worker that was a manager has a copy, which was written after that of the first one.
+    document = ('{"format": 2}', 1)
+    now = state(internal=("a", 1), deployed=document, passwords=("b", 3))
+    former = state(internal=("a", 2), deployed=(document[0], 2), passwords=("a", 2))
+    assert state_host({"former": former, "now": now}, "new", "") == "now"
+    assert state_host({"now": now, "former": former}, "new", "") == "now"
 
 
 @pytest.mark.parametrize("other", ['{"format": 2, "swarm": "theirs"}', '{"format": 2}'], ids=["another", "unknown"])
@@ -245,15 +258,15 @@ def test_a_stack_of_the_same_name_in_another_swarm_is_not_used(first: str, other
         host: state(internal=(text, time), deployed=(document, time))
         for host, (text, document, time) in {"two": old, "new": new}.items()
     }
-    assert keeper(states, first, "ours") == "two"
+    assert state_host(states, first, "ours") == "two"
     # An earlier version did not record it.
-    assert keeper(states, "two", "neither") == "new"
+    assert state_host(states, "two", "neither") == "new"
 
 
 def test_after_the_removal_of_a_stack_one_of_another_swarm_is_not_used() -> None:
     """The removal leaves passwords, but no record of the swarm."""
     theirs = state(internal=("b", 9), deployed=('{"format": 2, "swarm": "theirs"}', 9))
-    assert keeper({"one": state(internal=("a", 1)), "new": theirs}, "one", "ours") == "one"
+    assert state_host({"one": state(internal=("a", 1)), "new": theirs}, "one", "ours") == "one"
 
 
 @pytest.mark.parametrize(("one", "two", "found"), [(None, None, ""), ("a", None, "a"), ("a", "", ""), ("", "b", "b")])

@@ -28,14 +28,14 @@ fi
 
 
 def destroy(
-    site: Path, labels: list[str], options: dict[str, object], busy: int = 1
+    site: Path, labels: list[str], options: dict[str, object], busy: int = 1, node_of: str = "host"
 ) -> subprocess.CompletedProcess[str]:
     """Run the role on the first manager of a swarm whose one node has these labels."""
     (docker := site / "bin/docker").parent.mkdir()
     docker.write_text(DOCKER.format(busy=busy))
     docker.chmod(0o755)
-    node = {"ID": "id-1", "Spec": {"Labels": dict.fromkeys(labels, "here")}, "Description": {"Hostname": "host"}}
-    swarm = {"host_info": {"Swarm": {"ControlAvailable": True}}, "networks": []}
+    node = {"ID": "id-1", "Spec": {"Labels": dict.fromkeys(labels, "here")}, "Description": {"Hostname": node_of}}
+    swarm = {"host_info": {"Name": "host", "Swarm": {"ControlAvailable": True}}, "networks": []}
     engine = stand_in_for_the_engine(
         site,
         docker_host_info=swarm,
@@ -67,6 +67,26 @@ def test_a_swarm_that_knows_where_data_is_is_not_left(tmp_path: Path, options: d
     # With the data of another stack that would be refused again.
     assert ("-e leave_swarm=true" in said) == (not options)
     assert "stack" not in (tmp_path / "calls").read_text()
+
+
+@pytest.mark.parametrize("label", ["counter.redis-1", "second.redis-1", "counter.host"])
+def test_data_on_a_node_that_is_not_in_the_inventory_is_not_forgotten(tmp_path: Path, label: str) -> None:
+    done = destroy(tmp_path, [label], {"purge": True, "confirm": "counter"}, node_of="away")
+    refused = label == "counter.redis-1"
+    assert (done.returncode != 0) == refused, done.stdout
+    said = "leave the data of counter on away, which is no host of the inventory"
+    assert (said in " ".join(done.stdout.split())) == refused
+    assert ("stack" in (tmp_path / "calls").read_text()) == (not refused)
+
+
+@pytest.mark.parametrize("others", [["second"], []])
+def test_a_swarm_in_which_another_run_goes_on_is_not_left(tmp_path: Path, others: list[str]) -> None:
+    """A first deployment has neither services nor labels at the beginning, but it has a lock."""
+    options = {"leave_swarm": True, "purge": True, "confirm": "counter"}
+    done = destroy(tmp_path, ["counter.redis-1"], options | {"run_lock": {"others": others}})
+    assert (done.returncode == 0) == (not others), done.stdout
+    assert ("the locks of second" in " ".join(done.stdout.split())) == bool(others)
+    assert ("stack" in (tmp_path / "calls").read_text()) == (not others)
 
 
 @pytest.mark.parametrize("options", [{}, {"leave_swarm": True, "purge": True, "confirm": "counter"}])

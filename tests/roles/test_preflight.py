@@ -215,6 +215,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a day that does not exist": ({"to": "2026-02-30T10:00:05Z"}, {"to"}),
     "a moment": ({"to": "2026-11-26T10:00:05+01:00"}, set()),
     "a service of one's own": ({"service": "my-cache.1"}, set()),
+    "a task at a node with another name": ({"service": "edge.node_1"}, set()),
     "another stack's moment": ({"to": "counter-2/latest"}, set()),
     "another stack's backup": ({"backup": "counter-2/20261126T030000Z"}, set()),
     "a backup of no stack": ({"backup": "/latest"}, {"backup"}),
@@ -331,7 +332,8 @@ def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], case: str)
     for name, (value, _, _) in judged[case].items():
         wrong_value = given.get(name)
         is_secret = name in SECRETS and wrong_value is not None
-        assert value == ("***" if is_secret else "" if wrong_value is None else str(wrong_value))
+        shown = re.sub("//.*@", "//***@", str(wrong_value))
+        assert value == ("***" if is_secret else "" if wrong_value is None else shown)
 
 
 def test_a_wrong_value_of_every_setting_is_tried() -> None:
@@ -768,6 +770,30 @@ def test_the_mesh_is_refused_where_the_kernel_has_no_ip_vs(check: list[str]) -> 
     assert "This works: -e edge=proxy" in output
 
 
+@as_root
+def test_an_engine_that_cannot_join_a_swarm_is_refused(tmp_path: Path) -> None:
+    """A deployment that switches live-restore off is not refused."""
+    answers = engine()
+    answers["/info"]["LiveRestoreEnabled"] = True
+    variables: dict[str, dict[str, Any]] = {
+        "hardened": {},
+        "mended": {"docker_host_daemon_settings": {"live-restore": False}},
+    }
+    groups: dict[str, Any] = {"managers": {"hosts": {}}, "workers": {"hosts": {}}}
+    with ExitStack() as stack:
+        for number, (name, own) in enumerate(variables.items(), 11):
+            stack.enter_context(serve(tmp_path, name, answers))
+            groups["workers" if own else "managers"]["hosts"][name] = own | {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": str(tmp_path / f"{name}.python"),
+                "swarm_advertise_address": f"192.0.2.{number}",
+            }
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+        output = deploy("-i", str(tmp_path / "hosts.yml"), "-e", "http_port=65123", ANSIBLE_ANY_ERRORS_FATAL="false")
+    assert re.findall(r"fatal: \[([a-z-]+)\]", output) == ["hardened"], output
+    assert "hardened: has an engine with live-restore, which cannot join a swarm; in /etc/docker/daemon.json" in output
+
+
 IP = """#!/bin/sh
 # Stands for a kernel that has ESP.
 """
@@ -824,4 +850,4 @@ def test_the_encryption_of_networks_that_are_there_is_not_changed(tmp_path: Path
     exist = f"counter-redis_store and counter_front of counter exist {'without' if asked else 'with'} encryption"
     assert f"cannot use overlay_encrypted={wanted}, since {exist}" in output
     assert f"Keep overlay_encrypted={unwanted}. Or" in output
-    assert f"./counter destroy && ./counter deploy -e overlay_encrypted={wanted}" in output
+    assert f"./counter destroy && ./counter deploy -e http_port=65123 -e overlay_encrypted={wanted}" in output

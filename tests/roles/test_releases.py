@@ -349,7 +349,7 @@ def test_a_rollback_that_was_interrupted_when_it_served_is_not_undone(manager: M
     done = manager.play("rollback", {"run_lock": lock}, state, "rollback")
     assert done.returncode != 0
     said = re.sub(r"\s+", " ", done.stdout)
-    assert "The last ./counter rollback was interrupted when its result, release 3, was serving" in said
+    assert "The last ./counter rollback was interrupted after its result, release 3, had begun to serve" in said
     assert "./counter rollback -e release=2" in said
     assert releases(state) == served
 

@@ -197,7 +197,7 @@ def test_the_logs_of_an_unfinished_deployment_can_be_read(manager: Manager, tmp_
     reading = {"deployed_recall_to_change": False}
     done = manager.play("recall", reading, state)
     assert done.returncode != 0
-    assert "What an unfinished deployment printed there: ./counter logs" in done.stdout
+    assert "This shows what an unfinished deployment printed there: ./counter logs" in done.stdout
     assert manager.play("recall", {**reading, "deployed_recall_unfinished": True}, state).returncode == 0
     # As `promote` does: the nodes may need a primary before anything can be deployed.
     said = manager.play("recall", {"deployed_recall_unfinished": True}, state).stdout

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from requests import Response
 from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, load, project_environment, run
 from support.ports import closed_port
@@ -38,34 +39,34 @@ class Swarm:
     base_url, api_version = "http://engine", "1.41"
 
     def __init__(self) -> None:
-        self.configs: dict[str, dict[str, Any]] = {}
+        self.by_name: dict[str, dict[str, Any]] = {}
         self.faster: Any = None
 
     def inspect_config(self, name: str) -> dict[str, Any]:
-        if name not in self.configs:
+        if name not in self.by_name:
             raise NotFound("no such config")
-        return json.loads(json.dumps(self.configs[name]))
+        return json.loads(json.dumps(self.by_name[name]))
 
     def create_config(self, name: str, data: bytes, labels: dict[str, str]) -> None:
         if self.faster:
             faster, self.faster = self.faster, None
             lock.SwarmLock(self, name).create(faster)
-        if name in self.configs:
+        if name in self.by_name:
             answer = Response()
             answer.status_code = 409
             raise APIError("already exists", answer)
         spec = {"Name": name, "Data": lock.base64.b64encode(data).decode(), "Labels": labels}
-        self.configs[name] = {"ID": os.urandom(4).hex(), "Version": {"Index": 1}, "Spec": spec}
+        self.by_name[name] = {"ID": os.urandom(4).hex(), "Version": {"Index": 1}, "Spec": spec}
 
     def remove_config(self, config: str) -> None:
-        found = [name for name, value in self.configs.items() if value["ID"] == config]
+        found = [name for name, value in self.by_name.items() if value["ID"] == config]
         if not found:
             raise NotFound("no such config")
-        del self.configs[found[0]]
+        del self.by_name[found[0]]
 
     def post(self, url: str, params: dict[str, int], json: dict[str, Any], timeout: float) -> Any:
         assert timeout
-        for config in self.configs.values():
+        for config in self.by_name.values():
             if url.endswith(f"/{config['ID']}/update") and params["version"] == config["Version"]["Index"]:
                 config["Spec"] = json
                 config["Version"]["Index"] += 1
@@ -77,6 +78,9 @@ class Swarm:
 
     def nodes(self) -> list[dict[str, Any]]:
         return []
+
+    def configs(self) -> list[dict[str, Any]]:
+        return [*self.by_name.values(), {"Spec": {"Name": "counter_haproxy-1", "Labels": None}}]
 
 
 def a_run(name: str) -> dict[str, str]:
@@ -167,6 +171,27 @@ def test_only_the_holder_releases_a_lock_and_reading_changes_nothing(tmp_path: P
     assert lock.act(parameters(tmp_path), None)["lock"]["id"] == "mine"
     lock.act(parameters(tmp_path, state="released", run=a_run("mine")), None)
     assert lock.act(parameters(tmp_path), None)["lock"] == {}
+
+
+def test_other_stacks_whose_locks_are_held_are_named(tmp_path: Path) -> None:
+    assert take(tmp_path, "mine")
+    (tmp_path / "locks/second").write_text(json.dumps({"run": a_run("other"), "until": "2999-01-01T00:00:00Z"}))
+    (tmp_path / "locks/ended").write_text(json.dumps({"run": a_run("another"), "until": EARLY}))
+    assert lock.act(parameters(tmp_path), None)["others"] == ["second"]
+    swarm = Swarm()
+    lock.SwarmLock(swarm, "third.lock").create(lock.Lock(a_run("third"), "2999-01-01T00:00:00Z"))
+    lock.SwarmLock(swarm, "fourth.lock").create(lock.Lock(a_run("fourth"), EARLY))
+    assert lock.act(parameters(tmp_path), swarm)["others"] == ["second", "third"]
+
+
+def test_an_engine_that_answers_late_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The swarm may have the lock of another run."""
+    monkeypatch.setattr(lock, "ENGINE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DockerException):
+            lock.manager()
+    assert lock.manager() is None
 
 
 def test_a_long_log_is_rotated_and_the_oldest_lines_are_removed(
@@ -367,7 +392,7 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
 
 def test_neither_a_failure_that_is_rescued_nor_one_of_a_hook_after_the_run_counts(site: Site) -> None:
     site.hook("after-failure", f"touch {site.directory}/told")
-    site.hook("after-scale", 'echo "$COUNTER_VERDICT: $COUNTER_SENTENCE"; exit 1')
+    site.hook("after-scale", 'printf "\\377"; echo "$COUNTER_VERDICT: $COUNTER_SENTENCE"; exit 1')
     code, said = site.run(verb_is_rescued=True)
     assert code == 0
     assert "WARNING: hooks/after-scale ended with exit code 1: changed: It is changed." in said

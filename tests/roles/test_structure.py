@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
 from support.ansible import ROOT
 
 TABLE = ROOT / "roles/settings/vars/main/topologies.yml"
@@ -125,8 +128,31 @@ def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
     assert not any(bare.values()), bare
 
 
-def test_what_scale_refuses_makes_no_release() -> None:
-    """A failure in the block is recorded as a failed release."""
-    first, block = yaml.safe_load((ROOT / "playbooks/tasks/serve.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("verb", ["scale", "rollback"])
+def test_what_a_verb_refuses_comes_before_what_it_changes(verb: str) -> None:
+    """A failure in the block of tasks/serve.yml is recorded as a failed release."""
+    plays = yaml.safe_load((ROOT / f"playbooks/{verb}.yml").read_text(encoding="utf-8"))
+    first = next(play for play in plays if "tasks" in play)["tasks"][0]
     assert first["ansible.builtin.import_role"] == {"name": "counter", "tasks_from": "refuse"}
-    assert "always" in block
+
+
+def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield what could be a task of a file of plays or tasks, in blocks too."""
+    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from tasks_in(value)
+    if isinstance(document, dict):
+        yield document
+
+
+def test_facts_with_secrets_are_not_printed() -> None:
+    """Ansible prints facts that a task sets: into the log always, and onto the screen with -v."""
+    found = [
+        (str(path.relative_to(ROOT)), task.get("no_log", False))
+        for path in SOURCES
+        if path.suffix == ".yml"
+        for task in tasks_in(DataLoader().load_from_file(str(path)))
+        if {"desired", "settings", "role_variables"} & set(task.get("ansible.builtin.set_fact", ()))
+        or "host_state" in task
+    ]
+    assert len(found) > 6
+    assert [name for name, hidden in found if not hidden] == []

@@ -53,6 +53,8 @@ VERSION = "version.cfg"
 """HAProxy reads it with the other files, and reports the version in `show info`."""
 OWNER = 10003
 """User of the edge's image."""
+BOUNDED = ("timeout", "45")
+"""Ends a command of an engine that does not answer."""
 START_SECONDS = 10.0
 """How long a container that has just started may take to answer."""
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
@@ -119,7 +121,9 @@ class Edge:
     def containers(self) -> list[str]:
         """Return the names of the running containers with the labels."""
         filters = [f"--filter=label={label}" for label in self.module.params["labels"]]
-        _, out, _ = self.module.run_command(["docker", "ps", *filters, "--format", "{{.Names}}"], check_rc=True)
+        _, out, _ = self.module.run_command(
+            [*BOUNDED, "docker", "ps", *filters, "--format", "{{.Names}}"], check_rc=True
+        )
         return out.split()
 
     def loaded(self, container: str) -> str:
@@ -145,7 +149,7 @@ class Edge:
 
     def tell(self, container: str, script: str, command: str) -> str:
         """Run a command of HAProxy's in a container; return its answer."""
-        return str(self.module.run_command(["docker", "exec", container, "bash", "-c", script, command])[1])
+        return str(self.module.run_command([*BOUNDED, "docker", "exec", container, "bash", "-c", script, command])[1])
 
     def remove_others(self, *versions: str) -> None:
         """Remove all but these versions."""

@@ -47,6 +47,10 @@ noted:
   description: Whether a line was given for the audit log.
   type: bool
   returned: always
+others:
+  description: Names of the other stacks whose locks a run holds on this host or in its swarm.
+  type: list
+  returned: always
 nodes:
   description: The nodes of the swarm as its API returns them; empty if the host is not a manager.
   type: list
@@ -77,6 +81,10 @@ except ImportError:
     # A new host has neither an engine nor the library for it.
     HAS_DOCKER = False
 
+ADVICE = (
+    "This shows its managers: docker node ls. If most of them are down, start them; if they are gone for good,"
+    " docs/servers.md says how to continue"
+)
 LEASE_ENDS = "counter-deploy.lease-ends"
 ENGINE_SECONDS = 30
 POLL_SECONDS = 2.0
@@ -108,9 +116,10 @@ class HostLock:
 
     def read(self) -> Lock | None:
         """Return the lock, or None."""
-        if not self.path.exists():
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        content = json.loads(self.path.read_text(encoding="utf-8"))
         return Lock(content["run"], content["until"])
 
     def create(self, lock: Lock) -> bool:
@@ -229,13 +238,32 @@ def alone_in(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def locked_stacks(client: docker.APIClient | None, directory: Path, now: str) -> list[str]:
+    """Return the names of the stacks whose locks are held now, on this host and in its swarm."""
+    configs = [config["Spec"] for config in client.configs()] if client else []
+    ends = {spec["Name"].removesuffix(".lock"): (spec.get("Labels") or {}).get(LEASE_ENDS, "") for spec in configs}
+    files = [path for path in directory.glob("*") if not path.suffix]
+    ends |= {path.name: lock.until for path in files if (lock := HostLock(path).read())}
+    return sorted(name for name, until in ends.items() if until > now)
+
+
+def is_late(error: BaseException | None) -> bool:
+    """Tell whether an error comes from a time limit."""
+    while error and not isinstance(error, TimeoutError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def manager() -> docker.APIClient | None:
     """Return a client of this host's engine if that is a manager of a swarm."""
     if not HAS_DOCKER:
         return None
     try:
         client = docker.from_env(version="auto", timeout=ENGINE_SECONDS).api
-    except DockerException:
+    except DockerException as error:
+        # The lock may be in the swarm of an engine that answers late.
+        if is_late(error):
+            raise
         return None  # no engine runs
     return client if client.info()["Swarm"]["ControlAvailable"] else None
 
@@ -277,6 +305,7 @@ def act(parameters: dict[str, Any], client: docker.APIClient | None) -> dict[str
         "held": held,
         "lock": {**other.run, "until": other.until} if other else {},
         "noted": bool(parameters["line"]),
+        "others": [stack for stack in locked_stacks(client, directory, utc(time.time())) if stack != name],
         "nodes": client.nodes() if client else [],
     }
 
@@ -304,7 +333,7 @@ def main() -> None:
     try:
         result = act(module.params, manager())
     except (DockerException, RequestException) as error:
-        module.fail_json(msg=f"cannot read or write the lock in the swarm: {error}. See its managers: docker node ls")
+        module.fail_json(msg=f"cannot read or write the lock in the swarm: {error}. {ADVICE}")
     module.exit_json(changed=False, **result)
 
 

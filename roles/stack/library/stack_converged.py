@@ -78,7 +78,10 @@ except ImportError as error:
 
 LOG_LINES = 15
 POLL_SECONDS = 1.0
-NO_ANSWER = "the engine does not answer: {}. See its managers: docker node ls"
+NO_ANSWER = (
+    "the engine does not answer: {}. This shows the managers of its swarm: docker node ls. If most of them are down,"
+    " start them; if they are gone for good, docs/servers.md says how to continue"
+)
 
 
 def look(client: docker.APIClient, stack: str, document: dict | None, nodes: list[dict]) -> list[ServiceState]:
@@ -180,7 +183,8 @@ def last_log_lines(module: AnsibleModule, state: ServiceState) -> str:
     if not state.host:
         return ""
     command = ["timeout", "10", "docker", "service", "logs", "--raw", "--tail", str(LOG_LINES), state.failed_task]
-    _, out, err = module.run_command(command)
+    # Ansible hands over UTF-8 only.
+    _, out, err = module.run_command(command, errors="replace")
     return (out + err).strip()
 
 
