@@ -33,9 +33,14 @@ def refusals(results: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def as_lines(passwords: Iterable[str]) -> str:
+    r"""Return the passwords, one per line. In Ansible's templates, `\n` in a block of YAML is no end of a line."""
+    return "".join(f"{password}\n" for password in passwords)
+
+
 class FilterModule:
     """The filters by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"with_other_passwords": with_other_passwords, "refusals": refusals}
+        return {"with_other_passwords": with_other_passwords, "refusals": refusals, "as_lines": as_lines}

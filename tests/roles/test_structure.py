@@ -144,6 +144,26 @@ def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
         yield document
 
 
+def texts_in(document: Any) -> Iterator[str]:
+    """Yield all texts of a YAML document."""
+    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from texts_in(value)
+    if isinstance(document, str):
+        yield document
+
+
+def test_no_template_has_a_backslash_in_the_place_of_the_end_of_a_line() -> None:
+    r"""Ansible takes the backslashes of a template literally: only YAML makes an end of a line of ``"\n"``."""
+    found = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.suffix == ".yml"
+        for text in texts_in(DataLoader().load_from_file(str(path)))
+        if r"'\n'" in text
+    }
+    assert not found
+
+
 def test_facts_with_secrets_are_not_printed() -> None:
     """Ansible prints facts that a task sets: into the log always, and onto the screen with -v."""
     found = [
