@@ -249,7 +249,7 @@ class Repository:
         """
         room(directory, 0 if only else saved.size)
         paths = [option for path in only for option in ("--include", path)]
-        snapshot, failed = saved.snapshot, set[str]()
+        snapshot, failed = saved.snapshot, ""
         for _ in range(FETCH_ATTEMPTS):
             done = self._try(["restore", "--quiet", snapshot, "--target", str(directory), *paths], LONG_SECONDS)
             if not done.status:
@@ -261,8 +261,8 @@ class Repository:
             backups, logs = _listed(look)
             if snapshot in {one.snapshot for one in (*backups, *logs)}:
                 # The server may have been away while restic waited for a file.
-                if snapshot not in failed:
-                    failed.add(snapshot)
+                if snapshot != failed:
+                    failed = snapshot
                     continue
                 raise BadBackupError(f"{saved.id} cannot be read back from {self._shown}: {_last(done.said)}")
             # Another program has saved the log again, or judged the backup, and removed the former snapshot.

@@ -242,16 +242,18 @@ def test_locust_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
         run(LocustRun("http://127.0.0.1:9", "c", 1, 1.0, 1, 0.0, (1, 1, 1), broken), tmp_path / "arm")
 
 
+MINE = """
+from locust import FastHttpUser, task
+class Mine(FastHttpUser):
+    @task
+    def increment(self):
+        answer = self.client.post('/api/counters/x/increment', name='increment')
+"""
+
+
 def test_an_error_of_a_users_own_locustfile_is_counted(static_server: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
-    mine.write_text(
-        "from locust import FastHttpUser, task\n"
-        "class Mine(FastHttpUser):\n"
-        "    @task\n"
-        "    def increment(self):\n"
-        "        answer = self.client.post('/api/counters/x/increment', name='increment')\n"
-        "        assert answer.status_code == 0, 'another answer'\n"
-    )
+    mine.write_text(f"{MINE}        assert answer.status_code == 0, 'another answer'\n")
     run(LocustRun(static_server, "c", 2, 2.0, 3, 20.0, (1, 1, 1), mine), tmp_path / "arm")
     events = [json.loads(line) for line in (tmp_path / "arm/events.jsonl").read_text().splitlines()]
     errors = {(event["request"], event["error"]) for event in events if "error" in event}
@@ -260,13 +262,7 @@ def test_an_error_of_a_users_own_locustfile_is_counted(static_server: str, tmp_p
 
 def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
-    mine.write_text(
-        "from locust import FastHttpUser, task\n"
-        "class Mine(FastHttpUser):\n"
-        "    @task\n"
-        "    def increment(self):\n"
-        "        self.client.post('/api/counters/x/increment', name='increment')\n"
-    )
+    mine.write_text(MINE)
     run(LocustRun(static_server, "c", 10, 10.0, 5, 50.0, (1, 1, 1), mine), tmp_path / "arm")
     ok, failed = client_requests(tmp_path / "arm/locust.json")["increment"]
     assert failed == 0

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 from cluster import LIFETIME_SECONDS, SLOTS, Container, Stack
@@ -679,7 +680,7 @@ def test_an_even_spread_differs_by_one_slot_at_most(counts: dict[str, int]) -> N
 class Late(Connection):
     """A target that answers when the source's pause is over, and something was counted there."""
 
-    def ask(self, *command: str | int) -> object:
+    def ask(self, *command: str | int) -> Any:
         if command[0] == "WAITAOF":
             self.meanwhile()
         return super().ask(*command)
@@ -687,24 +688,38 @@ class Late(Connection):
     meanwhile: Callable[[], object]
 
 
+def places(stack: Stack) -> tuple[Container, Container]:
+    """Return the node that serves the counter c0, and another primary."""
+    source = stack.at("{c0}:value")
+    return source, next(node for node in (stack[1], stack[2]) if node is not source)
+
+
+@contextlib.contextmanager
+def migrating(stack: Stack) -> Iterator[tuple[Connection, Connection, Late]]:
+    """Begin to move the slot of c0 between these; yield two connections to the source, and one to the target."""
+    settings = Settings.from_env(stack.environ("redis-1"))
+    view = {one.name: one for one in members(settings, Address(stack[1].address, 6379))}
+    source, target = (view[node.name] for node in places(stack))
+    with (
+        Connection(settings, source.address) as here,
+        Connection(settings, source.address) as guard,
+        Late(settings, target.address) as there,
+    ):
+        slot = here.ask("CLUSTER", "KEYSLOT", "{c0}:value")
+        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        there.meanwhile = lambda: None
+        yield here, guard, there
+
+
 def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -> None:
-    source = cluster.at("{c0}:value")
-    target = next(node for node in (cluster[1], cluster[2]) if node is not source)
-    slot = source.client().execute_command("CLUSTER", "KEYSLOT", "{c0}:value")
-    settings = Settings.from_env(cluster.environ("redis-1"))
-    view = {one.name: one for one in members(settings, Address(cluster[1].address, 6379))}
+    source, target = places(cluster)
 
     def count() -> None:
         source.client().execute_command("CLIENT", "UNPAUSE")
         cluster.count(["c0"])
 
-    with (
-        Connection(settings, view[source.name].address) as here,
-        Connection(settings, view[source.name].address) as guard,
-        Late(settings, view[target.name].address) as there,
-    ):
-        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", view[source.name].id)
-        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", view[target.name].id)
+    with migrating(cluster) as (here, guard, there):
         there.meanwhile = count
         assert transfer([guard], here, there, [["{c0}:value"]], replicated=True) == [False]
         assert cluster.counted(["c0"]) == {"c0": 2}
@@ -717,23 +732,14 @@ def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -
 
 
 def test_no_more_is_moved_at_once_than_a_slow_disk_can_take(cluster: Stack) -> None:
-    source = cluster.at("{c0}:value")
-    target = next(node for node in (cluster[1], cluster[2]) if node is not source)
+    source, target = places(cluster)
     keys = [f"{{c0}}:keys:{number}" for number in range(200)]
     with source.client(username="counter", password=APP_PASSWORD).pipeline(transaction=False) as many:
         for key in keys:
             many.hset(key, "id", token_hex(10_000))  # which a dump cannot compress much
         many.execute()
     slot = source.client().execute_command("CLUSTER", "KEYSLOT", "{c0}:value")
-    settings = Settings.from_env(cluster.environ("redis-1"))
-    view = {one.name: one for one in members(settings, Address(cluster[1].address, 6379))}
-    with (
-        Connection(settings, view[source.name].address) as here,
-        Connection(settings, view[source.name].address) as guard,
-        Connection(settings, view[target.name].address) as there,
-    ):
-        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", view[source.name].id)
-        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", view[target.name].id)
+    with migrating(cluster) as (here, guard, there):
         assert transfer([guard], here, there, [keys], replicated=True) == [False]
         moved = there.ask("CLUSTER", "COUNTKEYSINSLOT", slot)
         assert 0 < moved <= BYTES_AT_A_TIME / 10_000 + KEYS_READ_AT_MOST
