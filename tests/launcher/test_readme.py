@@ -100,7 +100,16 @@ def commands_of(page: Path) -> list[str]:
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = blocks(README)
 # Words like settings that are none: a module of the kernel, a member of a document, a value, a variable, a role.
-OTHER_WORDS = {"ip_vs", "operation_id", "as_deployed", "ansible_user", "counter_backup_timestamp_seconds", "base_image"}
+OTHER_WORDS = {
+    "ansible_port",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
+    "as_deployed",
+    "base_image",
+    "counter_backup_timestamp_seconds",
+    "ip_vs",
+    "operation_id",
+}
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
 SELECTIONS = re.findall(r"^    (quick \| .*)\) ;;$", (ROOT / "tests/run").read_text(encoding="utf-8"), re.MULTILINE)[
     0
