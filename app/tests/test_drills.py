@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from history.checker import Result, Verdict, check
 from history.model import load
-from history.recorder import Plan, Repeat, acknowledged, record
+from history.recorder import Plan, Repeat, acknowledged, recording
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
 from topologies import DURABLE, SentinelSet, addresses
@@ -26,22 +24,10 @@ def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat
     out = server.log.with_suffix(".jsonl")
     # Without reads, increments are under way whenever a fault comes.
     plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=0.0 if repeat is Repeat.BLIND else 0.1)
-    stop = threading.Event()
-
-    def more(count: int) -> None:
-        wanted = acknowledged(out) + count
-        wait_until(f"{count} more increments", lambda: acknowledged(out) >= wanted, 60)
-
-    with ThreadPoolExecutor(1) as pool:
-        recording = pool.submit(record, plan, stop)
-        try:
-            wait_until("the recorder", out.exists)
-            more(200)
-            fault()
-            more(400)  # so that every client has finished what the fault interrupted
-        finally:
-            stop.set()
-        recording.result(90)
+    with recording(plan) as more:
+        more(200)
+        fault()
+        more(400)  # so that every client has finished what the fault interrupted
     return out
 
 

@@ -50,7 +50,8 @@ def main() -> None:
     """Type all commands, one after the other."""
     container, write = sys.argv[1], "--write" in sys.argv
     page, faults = PAGE.read_text(encoding="utf-8"), []
-    for block in BLOCK.finditer(page):
+    typed_commands = list(BLOCK.finditer(page))
+    for block in typed_commands:
         command, shown = block["command"], block["output"]
         began = time.monotonic()
         printed, code = typed(container, command)
@@ -63,6 +64,8 @@ def main() -> None:
             missing = "".join(f"-{line}\n" for line in sorted(expected - found))
             more = "" if partial else "".join(f"+{line}\n" for line in sorted(found - expected))
             faults.append(f"$ {command} (exit code {code})\n{missing}{more}\n{seen}")
+    if not typed_commands:
+        sys.exit(f"{PAGE} shows no command")
     if write:
         PAGE.write_text(page, encoding="utf-8")
     elif faults:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,19 +87,21 @@ def test_refused(
     with copied(shared, tmp_path) as site:
         # A run knows from the nodes that the repository is not new.
         note, client = shared.nodes[0].client().get(BACKUP_KEY), shared.nodes[0].client()
-        if spoil is gone:
-            client.delete(BACKUP_KEY)
-            site.run("run")
-        spoil(site)
-        before = site.keys
-        files = sorted(Path(site.plan["repository"]).rglob("*"))
-        for verb in verbs:
-            said = site.refused(*verb.split())
-            for reason in reasons:
-                assert reason in said
-        assert site.keys == before
-        assert sorted(Path(site.plan["repository"]).rglob("*")) == files
-        client.set(BACKUP_KEY, str(note))
+        try:
+            if spoil is gone:
+                client.delete(BACKUP_KEY)
+                site.run("run")
+            spoil(site)
+            before = site.keys
+            files = sorted(Path(site.plan["repository"]).rglob("*"))
+            for verb in verbs:
+                said = site.refused(*verb.split())
+                for reason in reasons:
+                    assert reason in said
+            assert site.keys == before
+            assert sorted(Path(site.plan["repository"]).rglob("*")) == files
+        finally:
+            client.set(BACKUP_KEY, str(note))
 
 
 def flip(pack: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_lock(site: Site) -> None:
     reading = ["restic", "--no-cache", "backup", "--quiet", "--stdin-from-command", "--", "sleep", "600"]
     environ = {"RESTIC_REPOSITORY": site.plan["repository"], "RESTIC_PASSWORD": "one"}
     locks = Path(site.plan["repository"], "locks")
-    with subprocess.Popen(reading, env={"PATH": "/usr/bin:/bin"} | environ) as other:
+    with subprocess.Popen(reading, env={"PATH": "/usr/bin:/bin"} | environ, start_new_session=True) as other:
         try:
             wait_until("a lock", lambda: list(locks.iterdir()))
             said = site.refused("verify", saved["id"])
@@ -177,7 +181,7 @@ def test_a_lock(site: Site) -> None:
             assert f"locked by PID {other.pid} on " in said
             assert [one["id"] for one in site.backups] == [saved["id"]]
         finally:
-            other.kill()
+            os.killpg(other.pid, signal.SIGKILL)
     # A lock of a program that has died.
     assert list(locks.iterdir())
     assert site.run("run")["proved"]
@@ -225,8 +229,10 @@ def test_a_part_of_the_counters_is_not_saved(shared: Site, tmp_path: Path) -> No
     """The file of a restore that has ended stays."""
     record = Path(shared.plan["state"], "restore.json")
     with copied(shared, tmp_path) as site:
-        record.write_text('{"backup": "20261126T030000Z", "before": ""}\n')
-        assert "a restore is unfinished" in site.refused("run")
-        record.write_text("{}\n")
-        assert site.run("run")["proved"]
-    record.unlink()
+        try:
+            record.write_text('{"backup": "20261126T030000Z", "before": ""}\n')
+            assert "a restore is unfinished" in site.refused("run")
+            record.write_text("{}\n")
+            assert site.run("run")["proved"]
+        finally:
+            record.unlink()

@@ -140,7 +140,7 @@ def test_a_worker_that_dies_fails_the_run_not_the_counter(
         time.sleep(3)  # a report
         worker.kill()
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     with pytest.raises(GeneratorFailed, match=r"no last report from .*: did it run out of memory"):
         run(LocustRun(target, "c", 20, 20.0, 8, 0.0, (0, 1, 0), LOCUSTFILE, workers=2), tmp_path)

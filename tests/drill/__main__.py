@@ -13,11 +13,9 @@ import itertools
 import json
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ from statistics import median
 
 from history.checker import Result, Verdict, Violation, check
 from history.model import State, load
-from history.recorder import Plan, Repeat, acknowledged, record
+from history.recorder import Plan, Repeat, recording
 
 from drill.containers import Host, LookError
 from drill.faults import FAULTS, Fault, command, lose_host, soak
@@ -37,7 +35,6 @@ BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 3.0
 MORE = 50
 """Increments of each counter that must be acknowledged before the fault, and after it."""
-MORE_SECONDS = 90.0
 STATE_ATTEMPTS = 3
 LONGEST_SECONDS = 1800.0
 MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
@@ -140,36 +137,19 @@ def slot(counter: str) -> int:
     return binascii.crc_hqx(counter.encode(), 0) % 16384
 
 
-def wait_for_more(plans: Sequence[Plan]) -> None:
-    """Wait until clients have counted on each counter; raises LookError."""
-    wanted = {plan.out: acknowledged(plan.out) + MORE for plan in plans}
-    deadline = time.monotonic() + MORE_SECONDS
-    while late := [out.name for out, count in wanted.items() if acknowledged(out) < count]:
-        if time.monotonic() > deadline:
-            raise LookError(f"fewer than {MORE} increments were acknowledged within {MORE_SECONDS:.0f} s: {late}")
-        time.sleep(0.5)
-
-
 def run(
     stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool, max_gap: float | None
 ) -> list[Result]:
     """Count, break what holds the first counter, heal, count on, and judge; raises LookError or OSError."""
     stack = replace(stack, counter=plans[0].counter)
     stack.healed()
-    stop = threading.Event()
-    with ThreadPoolExecutor(len(plans)) as pool:
-        recordings = [pool.submit(record, plan, stop) for plan in plans]
-        try:
-            time.sleep(BEFORE_SECONDS)
-            wait_for_more(plans)
-            fault(stack)
-            stack.healed()
-            wait_for_more(plans)
-            time.sleep(AFTER_SECONDS)
-        finally:
-            stop.set()
-        for recording in recordings:
-            recording.result()
+    with recording(*plans) as more:
+        time.sleep(BEFORE_SECONDS)
+        more(MORE)
+        fault(stack)
+        stack.healed()
+        more(MORE)
+        time.sleep(AFTER_SECONDS)
     results = []
     for plan in plans:
         there = replace(stack, counter=plan.counter)

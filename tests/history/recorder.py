@@ -8,7 +8,9 @@ import random
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +22,7 @@ from history.model import Outcome
 ATTEMPT_SECONDS = 10.0
 OPERATION_SECONDS = 30.0
 RETRY_SECONDS = 0.05
+MORE_SECONDS = 90.0
 
 
 class Repeat(StrEnum):
@@ -204,3 +207,34 @@ def record(plan: Plan, stop: threading.Event | None = None) -> None:
             journal.write("end", final=observer.value(OPERATION_SECONDS))
         for client in clients:
             client.result()  # raises what ended it early: then it has not seen the rest
+
+
+@contextmanager
+def recording(*plans: Plan) -> Iterator[Callable[[int], None]]:
+    """Record several plans until the block ends.
+
+    Yields a function that waits until each counter has so many more acknowledged increments; it raises TimeoutError
+    after ``MORE_SECONDS``, and what ended a recording early.
+    """
+    stop = threading.Event()
+
+    def more(count: int) -> None:
+        wanted = [acknowledged(plan.out) + count for plan in plans]
+        deadline = time.monotonic() + MORE_SECONDS
+        while late := [
+            plan.counter for plan, least in zip(plans, wanted, strict=True) if acknowledged(plan.out) < least
+        ]:
+            for ended in filter(Future.done, recordings):
+                ended.result()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fewer than {count} increments were acknowledged in {MORE_SECONDS:.0f} s: {late}")
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor(len(plans)) as pool:
+        recordings = [pool.submit(record, plan, stop) for plan in plans]
+        try:
+            yield more
+        finally:
+            stop.set()
+        for ended in recordings:
+            ended.result()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import pytest
 from cluster import LIFETIME_SECONDS, SLOTS, Container, Stack
 from history.checker import Result, Verdict, check
 from history.model import load
-from history.recorder import Plan, acknowledged, record
+from history.recorder import Plan, recording
 from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -552,25 +551,19 @@ def test_nodes_that_have_changed_places_meanwhile_are_not_in_sync(cluster: Stack
     assert behind(settings, one, four) == "redis-1 does not follow redis-4 yet"
 
 
-def has_counted(out: Path, before: int = 0) -> bool:
-    """Tell whether far more increments were acknowledged since than the two clients had under way."""
-    return acknowledged(out) > before + 20
+def drill(stack: Stack, change: Callable[[Callable[[], None]], object]) -> list[Result]:
+    """Count on several counters while something is changed; return what the checker says of each history.
 
-
-def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
-    """Count on several counters while something is changed; return what the checker says of each history."""
-    stop = threading.Event()
-    with stack.app() as url, ThreadPoolExecutor(len(NAMES)) as pool:
+    The change is given a function that waits until all counters go on.
+    """
+    with stack.app() as url:
         plans = [Plan(url, name, 2, LIFETIME_SECONDS, stack.directory / f"{name}.jsonl") for name in NAMES[:6]]
-        recordings = [pool.submit(record, plan, stop) for plan in plans]
-        try:
-            for plan in plans:
-                wait_until("the recorder", partial(has_counted, plan.out))
-            change()
-        finally:
-            stop.set()
-        for recording in recordings:
-            recording.result()
+        with recording(*plans) as more:
+            # Far more than the two clients of a counter have under way.
+            all_go_on = partial(more, 20)
+            all_go_on()
+            change(all_go_on)
+            all_go_on()
     return [check(load(plan.out)) for plan in plans]
 
 
@@ -578,12 +571,7 @@ def drill(stack: Stack, change: Callable[[], object]) -> list[Result]:
 def test_nodes_are_changed_one_by_one_while_clients_count(cluster: Stack) -> None:
     """While a node is away, its pair serves next to nothing, but goes on to have a vote."""
 
-    def all_go_on() -> None:
-        for name in NAMES[:6]:
-            out = cluster.directory / f"{name}.jsonl"
-            wait_until(f"{name} to be counted", partial(has_counted, out, acknowledged(out)))
-
-    def change_two_pairs() -> None:
+    def change_two_pairs(all_go_on: Callable[[], None]) -> None:
         for first in (1, 2):
             roles = {name: cluster[1].view()[name][0] for name in (f"redis-{first}", f"redis-{first + 3}")}
             for name in sorted(roles, key=lambda name: roles[name] == "primary"):
@@ -612,9 +600,10 @@ def test_a_pair_keeps_its_slots_where_the_others_have_no_room(cluster: Stack) ->
 
 @pytest.mark.fault
 def test_it_grows_and_shrinks_while_clients_count(cluster: Stack) -> None:
-    def grow_and_shrink() -> None:
+    def grow_and_shrink(all_go_on: Callable[[], None]) -> None:
         cluster.start(8)
         cluster.shape(8)
+        all_go_on()
         cluster.shape(6)
 
     results = drill(cluster, grow_and_shrink)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from history.checker import Verdict, check
 from history.model import load
-from history.recorder import Plan, record
+from history.recorder import Plan, recording
 from redis import Redis
 from replicated import FILES, Set, is_primary
 from support.ansible import render
@@ -45,26 +43,11 @@ def three(tmp_path: Path, texts: dict[str, str]) -> Iterator[Set]:
 @contextlib.contextmanager
 def counting(app: Gunicorn) -> Iterator[Callable[[int], None]]:
     """Let clients count meanwhile; yield a function that waits for so many more acknowledged increments."""
-    out = app.log.with_suffix(".jsonl")
-    stop = threading.Event()
-
-    def acknowledged() -> int:
-        return out.read_text().count('"outcome": "ok"')
-
-    def more(count: int) -> None:
-        wanted = acknowledged() + count
-        wait_until(f"{count} more increments", lambda: acknowledged() >= wanted)
-
-    with ThreadPoolExecutor(1) as pool:
-        recording = pool.submit(record, Plan(app.url, "full", 8, 300, out), stop)
-        try:
-            wait_until("the recorder", out.exists)
-            more(100)
-            yield more
-            more(200)  # so that every client has finished what it began on the full disk
-        finally:
-            stop.set()
-        recording.result(90)
+    plan = Plan(app.url, "full", 8, 300, app.log.with_suffix(".jsonl"))
+    with recording(plan) as more:
+        more(100)
+        yield more
+        more(200)  # so that every client has finished what it began on the full disk
 
 
 def judge(app: Gunicorn, primary: Redis) -> None:

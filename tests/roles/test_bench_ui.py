@@ -49,10 +49,10 @@ def test_the_web_interface_has_the_target_and_the_mix_of_requests(tmp_path: Path
         http_proxy="http://127.0.0.1:1",
         no_proxy="",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     stops = re.search(r"This stops it: kill (\d+)", done.stdout)
-    assert stops
+    assert stops, done.stdout + done.stderr
     os.kill(int(stops[1]), signal.SIGTERM)
+    assert done.returncode == 0, done.stdout + done.stderr
     words = (tmp_path / "given").read_text().splitlines()
     assert words[words.index("--host") + 1] == target
     assert words[-1] == "0 7 1"

@@ -126,8 +126,10 @@ def test_an_export_makes_a_name(stack: Stack) -> None:
     assert status == 0, said
     made = re.search(r"Wrote (counter-20\d{6}T\d{6}Z\.csv): 0 counters with the sum 0\.", said)
     assert made, said
-    assert (ROOT / made[1]).read_text() == "name,value,time\n"
-    (ROOT / made[1]).unlink()
+    try:
+        assert (ROOT / made[1]).read_text() == "name,value,time\n"
+    finally:
+        (ROOT / made[1]).unlink()
 
 
 def test_a_file_that_appears_during_an_export_is_not_taken_for_it(stack: Stack, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_passwords_that_nobody_keeps_are_not_taken_from_the_nodes(tmp_path: Path
     assert (
         "No password was changed. The Redis nodes of counter on one use passwords that one, the first manager" in said
     )
-    assert "Make the directory" not in done.stdout
+    assert "Create the directory" not in done.stdout
     assert lost not in done.stdout + done.stderr
 
 

@@ -412,7 +412,7 @@ def test_a_password_in_a_refused_url_is_not_shown() -> None:
     output = deploy("-e", "replicas=0", "-e", "redis_topology=external", "-e", "redis_url=http://me:hidden@192.0.2.20")
     assert "replicas=0: must be" in output
     assert "redis_url=http://***@192.0.2.20: must be redis://" in output
-    assert "hidden" not in output.replace("redis_url=http://me:hidden@192.0.2.20", "")
+    assert "hidden" not in output
 
 
 def refused_hosts(site: Path, hosts: dict[str, dict[str, Any]], playbook: str = "deploy.yml") -> dict[str, str]:

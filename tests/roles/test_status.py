@@ -10,18 +10,31 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pytest
 import yaml
 from support.ansible import PLAYBOOKS, results_by_host
+from support.https import SITE, authority, certificate, pem
 from support.ports import free_port
 
 from redis_node.room import DATA_MIB
+
+
+def looked(problem: str = "", state: str = "ready", *others: dict[str, Any]) -> dict[str, Any]:
+    """Return what was seen of a stack with one service on one node, and of others."""
+    node = {"name": "node-1", "state": state}
+    return {"results": [{"stack_part": "counter", "services": [{"problem": problem}], "nodes": [node]}, *others]}
 
 
 def judged(
     site: Path, hosts: dict[str, dict[str, Any]], *options: str, playbook: str = "status.yml"
 ) -> dict[str, list[str]]:
     """Return what is wrong on each host."""
-    usual = {"deployed": {"edge": "", "certificates": []}, "redis_endpoint": {}, "stack_looks": {"results": []}}
+    usual = {
+        "deployed": {"edge": "", "certificates": []},
+        "redis_endpoint": {},
+        "stack_looks": looked(),
+        "status_store": {"status": 200, "json": {}},
+    }
     inventory = {"all": {"vars": usual}, "managers": {"hosts": hosts}}
     (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
     # A proxy for the internet does not know the nodes.
@@ -110,11 +123,10 @@ def test_the_app_is_asked_again_before_a_node_counts_as_unreachable(tmp_path: Pa
 
 
 def test_a_full_disk_is_a_problem_of_its_host_also_while_redis_runs(tmp_path: Path) -> None:
-    service = {"name": "counter-redis_redis-1", "problem": ""}
     waiting = "counter-redis_redis-1 on node-2: 0 of 1 tasks run; likely cause: the disk of that host is full"
     hosts: dict[str, dict[str, Any]] = {
         "judge": {
-            "stack_looks": {"results": [{"services": [service | {"problem": waiting}]}]},
+            "stack_looks": looked(waiting),
             "status_free_mib": DATA_MIB,
         },
         "node-2": {"status_free_mib": 12},
@@ -210,3 +222,32 @@ def test_a_host_that_ssh_cannot_reach_is_a_problem(tmp_path: Path) -> None:
     }
     said = ["gone cannot be reached by SSH, so its edge and its disk were not checked"]
     assert judged(tmp_path, hosts) == {"there": said, "gone": said}
+
+
+def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:
+    nodes = [{"name": f"redis-{one}", "role": "primary", "reachable": True, "slots": 5461} for one in (1, 2)]
+    hosts: dict[str, dict[str, Any]] = {
+        "judge": {
+            "redis_topology": "cluster",
+            "status_store": {"status": 200, "json": {"nodes": nodes}},
+            "stack_looks": looked("", "down", {"stack_part": "redis", "services": [], "nodes": []}),
+        },
+        "stuck": {"__status_root": {"rc": 124}},
+        "well": {"__status_root": {"rc": 0}},
+    }
+    assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
+        "the engine of stuck does not answer",
+        "the stack of redis is not deployed",
+        "the node node-1 is down",
+        "5462 of 16384 slots have no reachable primary; their counters cannot be reached",
+    ]
+
+
+@pytest.mark.parametrize("issued", [False, True])
+def test_the_placeholder_of_a_certificate_is_a_problem(tmp_path: Path, *, issued: bool) -> None:
+    pair = {"certificate": certificate(SITE) if issued else authority(), "key": pem(SITE)}
+    files = {f"acme/{name}.pem": {"content": content} for name, content in pair.items()}
+    host = {"edge_tls": "acme", "edge_domains": ["counter.example"], "deployed_store": {"files": files}}
+    said = "clients refuse the placeholder that is served, since the authority has issued no certificate yet; "
+    expected = [] if issued else [f"{said}./counter certificates renews it"]
+    assert judged(tmp_path, {"judge": host}) == {"judge": expected}

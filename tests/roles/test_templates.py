@@ -314,7 +314,8 @@ def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
             for key, value in document.get(kind, {}).items():
                 assert re.search(r"-[0-9a-f]{10,12}$", value["name"]), key
         for service in document["services"].values():
-            assert "secret" not in service.get("environment", {}).values()
+            for value in service.get("environment", {}).values():
+                assert not re.search(r"\b(secret|former|internal|internal-before)\b", str(value))
             for use in service.get("secrets", []):
                 assert use["mode"] == 0o400
 

@@ -46,10 +46,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process itself (``timeout``'s child)."""
+        """The process itself, once it has begun."""
+        return wait_until("the process to start", self.child)
+
+    def child(self) -> int:
+        """Return ``timeout``'s child, or 0 before there is one."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return wait_until("the process to start", lambda: int(children.read_text().split()[0]))
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -57,14 +61,19 @@ class Process:
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
         if self.process and self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(self.pid, signal.SIGCONT)
-                os.kill(self.pid, signal.SIGKILL)
+            self._kill_child()
             # ``timeout`` ends when its child has ended; killed before that, it would leave a port in use.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
+            self._kill_child()  # if it began only now
             self.process.kill()
             self.process.wait(10)
+
+    def _kill_child(self) -> None:
+        with contextlib.suppress(OSError):
+            if child := self.child():
+                os.kill(child, signal.SIGCONT)
+                os.kill(child, signal.SIGKILL)
 
     def wait(self, seconds: float) -> int:
         assert self.process is not None
@@ -142,8 +151,8 @@ class Gunicorn(Process):
     def kill(self) -> None:
         """``kill -9`` of the workers too: gunicorn's own would go on without their master for a moment."""
         if self.process and self.process.poll() is None:
-            with contextlib.suppress(OSError, IndexError):
-                master = self.pid
+            with contextlib.suppress(OSError):
+                master = self.child()
                 workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
                 for worker in workers:
                     os.kill(int(worker), signal.SIGKILL)
