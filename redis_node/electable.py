@@ -5,6 +5,7 @@ whatever the nodes hold, and could promote a replica that was away while others 
 with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
 
 A replica whose primary was restarted gets priority 0 again until it is in sync, since their offsets cannot be compared.
+So does one that was away, from when it is in sync until its copy is on its disk.
 
 With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
 """
@@ -32,14 +33,17 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
-    wanted, journal = NEVER, Journal(settings.address)
+    wanted, away, journal = NEVER, False, Journal(settings.address)
     while _applies(settings):
         try:
             facts = info(settings, settings.address, "replication", "persistence")
             reason = missing(settings, facts)
             # Compared with the present value, because `promote` changes it too. A primary does not report its own.
             now = int(facts.get("slave_priority", UNKNOWN))
-            wanted = ELECTABLE if reason == "" else now if reason and not is_outdated(settings, facts) else NEVER
+            connected = facts.get("master_link_status") == "up"
+            stays = reason and not (away if connected else is_outdated(settings, facts))
+            wanted = ELECTABLE if reason == "" else now if stays else NEVER
+            away = reason != "" and (away or not connected)
             if wanted != now:
                 set_priority(settings, wanted)
             journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
@@ -77,11 +81,9 @@ def is_outdated(settings: Settings, facts: Mapping[str, str]) -> bool:
     """Tell whether a replica that is not in sync counts its offset in a history that its primary does not have.
 
     A primary that was restarted begins a new history at 0, so the larger offset would win against replicas that hold
-    more. After a failover, the new primary also has the id of the history before it. ``facts`` as for ``missing``;
-    raises NoAnswerError.
+    more. After a failover, the new primary also has the id of the history before it. ``facts``: the section
+    ``replication`` of the replica's INFO. Raises NoAnswerError.
     """
-    if facts["role"] == "master" or facts["master_link_status"] == "up":
-        return False
     primary = info(settings, Address(facts["master_host"], int(facts["master_port"])), "replication")
     histories = {primary["master_replid"], primary["master_replid2"]}
     return primary["role"] == "master" and facts["master_replid"] not in histories

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 from support.ansible import render
-from support.edge import FILES, on_loopback
+from support.edge import FILES, SERVERS, on_loopback
 from support.ports import free_port, listens
 from support.processes import Gunicorn, Process, running
 from support.waiting import wait_until
@@ -339,3 +340,40 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
     print(f"{during / before:.0%} of the answers are left: {during:.0f} of {before} in 4 s")  # noqa: T201  # see docs/edges.md
     # Other work on the machine changes the rates, but without the edge's rules less than 1 % are left.
     assert during > before / 10, f"{during:.0f} answers instead of {before}"
+
+
+class Names(socketserver.BaseRequestHandler):
+    """Says that each name is at 127.0.0.1, as Docker's DNS does, unless the server is ``silent``."""
+
+    def handle(self) -> None:
+        asked, answers = self.request
+        end = asked.index(b"\0", 12) + 5
+        is_ipv4 = asked[end - 4 : end - 2] == b"\0\1"
+        address = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 600, 4) + socket.inet_aton("127.0.0.1")
+        head = asked[:2] + b"\x81\x80" + struct.pack(">4H", 1, is_ipv4, 0, 0)
+        if not self.server.silent:  # type: ignore[attr-defined]
+            answers.sendto(head + asked[12:end] + address * is_ipv4, self.client_address)
+
+
+def test_replicas_are_used_while_the_names_cannot_be_asked(
+    rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn
+) -> None:
+    """An engine that is busy for some seconds answers neither its clients nor the edge, but its containers go on."""
+    edge, operator = free_port(), free_port()
+    command = on_loopback(rendered["defaults"], tmp_path, edge=edge, app=gunicorn.port, operator=operator)
+    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ExitStack() as stack:
+        names.silent = False  # type: ignore[attr-defined]
+        threading.Thread(target=names.serve_forever, daemon=True).start()
+        stack.callback(names.shutdown)
+        file = tmp_path / "haproxy.cfg"
+        servers = SERVERS.replace("8000", str(gunicorn.port))
+        text = file.read_text().replace(f"server app 127.0.0.1:{gunicorn.port}", servers)
+        file.write_text(text.replace("127.0.0.11:53", f"127.0.0.1:{names.server_address[1]}"))
+        haproxy = Process(command, tmp_path / "haproxy.log")
+        stack.enter_context(running(haproxy))
+        haproxy.start()
+        wait_until("the app behind the edge", lambda: ask(edge, "/healthz").status == 200)
+        names.silent = True  # type: ignore[attr-defined]
+        for _ in range(16):
+            time.sleep(0.5)
+            assert ask(edge, "/healthz").status == 200

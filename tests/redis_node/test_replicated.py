@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from replicated import FILES, Member, Set, is_primary
 from support import certificates
 from support.ansible import render
+from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
 from support.workers import made_once
 
@@ -196,6 +197,31 @@ def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(r
     assert is_primary(other)
     assert running.value() == 154
     assert int(late.client().info("replication")["slave_priority"]) == 0
+
+
+@pytest.mark.fault
+def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(running: Set) -> None:
+    """If it died before that, it would start again with what it held before."""
+    primary = running.primary()
+    away = next(node for node in running.nodes if node is not primary)
+    wait_until("it to be promotable", lambda: int(replication(away)["slave_priority"]) == 100)
+    primary.client().config_set("repl-backlog-size", 16384)
+    away.client().config_set("masterauth", "wrong")
+    primary.client("sentinel").client_kill_filter(_type="replica")
+    for one in range(100):  # more than what the primary keeps for replicas that were away
+        primary.client("counter").set(f"{{a}}:{one}", "x" * 1000)
+    away.client().config_set("rdb-key-save-delay", 30_000)
+    away.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
+    wait_until("the copy", lambda: replication(away)["master_link_status"] == "up")
+    wait_until("its priority", lambda: int(replication(away)["slave_priority"]) == 0, 10)
+    assert away.client().info("persistence")["aof_rewrite_in_progress"]
+    away.client().config_set("rdb-key-save-delay", 0)
+    wait_until("its file", lambda: int(replication(away)["slave_priority"]) == 100)
+    assert not away.client().info("persistence")["aof_rewrite_in_progress"]
+
+
+def replication(node: Member) -> dict[str, str]:
+    return node.client().info("replication")
 
 
 def after(sentinels: Iterable[Member], milliseconds: int) -> None:
