@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
@@ -72,15 +72,9 @@ def state_host(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str
 
     ``states``: host -> files of its state directory (path -> ``content`` and ``mtime``). The first manager is written
     before all others. So if another host has a different file that is newer, the first one missed what was written.
-    ``swarm``: id of the swarm. If some host knows that the stack is deployed there, the others' states do not count
-    unless they say so too: they may be of a stack of the same name in another swarm. `destroy` leaves a state that
-    names no swarm; if the first manager has one, those that name a swarm do not count.
+    ``swarm``: id of the swarm.
     """
-    swarms = {host: deployed_state(files)["swarm"] for host, files in states.items() if part_of_stack(files)}
-    ours = [host for host, named in swarms.items() if swarm and named == swarm]
-    if not ours and swarms.get(first) == "" and "redis/internal" in states[first]:
-        ours = [host for host, named in swarms.items() if not named]
-    parts = {host: part_of_stack(states[host]) for host in ours or states}
+    parts = {host: part_of_stack(states[host]) for host in _hosts_of_swarm(states, first, swarm)}
     own = parts.pop(first, {})
     missed = {
         host: max(newer)
@@ -97,13 +91,28 @@ def state_host(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str
     return max(missed, key=lambda host: missed[host], default=first)
 
 
+def _hosts_of_swarm(states: Mapping[str, Mapping[str, Any]], first: str, swarm: str) -> Iterable[str]:
+    """Return the hosts whose states count.
+
+    If some host knows that the stack is deployed in the swarm, the others' states do not count unless they say so too:
+    they may be of a stack of the same name in another swarm. `destroy` leaves a state that names no swarm; if the first
+    manager has one, those that name a swarm do not count.
+    """
+    swarms = {host: deployed_state(files)["swarm"] for host, files in states.items() if part_of_stack(files)}
+    ours = [host for host, named in swarms.items() if swarm and named == swarm]
+    if not ours and swarms.get(first) == "" and "redis/internal" in states[first]:
+        ours = [host for host, named in swarms.items() if not named]
+    return ours or states
+
+
 def _is_newer(file: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return bool(file["content"] != own["content"] and file["mtime"] > own["mtime"])
 
 
-def unfinished_restore(states: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return the newest record of a restore on any host (``states`` as in `state_host`); empty if that one ended."""
-    records = [files["restore.json"] for files in states.values() if "restore.json" in files]
+def unfinished_restore(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str, swarm: str) -> dict[str, Any]:
+    """Return the newest record of a restore on any host (arguments as of `state_host`); empty if that one ended."""
+    found = [states[host] for host in _hosts_of_swarm(states, first, swarm)]
+    records = [files["restore.json"] for files in found if "restore.json" in files]
     newest = max(records, key=lambda record: record["mtime"], default={"content": "{}"})
     return dict(json.loads(newest["content"]))
 

@@ -58,11 +58,6 @@ def with_edge(history: Iterable[Release], version: str) -> list[Release]:
     return [{**release, "edge": version} if release is running else release for release in releases]
 
 
-def newest_history(histories: Iterable[list[Release]]) -> list[Release]:
-    """Return the history with the newest release; a manager that was away has an older one."""
-    return max(histories, key=lambda history: history[-1]["number"] if history else 0, default=[])
-
-
 def running_release(history: Iterable[Release]) -> Release:
     """Return the release that runs; empty if none does."""
     return next((release for release in reversed(list(history)) if release["verdict"] in RUNNING), {})
@@ -193,7 +188,6 @@ class FilterModule:
         return {
             "with_edge": with_edge,
             "with_release": with_release,
-            "newest_history": newest_history,
             "running_release": running_release,
             "earlier_release": earlier_release,
             "unneeded_images": unneeded_images,

@@ -279,7 +279,19 @@ def test_the_newest_record_of_a_restore_counts(one: str | None, two: str | None,
         else {"restore.json": {"content": json.dumps({"backup": text} if text else {}), "mtime": mtime}}
         for mtime, (host, text) in enumerate(texts.items())
     }
-    assert unfinished_restore(states).get("backup", "") == found
+    assert unfinished_restore(states, "one", "").get("backup", "") == found
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("a", ""), ("", "b")])
+def test_the_record_of_a_restore_in_another_swarm_does_not_count(ours: str, theirs: str) -> None:
+    states = {
+        swarm: {
+            "deployed.json": {"content": json.dumps({"format": 2, "swarm": swarm}), "mtime": mtime},
+            "restore.json": {"content": json.dumps({"backup": text} if text else {}), "mtime": mtime},
+        }
+        for mtime, (swarm, text) in enumerate({"ours": ours, "theirs": theirs}.items())
+    }
+    assert unfinished_restore(states, "ours", "ours").get("backup", "") == ours
 
 
 def test_what_shows_that_a_copy_is_whole_comes_last() -> None:

@@ -22,7 +22,6 @@ from plugins.filter.releases import (
     changed_settings,
     earlier_release,
     kept_releases,
-    newest_history,
     release_differences,
     release_rows,
     running_release,
@@ -139,12 +138,6 @@ def test_only_a_deployment_takes_the_app_from_the_checkout() -> None:
 def test_a_history_is_bounded_and_goes_on_counting() -> None:
     found = history(*(document(str(number)) for number in range(HISTORY + 3)))
     assert (len(found), found[0]["number"], found[-1]["number"]) == (HISTORY, 4, HISTORY + 3)
-
-
-def test_the_newest_history_counts() -> None:
-    longer = history(document(), document("b"))
-    assert newest_history([[], longer[:1], longer]) == longer
-    assert newest_history([]) == []
 
 
 # -- What a rollback returns to, and what stays for it
