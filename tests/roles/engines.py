@@ -68,12 +68,22 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = change  # noqa: N815
 
 
+SETTINGS = {
+    "Name": "default",
+    "Orchestration": {"TaskHistoryRetentionLimit": 5},
+    "Raft": {"SnapshotInterval": 10_000},
+    "Dispatcher": {"HeartbeatPeriod": 5_000_000_000},
+    "TaskDefaults": {},
+}
+"""Those of a new swarm; the period is in nanoseconds."""
+
+
 def engine(
-    node: str = "", *, manager: bool = False, roles: Mapping[str, str] | None = None, heartbeat: int = 5_000_000_000
+    node: str = "", *, manager: bool = False, roles: Mapping[str, str] | None = None, settings: Any = SETTINGS
 ) -> dict[str, Any]:
     """Return the answers of an old engine that has the base image, as ``node`` of a swarm, if that is given.
 
-    ``heartbeat``: in nanoseconds.
+    ``settings``: those of the swarm.
     """
     swarm: dict[str, Any] = {
         "NodeID": node,
@@ -82,8 +92,7 @@ def engine(
         "NodeAddr": "127.0.0.1",
     }
     image = {"Id": "sha256:base", "RepoTags": ["debian:trixie-slim"]}
-    spec = {"Name": "default", "Dispatcher": {"HeartbeatPeriod": heartbeat}, "TaskDefaults": {}}
-    cluster = {"ID": "swarm", "Spec": spec}
+    cluster = {"ID": "swarm", "Spec": settings}
     answers = {
         "/version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"},
         "/info": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from engines import Engine, describe, engine, serve
+from engines import SETTINGS, Engine, describe, engine, serve
 from support.ansible import PLAYBOOKS, run
+
+pytestmark = pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
 
 
 def converge(site: Path, managers: list[str], workers: list[str], nodes: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -31,19 +34,20 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     *,
     drained: str = "",
     led: bool = True,
+    settings: Any = SETTINGS,
     **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
-    ``nodes`` is changed as asked. A host is named as its node. In its place, ``heartbeat`` has a number of seconds.
+    ``nodes`` is changed as asked. A host is named as its node. In its place, ``swarm`` has the settings of the swarm:
+    how often nodes report, how many former tasks it lists, and how often it writes a snapshot.
     """
-    heartbeat = 5_000_000_000
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
 
     def answer() -> None:
         for name, server in engines.items():
-            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, heartbeat=heartbeat)
+            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, settings=settings)
             for node in server.answers.get("/nodes", []):
                 if node["ID"] == drained:
                     node["Spec"]["Availability"] = "drain"
@@ -54,10 +58,12 @@ def play(  # noqa: PLR0913  # what a case of the table may set
                 server.answers["/info"]["Swarm"] |= no_leader
 
     def change(host: str, path: str, body: Any) -> None:
-        nonlocal heartbeat
+        nonlocal settings
         if path == "/swarm/update":
-            heartbeat = body["Dispatcher"]["HeartbeatPeriod"]
-            asked.append((host, "heartbeat", f"{heartbeat / 1e9:g}"))
+            settings = body
+            seconds = body["Dispatcher"]["HeartbeatPeriod"] / 1e9
+            others = f"{body['Orchestration']['TaskHistoryRetentionLimit']}, {body['Raft']['SnapshotInterval']}"
+            asked.append((host, "swarm", f"{seconds:g} s, {others}"))
             answer()
             return
         node = path.split("/")[2]
@@ -88,17 +94,33 @@ def test_the_only_manager_changes_places_with_a_worker(tmp_path: Path) -> None:
     nodes = {"one": "manager", "two": "worker"}
     assert converge(tmp_path, ["two"], ["one"], nodes) == [
         ("one", "two", "manager"),
-        ("two", "heartbeat", "30"),
+        ("two", "swarm", "30 s, 5, 10000"),
         ("two", "one", "worker"),
-        ("two", "heartbeat", "5"),
+        ("two", "swarm", "5 s, 5, 10000"),
     ]
     assert nodes == {"one": "worker", "two": "manager"}
 
 
 def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Path) -> None:
     asked = converge(tmp_path, ["one"], ["two", "three"], dict.fromkeys(["one", "two", "three"], "manager"))
-    assert (asked[0], asked[-1]) == (("one", "heartbeat", "30"), ("one", "heartbeat", "5"))
-    assert sorted(asked[1:-1]) == [("one", "three", "worker"), ("one", "two", "worker")]
+    assert asked[:2] == [("one", "swarm", "30 s, 5, 10000")] * 2
+    assert sorted(asked[2:4]) == [("one", "three", "worker"), ("one", "two", "worker")]
+    assert asked[4:] == [("one", "swarm", "5 s, 5, 10000")] * 2
+
+
+@pytest.mark.parametrize(
+    ("differs", "asked"),
+    [
+        ({"Dispatcher": {"HeartbeatPeriod": 7_000_000_000}}, "5 s, 5, 10000"),
+        ({"Orchestration": {"TaskHistoryRetentionLimit": 9}}, ""),
+        # What an earlier version left.
+        ({"Orchestration": {"TaskHistoryRetentionLimit": 0}, "Raft": {}}, "5 s, 5, 10000"),
+    ],
+)
+def test_the_settings_of_the_swarm(tmp_path: Path, differs: dict[str, Any], asked: str) -> None:
+    done, found = play(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}, settings=SETTINGS | differs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found == ([("one", "swarm", asked)] if asked else [])
 
 
 @pytest.mark.parametrize(("managers", "refused"), [(["one"], True), (["one", "two"], False)], ids=["same", "changed"])
