@@ -119,6 +119,8 @@ def engine(
             "/swarm": cluster | tokens,
             "/swarm/update": {},
         }
+    else:
+        answers |= {"/swarm/leave": {}, "/swarm/join": {}}
     return answers
 
 

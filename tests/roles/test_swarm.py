@@ -35,40 +35,41 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     drained: str = "",
     led: bool = True,
     settings: Any = SETTINGS,
+    stuck: str = "",
     **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
     ``nodes`` is changed as asked. A host is named as its node. In its place, ``swarm`` has the settings of the swarm:
-    how often nodes report, how many former tasks it lists, and how often it writes a snapshot.
+    how often nodes report, how many former tasks it lists, and how often it writes snapshots. ``stuck`` could not join.
     """
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
+    outside = {stuck: {"NodeID": "", "LocalNodeState": "error"}}
 
     def answer() -> None:
         for name, server in engines.items():
             server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, settings=settings)
-            for node in server.answers.get("/nodes", []):
-                if node["ID"] == drained:
-                    node["Spec"]["Availability"] = "drain"
-                if node["ID"] == "stranger":
-                    node["Status"]["Addr"] = "192.0.2.9"
-            if not led and nodes[name] == "manager":
-                no_leader = {"Cluster": {"ID": ""}, "Error": "The swarm does not have a leader"}
-                server.answers["/info"]["Swarm"] |= no_leader
+            server.answers["/info"]["Swarm"] |= outside.get(name, {})
+            spoil(server.answers, drained, led=led)
 
     def change(host: str, path: str, body: Any) -> None:
         nonlocal settings
-        if path == "/swarm/update":
+        if path == "/swarm/leave":
+            outside[host]["LocalNodeState"] = "inactive"
+            asked.append((host, host, "leave"))
+        elif path == "/swarm/join":
+            del outside[host]
+            asked.append((host, host, "join"))
+        elif path == "/swarm/update":
             settings = body
             seconds = body["Dispatcher"]["HeartbeatPeriod"] / 1e9
             others = f"{body['Orchestration']['TaskHistoryRetentionLimit']}, {body['Raft']['SnapshotInterval']}"
             asked.append((host, "swarm", f"{seconds:g} s, {others}"))
-            answer()
-            return
-        node = path.split("/")[2]
-        asked.append((host, node, body["Role"]))
-        nodes[node] = body["Role"]
+        else:
+            node = path.split("/")[2]
+            asked.append((host, node, body["Role"]))
+            nodes[node] = body["Role"]
         answer()
 
     with ExitStack() as stack:
@@ -84,6 +85,18 @@ def play(  # noqa: PLR0913  # what a case of the table may set
         answer()
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
         return run("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "swarm.yml"), asked
+
+
+def spoil(answers: dict[str, Any], drained: str, *, led: bool) -> None:
+    """Let a manager say that a node is drained, where the stranger is, and that it knows no leader."""
+    for node in answers.get("/nodes", []):
+        if node["ID"] == drained:
+            node["Spec"]["Availability"] = "drain"
+        if node["ID"] == "stranger":
+            node["Status"]["Addr"] = "192.0.2.9"
+    if not led and "/nodes" in answers:
+        no_leader = {"Cluster": {"ID": ""}, "Error": "The swarm does not have a leader"}
+        answers["/info"]["Swarm"] |= no_leader
 
 
 def test_a_swarm_that_is_as_the_inventory_is_left_alone(tmp_path: Path) -> None:
@@ -106,6 +119,13 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     assert asked[:2] == [("one", "swarm", "30 s, 5, 10000")] * 2
     assert sorted(asked[2:4]) == [("one", "three", "worker"), ("one", "two", "worker")]
     assert asked[4:] == [("one", "swarm", "5 s, 5, 10000")] * 2
+
+
+def test_a_node_that_failed_to_join_joins_at_the_next_run(tmp_path: Path) -> None:
+    """Its engine is neither in the swarm nor able to join one."""
+    done, asked = play(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}, stuck="two")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert asked == [("two", "two", "leave"), ("two", "two", "join")]
 
 
 @pytest.mark.parametrize(
