@@ -153,6 +153,13 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_url"},
     ),
     "external with a bracket": ({"redis_topology": "external", "redis_url": "redis://a[b.example"}, {"redis_url"}),
+    "external on the host itself": (
+        {"redis_topology": "external", "redis_url": "redis://me:it@127.0.0.1:6379/0"},
+        {"redis_url"},
+    ),
+    "external on localhost": ({"redis_topology": "external", "redis_url": "redis://localhost"}, {"redis_url"}),
+    "external on localhost, IPv6": ({"redis_topology": "external", "redis_url": "redis://[::1]:6379"}, {"redis_url"}),
+    "external with a name like it": ({"redis_topology": "external", "redis_url": "redis://localhost.example"}, set()),
     "external with the last port": ({"redis_topology": "external", "redis_url": "redis://192.0.2.20:65535"}, set()),
     "external with a login": ({"redis_topology": "external", "redis_url": "redis://me:it@[2001:db8::1]:6379/1"}, set()),
     "external with a password beside": (

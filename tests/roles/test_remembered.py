@@ -95,6 +95,20 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     assert after != before
 
 
+def test_scale_leaves_the_edges_of_the_mesh(manager: Manager, tmp_path: Path) -> None:
+    """A host that is only in the inventory does not count, nor does one count that has left it."""
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    document = json.loads((state / "deployed.json").read_text())
+    document["settings"]["edge"] = "mesh"
+    document["addresses"] = ["192.0.2.11", "192.0.2.12", "192.0.2.13"]
+    (state / "deployed.json").write_text(json.dumps(document))
+    stack = state / "counter/stack.yml"
+    stack.write_text(stack.read_text().replace("mode: host", "mode: ingress"))
+    manager.scale(state, replicas=2)
+    services = yaml.safe_load(stack.read_text())["services"]
+    assert (services["app"]["deploy"]["replicas"], services["edge"]["deploy"]["replicas"]) == (2, 3)
+
+
 def test_scale_is_refused_after_a_deployment_that_replaced_a_password_and_did_not_end(
     manager: Manager, tmp_path: Path
 ) -> None:
