@@ -732,15 +732,20 @@ def test_clocks_that_differ_too_much_are_refused(tmp_path: Path) -> None:
     assert "timedatectl set-ntp true" in output
 
 
+LISTENER = """
+import pathlib, socket, sys
+pathlib.Path("/proc/self/comm").write_text(sys.argv[1])
+server = socket.create_server(("", 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture
-def listener() -> Iterator[tuple[int, int]]:
-    """Start a process that listens on a port; return port and process id."""
-    program = (
-        "import socket, sys; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+def listener(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Start a process with this name that listens on a port; return port and process id."""
+    command = [sys.executable, "-c", LISTENER, getattr(request, "param", "another")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         yield int(process.stdout.readline()), process.pid
         process.kill()
@@ -753,8 +758,27 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine as 
 def test_a_port_that_a_process_holds_is_refused_with_its_name(listener: tuple[int, int]) -> None:
     port, pid = listener
     output = deploy("-e", f"http_port={port}")
-    assert re.search(rf"http_port={port} is taken on localhost by the process \S+ \(pid {pid}\)", output)
+    assert f"http_port={port} is taken on localhost by the process another (pid {pid})" in output
     assert "-e http_port=8080" in output
+
+
+@as_root
+@pytest.mark.parametrize("listener", ["dockerd"], indirect=True)
+def test_a_port_of_the_mesh_is_refused_with_the_service_that_publishes_it(
+    listener: tuple[int, int], tmp_path: Path
+) -> None:
+    port, _ = listener
+    # The first one is its own.
+    listed = "".join(f"echo '{name}_edge *:{port}->8080/tcp'\n" for name in ("counter", "second"))
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{listed}")
+    (tmp_path / "docker").chmod(0o755)
+    with serve(tmp_path, "host", engine()):
+        host = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "host.python")}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
+        options = ["-i", str(tmp_path / "hosts.yml"), "-e", f"http_port={port}"]
+        output = deploy(*options, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert f"http_port={port} is taken on host by the service second_edge. This uses another port" in output
+    assert "Or remove it: docker service rm second_edge" in output
 
 
 @as_root
