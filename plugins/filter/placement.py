@@ -134,7 +134,7 @@ def _kind(name: str) -> str:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """The filters by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
