@@ -115,7 +115,7 @@ def _rate(arm: Arm, settings: Settings, run: Path) -> float:
         if other.phase == "S" and other.replicas == arm.load_of:
             try:
                 throughput = load_recording(run / "arms" / other.name).throughput
-            except (FileNotFoundError, KeyError):
+            except (FileNotFoundError, KeyError, ValueError):
                 continue
             saturated += [throughput] if throughput else []
     if not saturated:

@@ -112,7 +112,10 @@ class Recording:
 
 
 def load_recording(directory: Path) -> Recording:
-    """Read the files that ``run_arm`` wrote. Raises FileNotFoundError or KeyError if the arm did not finish."""
+    """Read the files that ``run_arm`` wrote. Raises FileNotFoundError, KeyError or ValueError if the arm did not finish, or a file was cut short.
+
+    Figures from a part of a file would pass for those of the whole arm.
+    """
     replicas: dict[int, Counter[str]] = {}
     generator: list[Mapping[str, Any]] = []
     errors: Counter[tuple[str, str]] = Counter()

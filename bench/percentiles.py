@@ -34,14 +34,14 @@ class Interval:
 
 
 def read_hlog(path: Path) -> Iterator[Interval]:
-    """The intervals of an HdrHistogram log; reading stops at a line that a crash cut short."""
+    """The intervals of an HdrHistogram log. Raises ValueError at a line that was cut short."""
     with path.open() as lines:
         for line in lines:
-            if not line.startswith("Tag="):
+            if line.startswith("#"):
                 continue
             fields = line.rstrip("\n").split(",")
             if len(fields) != 5 or not line.endswith("\n"):
-                return
+                raise ValueError(f"{path}: a line was cut short")
             outcome, _, name = fields[0].removeprefix("Tag=").partition(":")
             yield Interval(int(float(fields[1])), outcome, name, HdrHistogram.decode(fields[4].encode()))
 

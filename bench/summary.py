@@ -32,7 +32,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     for arm in arms(settings):
         try:
             recording = load_recording(run_directory / "arms" / arm.name)
-        except (FileNotFoundError, KeyError):
+        except (FileNotFoundError, KeyError, ValueError):
             missing.append(arm.name)
             continue
         recordings[arm.name] = recording

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from bench.__main__ import main
+from bench.__main__ import _rate, main
 from bench.baseline import compare
 from bench.comparison import read, rows, sentence, write
 from bench.plan import Settings, arms
@@ -106,6 +106,24 @@ def test_run_that_broke_off_keeps_what_was_measured(copy_of: Callable[[str], Pat
     assert summary["verdict"]["result"] == "INCONCLUSIVE"
     assert "S-r1-2, L-r4-1" in summary["verdict"]["sentence"]
     assert len(summary["counts"][1]["speedup"]["pairs"]) == 1
+
+
+@pytest.mark.parametrize("cut", ["events.jsonl", "latency.hlog", "arm.json", "ledger.json"])
+def test_an_arm_with_a_file_that_was_cut_short_did_not_finish(copy_of: Callable[[str], Path], cut: str) -> None:
+    """As a full disk leaves it. Judged by the rest of the file, the arm could let the run pass."""
+    run = copy_of("same-count")
+    change(run / "manifest.json", lambda manifest: manifest["settings"].update(min_efficiency=None))
+    assert summarise(run)["verdict"]["result"] == "PASS"
+    settings = Settings.from_mapping(json.loads((run / "manifest.json").read_text())["settings"])
+    paced = next(arm for arm in arms(settings) if arm.phase == "L")
+    rate = _rate(paced, settings, run)
+    file = run / "arms/S-r2-1" / cut
+    file.write_bytes(file.read_bytes()[:-10])
+    summary = summarise(run)
+    assert summary["missing"] == ["S-r2-1"]
+    assert summary["verdict"]["result"] == "INCONCLUSIVE"
+    # Of the other saturated arms.
+    assert _rate(paced, settings, run) != rate
 
 
 def test_run_without_any_arm_says_so(copy_of: Callable[[str], Path]) -> None:
