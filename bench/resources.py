@@ -67,17 +67,25 @@ def of_stack(samples: Iterable[Sample], stack: str) -> list[Sample]:
     return [sample if sample.service == "node" or sample.service.startswith(mine) else replace(sample, service=OTHERS) for sample in samples]
 
 
+def is_threaded(service: str) -> bool:
+    """Whether a task of a service uses several cores: HAProxy has a thread for each, and Redis counts in one."""
+    return service.endswith("_edge")
+
+
 def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dict[str, Any]]:
     """One entry per service (``node`` is the machine itself), summed over its tasks, within ``[first, last)`` epoch seconds.
 
-    ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (1 core if there is none),
-    of a node including what its hypervisor withheld, since neither is left,
+    ``cpu_cores`` mean, ``limit_cores`` (0 = none; a machine's cores), ``load`` = CPU of the busiest task over its limit (if there is
+    none, over 1 core, or over those of the node if it is threaded), of a node including what its hypervisor withheld, since neither is left,
     ``throttled_ratio`` = throttled periods over all, ``throttled`` periods, ``memory_mib`` peak, ``steal_ratio`` for nodes.
     """
     tasks: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    cores_of = {}
     for sample in samples:
         if first <= sample.time < last:
             tasks[sample.service, f"{sample.node}/{sample.task}"].append(sample)
+            if sample.service == "node":
+                cores_of[sample.node] = sample.limit_cores
     services: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
     for (service, _), rows in tasks.items():
         begin, end = rows[0], rows[-1]
@@ -86,15 +94,16 @@ def by_service(samples: Iterable[Sample], first: float, last: float) -> list[dic
         covered = service != "node" or (begin.time <= first + COVERED_SECONDS and end.time >= last - COVERED_SECONDS)
         if seconds > 0 and covered:
             cores, steal = (end.cpu_s - begin.cpu_s) / seconds, ((end.steal_s or 0) - (begin.steal_s or 0)) / seconds
+            available = end.limit_cores or (cores_of.get(end.node, 1) if is_threaded(service) else 1)
             services[service].append(
                 {
                     "cores": cores,
                     "limit": end.limit_cores,
-                    "load": (cores + steal) / (end.limit_cores or 1),
+                    "load": (cores + steal) / available,
                     "periods": end.periods - begin.periods,
                     "throttled": end.throttled - begin.throttled,
                     "memory": max(row.memory_b for row in rows),
-                    "steal": steal / (end.limit_cores or 1),
+                    "steal": steal / available,
                 }
             )
     return [_summed(service, services[service]) for service in sorted(services)]
@@ -154,7 +163,9 @@ def bottleneck(services: Iterable[Mapping[str, Any]], generator: Mapping[str, An
     full = sorted((service for service in tasks if service["load"] >= SATURATED), key=lambda service: -service["load"])
     if full:
         worst = full[0]
-        limit = f"its CPU limit of {worst['limit_cores'] / worst['tasks']:g} cores per task" if worst["limit_cores"] else "one core"
+        limit = "the cores of its node" if is_threaded(worst["service"]) else "one core"
+        if worst["limit_cores"]:
+            limit = f"its CPU limit of {worst['limit_cores'] / worst['tasks']:g} cores per task"
         return f"The bottleneck was {worst['service']}: its busiest task used {worst['load']:.0%} of {limit}."
     if generator["busiest_cores"] >= SATURATED:
         return f"The bottleneck was the generator: its busiest process used {generator['busiest_cores']:.2f} of one core."

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from bench.arm import load_recording
 from bench.resources import OTHERS, Sample, bottleneck, by_service, cpu_series, of_stack, read_samples
 from hypothesis import given
@@ -49,6 +50,26 @@ def test_other_stacks_are_one_line_and_never_the_bottleneck() -> None:
     assert [service["service"] for service in services] == [OTHERS, "s_app"]
     assert "s_app" in bottleneck(services, IDLE)
     assert bottleneck([service for service in services if service["service"] == OTHERS], IDLE) == "Nothing was saturated: the offered load was the limit."
+
+
+def used(service: str, node: str, cores: float, limit: float = 0.0) -> list[Sample]:
+    return [Sample(t, node, service, service, cores * t, 0, 0, 0.0, 2**20, limit, None) for t in range(21)]
+
+
+@pytest.mark.parametrize(
+    ("service", "cores", "load", "said"),
+    [
+        ("s_edge", 1.3, 0.163, "Nothing was saturated"),
+        ("s_edge", 7.6, 0.95, "The bottleneck was s_edge: its busiest task used 95% of the cores of its node."),
+        ("s-redis_redis-1", 0.95, 0.95, "The bottleneck was s-redis_redis-1: its busiest task used 95% of one core."),
+    ],
+)
+def test_without_a_limit_only_the_edge_uses_several_cores(service: str, cores: float, load: float, said: str) -> None:
+    """HAProxy has a thread for each core of its own node; one of Redis counts."""
+    samples = used("node", "n1", 0.1, 8) + used("node", "n2", 0.1, 1) + used(service, "n1", cores)
+    services = by_service(samples, 0, 21)
+    assert {row["service"]: row["load"] for row in services}[service] == load
+    assert bottleneck(services, IDLE).startswith(said)
 
 
 def test_recorded_saturated_replica_used_its_limit() -> None:
