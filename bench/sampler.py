@@ -1,18 +1,20 @@
 """Samples, once a second, the resource usage of this node and of every Swarm task on it.
 
 ``sampler.py FILE SECONDS`` writes FILE (CSV) until FILE.run is removed, for at most SECONDS. It lists the containers through
-the engine's API and reads their cgroups (version 1 or 2). It uses the standard library only, since it runs on the nodes.
+the engine's API and reads their cgroups (version 1 or 2). It runs on the nodes, which have the distribution's python3-docker.
 """
 
 import csv
-import http.client
-import json
 import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import docker
+from docker.errors import DockerException, NotFound
 
 COLUMNS = ("time", "node", "service", "task", "cpu_s", "periods", "throttled", "throttled_s", "memory_b", "limit_cores", "steal_s")
 CGROUP = Path("/sys/fs/cgroup")
@@ -29,44 +31,27 @@ class Task(NamedTuple):
     limit: float
 
 
-class EngineConnection(http.client.HTTPConnection):
-    """HTTP over the engine's Unix socket."""
-
-    def connect(self) -> None:
-        """Connect to the Unix socket instead of a network address."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(5)
-        self.sock.connect("/var/run/docker.sock")
-
-
-def ask_engine(path: str) -> Any:
-    """The engine's answer to GET ``path``, parsed; raises OSError, HTTPException."""
-    connection = EngineConnection("localhost")
-    try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-
-
-def tasks() -> "dict[str, Task]":
-    """The running Swarm tasks on this node, by container id."""
+def tasks(engine: docker.APIClient, known: Mapping[str, Task]) -> dict[str, Task]:
+    """The running Swarm tasks on this node, by container id. Asks only for what is not ``known``; raises OSError, DockerException."""
     found = {}
-    filters = "%7B%22label%22%3A%5B%22com.docker.swarm.service.name%22%5D%7D"
-    for container in ask_engine(f"/containers/json?filters={filters}"):
-        labels = container["Labels"]
+    for container in engine.containers(filters={"label": ["com.docker.swarm.service.name"]}):
+        name, labels = container["Id"], container["Labels"]
+        # Swarm starts no container again, so that the process and its limit stay.
+        if name in known:
+            found[name] = known[name]
+            continue
         try:
-            details = ask_engine(f"/containers/{container['Id']}/json")
-        except (OSError, http.client.HTTPException):
+            details = engine.inspect_container(name)
+        except NotFound:
             continue  # the container ended meanwhile
-        pid = details.get("State", {}).get("Pid")
+        pid = details["State"]["Pid"]
         if pid:
             limit = details["HostConfig"]["NanoCpus"] / 1e9
-            found[container["Id"]] = Task(labels["com.docker.swarm.service.name"], labels["com.docker.swarm.task.name"], pid, limit)
+            found[name] = Task(labels["com.docker.swarm.service.name"], labels["com.docker.swarm.task.name"], pid, limit)
     return found
 
 
-def cgroup_directories(pid: int) -> "dict[str, Path]":
+def cgroup_directories(pid: int) -> dict[str, Path]:
     """``{controller: directory}`` of a process; the key of the unified hierarchy is ``""``."""
     directories = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
@@ -77,12 +62,12 @@ def cgroup_directories(pid: int) -> "dict[str, Path]":
     return directories
 
 
-def keyed(path: Path) -> "dict[str, int]":
+def keyed(path: Path) -> dict[str, int]:
     """``{key: number}`` of a file of ``key number`` lines."""
     return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
 
 
-def usage(pid: int) -> "tuple[float, int, int, float, int]":
+def usage(pid: int) -> tuple[float, int, int, float, int]:
     """(CPU s, periods, throttled periods, throttled s, memory bytes without page cache) of a process's cgroup."""
     directories = cgroup_directories(pid)
     if "cpuacct" in directories:
@@ -103,7 +88,7 @@ def usage(pid: int) -> "tuple[float, int, int, float, int]":
     )
 
 
-def node_usage() -> "tuple[float, float, int, int]":
+def node_usage() -> tuple[float, float, int, int]:
     """(busy CPU s, stolen CPU s, used memory bytes, cores) of this node."""
     lines = Path("/proc/stat").read_text().splitlines()
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) / TICK for value in lines[0].split()[1:9])
@@ -112,7 +97,7 @@ def node_usage() -> "tuple[float, float, int, int]":
     return user + nice + system + irq + softirq, steal, memory["MemTotal"] - memory["MemAvailable"], cores
 
 
-def sample(known: "dict[str, Task]", node: str) -> "list[tuple[object, ...]]":
+def sample(known: Mapping[str, Task], node: str) -> list[tuple[object, ...]]:
     """One row for the node and one for each task."""
     now = f"{time.time():.3f}"
     busy, steal, memory, cores = node_usage()
@@ -141,6 +126,7 @@ def main(file: Path, seconds: float) -> None:
     node = socket.gethostname()
     deadline = time.monotonic() + seconds
     known: dict[str, Task] = {}
+    engine = None
     listed = float(-LIST_EVERY_SECONDS)
     with file.open("w", newline="") as output:
         writer = csv.writer(output)
@@ -149,8 +135,9 @@ def main(file: Path, seconds: float) -> None:
             started = time.monotonic()
             if started - listed >= LIST_EVERY_SECONDS:
                 try:
-                    known, listed = tasks(), started
-                except (OSError, http.client.HTTPException, TypeError, ValueError) as error:
+                    engine = engine or docker.from_env(version="auto", timeout=5).api
+                    known, listed = tasks(engine, known), started
+                except (OSError, DockerException) as error:
                     print(f"sampler: the engine does not answer: {error}", file=sys.stderr)
             writer.writerows(sample(known, node))
             output.flush()
