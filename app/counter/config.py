@@ -84,7 +84,6 @@ class Config:
     version: str = ""
     """The project's version; empty if it is unknown."""
     threads: int = 32
-    workers: int = 1
     deadline: float = 5.0
     drain: float = 3.0
     key_seconds: float = 600.0
@@ -151,7 +150,6 @@ class Config:
             image=env.text("IMAGE", default.image),
             version=env.text("VERSION", default.version),
             threads=env.integer("THREADS", default.threads, 2, 1000),
-            workers=env.integer("WORKERS", default.workers, 1, 64),
             deadline=deadline,
             drain=env.seconds("DRAIN_SECONDS", default.drain, 0.0, 600.0),
             key_seconds=key_seconds,

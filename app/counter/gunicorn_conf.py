@@ -5,10 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import shutil
 import signal
-import tempfile
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,12 +17,12 @@ _config = Config.from_env()
 
 bind = os.environ.get("COUNTER_BIND", "0.0.0.0:8000")
 worker_class = "counter.worker.BoundedWorker"
-workers = _config.workers
+workers = 1  # a stack has as many replicas as it needs
 threads = _config.threads
 # Each edge may hold 64 idle connections and as many requests.
 worker_connections = 8192
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-preload_app = True  # the workers share the imported modules' memory; connections are made after the fork
+preload_app = True  # a worker that replaces another has the modules at once; connections are made after the fork
 timeout = 30
 graceful_timeout = max(10, int(_config.deadline) + 2)
 # Longer than the edge keeps an idle connection, so that the edge is the side that closes: otherwise a request
@@ -36,16 +33,9 @@ control_socket_disable = True
 logger_class = EventLogger
 logconfig_dict = LOGGING
 
-if workers > 1:
-    # Read by prometheus_client at import, so set before the application is.
-    _metrics_dir = Path(tempfile.gettempdir()) / f"counter-metrics-{os.getpid()}"
-    shutil.rmtree(_metrics_dir, ignore_errors=True)
-    _metrics_dir.mkdir(mode=0o700)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
-
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Exempt what is loaded from garbage collection: the workers keep sharing its memory, and collect faster."""
+    """Exempt what is loaded from garbage collection: the worker goes on sharing its memory, and collects faster."""
     del server, worker
     gc.collect()
     gc.freeze()
@@ -81,10 +71,3 @@ def pre_request(worker: Any, request: Any) -> None:
         name == "TRANSFER-ENCODING" or (name == "CONTENT-LENGTH" and value != "0") for name, value in request.headers
     ):
         request.force_close()
-
-
-def on_exit(server: Any) -> None:
-    """Remove the metrics' directory."""
-    del server
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

@@ -1,18 +1,18 @@
-"""The drain flag: one byte that all processes of a replica share.
+"""The drain flag: one byte that the processes of a replica share.
 
 As soon as gunicorn handles SIGTERM, it closes its listening socket and drops the connections that wait there
 (gunicorn issue 3397). So the replica drains first: it reports "not ready" and keeps serving until the edge has stopped
-sending. Only then does gunicorn stop. The master sets the flag, its workers read it.
+sending. Only then does gunicorn stop. The master sets the flag, its worker reads it.
 """
 
 import mmap
 
-# Anonymous memory is inherited by the workers that the master forks after importing this module.
+# Anonymous memory is inherited by the worker that the master forks after importing this module.
 _flag = mmap.mmap(-1, 1)
 
 
 def start_draining() -> None:
-    """Make every process of this replica report that it is not ready."""
+    """Make this replica report that it is not ready."""
     _flag[0] = 1
 
 

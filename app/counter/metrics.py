@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -27,28 +16,16 @@ INCREMENT_SECONDS = Histogram(
 ROUND_TRIPS = Counter("counter_store_round_trips", "Rounds of the group commit, each one round trip to Redis.")
 ROUND_OPERATIONS = Counter("counter_store_operations", "Operations that these rounds carried.")
 MEMORY_USED = Gauge(
-    "counter_store_memory_used_bytes",
-    "Memory that a Redis node used when it last was the primary.",
-    ["node"],
-    multiprocess_mode="mostrecent",
+    "counter_store_memory_used_bytes", "Memory that a Redis node used when it last was the primary.", ["node"]
 )
 MEMORY_LIMIT = Gauge(
-    "counter_store_memory_limit_bytes",
-    "Memory at which this node refuses increments; 0: no limit.",
-    ["node"],
-    multiprocess_mode="mostrecent",
+    "counter_store_memory_limit_bytes", "Memory at which this node refuses increments; 0: no limit.", ["node"]
 )
-BACKUP = Gauge(
-    "counter_backup_timestamp_seconds", "When the newest proved backup was made.", multiprocess_mode="mostrecent"
-)
-DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.", multiprocess_mode="max")
-INFO = Gauge("counter_info", "Always 1; what runs.", ["image", "topology", "replica"], multiprocess_mode="max")
+BACKUP = Gauge("counter_backup_timestamp_seconds", "When the newest proved backup was made.")
+DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.")
+INFO = Gauge("counter_info", "Always 1; what runs.", ["image", "topology", "replica"])
 
 
 def exposition() -> bytes:
-    """Return all metrics in the text format, summed over the workers where there are several."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    """Return all metrics in the text format."""
+    return generate_latest()
