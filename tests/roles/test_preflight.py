@@ -264,8 +264,14 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a file as CSV": ({"file": "counters.csv", "mode": "add"}, set()),
     "a file as JSON": ({"file": "there/counters.json", "mode": "set"}, set()),
     "a format without a file": ({"file": "there/.csv"}, {"file"}),
-    "environment": ({"app_environment": {"COUNTER_KEY_SECONDS": "3600"}}, set()),
+    "environment": (
+        {"app_environment": {"COUNTER_KEY_SECONDS": "3600", "COUNTER_HISTORY_LOG": "1", "LOG_LEVEL": "INFO"}},
+        set(),
+    ),
     "environment of the project's own": ({"app_environment": {"COUNTER_THREADS": "8"}}, {"app_environment"}),
+    "environment that no file of the project sets": ({"app_environment": {"COUNTER_BIND": "::"}}, {"app_environment"}),
+    "environment of the resolver": ({"app_environment": {"RES_OPTIONS": "rotate"}}, {"app_environment"}),
+    "environment with a misspelt name": ({"app_environment": {"COUNTER_KEY_SECOND": "99"}}, {"app_environment"}),
     "environment without a value": ({"app_environment": {"LOG_LEVEL": None}}, {"app_environment"}),
     "ids that are forgotten at once": (
         {"app_environment": {"COUNTER_KEY_SECONDS": "15"}, "app_deadline_seconds": "8"},
