@@ -37,10 +37,9 @@ def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice, and ``shown`` of a secret."""
+    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice."""
     return [
         {"name": name, "rule": f"must be {_rule(spec[name])}"}
-        | ({"shown": "***"} if value is not None and "no_log" in spec[name] else {})
         for name, value in values.items()
         if not _validated(name, value, spec)[1]
     ]

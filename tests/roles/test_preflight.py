@@ -100,7 +100,9 @@ WRONG = {
     "file": "counters.txt",
     "mode": "replace",
 }
-SECRETS = {"redis_password", "edge_certificates", "backup_password", "backup_environment", "backup_report_url"}
+SPECS = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+# Of redis_url, only the login is hidden.
+SECRETS = {name for name, spec in SPECS["settings"]["options"].items() if spec.get("no_log")} - {"redis_url"}
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"
