@@ -1,13 +1,8 @@
 """Print one line for each stage of a run, every message, and each failure once.
 
-None of the callbacks of ansible-core, ansible.posix and community.general does this. ``default``, ``unixy`` and
-``yaml`` print a line for each task and host, ``dense`` a line for each task. ``selective``, ``tasks_only`` and
-``counter_enabled`` leave out tasks or results. All of them print a failure once for each item and once for each host,
-print rescued failures, and print messages as results. ``log_plays`` and ``logstash`` replace the results by a format of
-their own, and do not write what ``-v`` shows.
-
-This one is Ansible's own ``default`` callback, whose output goes only to the log; the screen gets a summary of it.
-With ``-v`` it is the ``default`` callback. Neither shows the join tokens of the swarm.
+No callback of ansible-core, ansible.posix or community.general does this: all of them print a failure for each item and
+each host, and rescued ones too. This one is Ansible's own ``default`` callback, whose output goes only to the log; the
+screen gets a summary of it. With ``-v`` it is the ``default`` callback. Neither shows the join tokens of the swarm.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ def wanted_by_file(seen: Recording, **changes: Any) -> Any:
     } | changes
     document = {"services": {key: service}, "configs": {"c": {"name": "s_c-1"}}}
     (wanted,) = convergence.wanted_services(stack, document)
-    return convergence.compare(judge(seen), seen["service"], wanted)
+    judged = judge(seen)
+    convergence.compare(judged, seen["service"], wanted)
+    return judged
 
 
 def test_what_the_file_asks_for_has_converged() -> None:

@@ -46,10 +46,6 @@ nodes:
   description: For each node of the swarm, its name, role, state, availability and whether it is the leader.
   type: list
   returned: always
-converged:
-  description: Whether every service has converged.
-  type: bool
-  returned: always
 """
 
 import time
@@ -244,14 +240,14 @@ def main() -> None:
         "changed": changed,
         "nodes": [node_row(node) for node in nodes],
         "services": [asdict(state) | {"problem": problem(state)} for state in states],
-        "converged": bool(states) and not failures and not pending,
     }
-    if timeout and not result["converged"]:
+    converged = states and not failures and not pending
+    if timeout and not converged:
         wrong = failures or pending
         over = "" if failures else f" within {timeout} s"
         described = "\n".join(describe(state, logs[state.name]) for state in wrong)
         module.fail_json(msg=f"stack {stack} did not converge{over}:\n{described}", **result)
-    if deploys and result["converged"]:
+    if deploys and converged:
         try:
             remove_unused(client, stack)
         except (DockerException, OSError) as error:

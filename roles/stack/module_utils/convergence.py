@@ -203,11 +203,10 @@ def problem(state: ServiceState) -> str:
     return f"{state.name}{state.host and f' on {state.host}'}: {wrong}; likely cause: {state.cause}"
 
 
-def compare(state: ServiceState, service: dict, wanted: Wanted) -> ServiceState:
+def compare(state: ServiceState, service: dict, wanted: Wanted) -> None:
     """Compare a service with the stack file as well, since a rollback changes the service's own specification."""
     if not state.failure and not state.pending:
         state.failure = difference(service["Spec"], wanted)
-    return state
 
 
 def difference(spec: dict, wanted: Wanted) -> str:
