@@ -81,7 +81,7 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         newest.write(primaries, repository, plan)
         less_than = newest.less_than(repository, plan)
         # After a loss, the old backups are needed.
-        not_freed = "" if replaced or less_than else repository.forget()
+        not_freed = "" if replaced or less_than else maker.tidy()
     return asdict(saved) | {"less_than": less_than, "not_freed": not_freed}
 
 
@@ -98,19 +98,13 @@ def listed(plan: Plan, _: Sequence[str]) -> Any:
 def verify(plan: Plan, arguments: Sequence[str]) -> Any:
     """Prove one backup or all of the stack."""
     repository = Repository(plan)
-    failures = []
     with alone(plan):
         repository.open(create=False)
         if arguments[0] == "all":
             wanted = [saved.name for saved in repository.backups() if saved.stack == plan.stack]
         else:
             wanted = [repository.find(arguments[0]).name]
-        maker = Maker(Config.from_env(), plan, repository)
-        for name in wanted:
-            try:
-                maker.prove(repository.find(name))
-            except BadBackupError as error:
-                failures.append(f"{name}: {error}")
+        failures = Maker(Config.from_env(), plan, repository).prove_all(wanted)
         if arguments[0] == "all":
             try:
                 repository.check()

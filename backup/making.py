@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +125,26 @@ class Maker:
             empty(content.directory)
             _check(held, *between or (held, held))
         return self.repository.mark(saved, PROVED)
+
+    def prove_all(self, names: Iterable[str]) -> list[str]:
+        """Prove backups again; return what is wrong with the bad ones."""
+        failures = []
+        for name in names:
+            try:
+                self.prove(self.repository.find(name))
+            except BadBackupError as error:
+                failures.append(f"{name}: {error}")
+        return failures
+
+    def tidy(self) -> str:
+        """Remove what the plan does not keep; return why its room could not be freed, empty if it was."""
+        if (reason := self.repository.forget()) and self.repository.repair():
+            # Old backups and logs may need the files that are lost. Then nothing can restore them.
+            self.repository.open(create=False)
+            self.prove_all(saved.name for saved in self.repository.backups() if saved.stack == self.plan.stack)
+            self.repository.forget_bad_logs(self.plan.files / "proof")
+            reason = self.repository.forget()
+        return reason
 
 
 def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from backup.content import room
+from backup.content import empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, Done, ended, locked, run
@@ -300,21 +300,24 @@ class Repository:
         return marked
 
     def forget(self) -> str:
-        """Remove what the plan does not keep; of backups that are not proved, the newest three stay.
+        """Remove what the plan does not keep, and bad backups; of those neither proved nor bad, the newest three stay.
 
         Returns why its room could not be freed; empty if it was.
         """
-        backups = {saved.snapshot: saved for saved in self.backups() if saved.stack == self._plan.stack}
-        unproved = [saved.snapshot for saved in backups.values() if not saved.proved][:-UNPROVED_KEPT]
+        backups = [saved for saved in self.backups() if saved.stack == self._plan.stack]
+        unproved = [saved.snapshot for saved in backups if not saved.proved and not saved.bad][:-UNPROVED_KEPT]
         unproved = unproved if self._plan.keep else []
-        kept = {*backups, *(log.snapshot for log in self.logs())}
+        # While one of them needs a file that is missing, restic frees no room at all.
+        proved = max((saved.id for saved in backups if saved.proved), default="")
+        bad = [saved.snapshot for saved in backups if saved.bad and saved.id < proved]
+        kept = {saved.snapshot for saved in backups} | {log.snapshot for log in self.logs()}
         doubles = [
             one.snapshot
             for one in (*self._all, *self._logs)
             if one.stack == self._plan.stack and one.snapshot not in kept
         ]
         forget = ["forget", "--quiet"]
-        if rest := unproved + doubles:
+        if rest := bad + unproved + doubles:
             self._run([*forget, *rest], LONG_SECONDS)
         policies = {
             PROVED: [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))],
@@ -325,9 +328,20 @@ class Repository:
             if policy:
                 tags = f"{PROJECT},{STACK}={self._plan.stack},{kind}"
                 self._run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
-        # Fails while the repository has a damaged backup, of which `check` tells.
+        # Fails while a backup or a log needs what is missing.
         done = self._try(["prune", "--quiet"], LONG_SECONDS)
         return str(self._error(done)) if done.status else ""
+
+    def forget_bad_logs(self, directory: Path) -> None:
+        """Remove the stack's logs that cannot be read back, with a directory for their files."""
+        for log in self.logs():
+            try:
+                if log.stack == self._plan.stack:
+                    self.fetch(log, empty(directory))
+            except BadBackupError:
+                self._run(["forget", "--quiet", log.snapshot], LONG_SECONDS)
+                self._logs.remove(log)
+        empty(directory)
 
     def check(self) -> None:
         """Read the whole repository; raises BadBackupError if a part is damaged or missing."""

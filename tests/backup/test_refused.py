@@ -145,7 +145,30 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
         site.store.increment("a", "after it")  # what the newest backup holds
         again = site.run("run")
         assert again["proved"]
+        assert again["not_freed"] == ""
+        assert [saved["id"] for saved in site.backups] == [first["id"], again["id"]]
         assert site.run("restore", "latest")["backup"]["id"] == again["id"]
+
+
+def test_what_needs_damaged_files_is_removed_although_it_was_proved(shared: Site, tmp_path: Path) -> None:
+    """Restic would free no room."""
+    with copied(shared, tmp_path) as site:
+        (first,) = site.backups
+        packs = Path(site.plan["repository"], "data")
+        before = set(packs.rglob("*"))
+        Path(site.plan["state"], "large").write_text("what all the next ones refer to")
+        site.run("run")
+        tags = ["counter-deploy", "log", "stack=counter", "format=1", "id=1", "began=2026", "until=2026"]
+        options = [option for tag in tags for option in ("--tag", tag)]
+        site.restic("backup", "--quiet", *options, site.plan["state"])
+        (log,) = site.run("list")["logs"]
+        for pack in set(packs.rglob("*")) - before:
+            if pack.is_file():
+                pack.unlink()
+        again = site.run("run")
+        assert (bool(again["proved"]), again["not_freed"]) == (True, "")
+        assert [saved["id"] for saved in site.backups] == [first["id"], again["id"]]
+        assert log not in site.run("list")["logs"]
 
 
 def test_a_backup_that_is_found_bad_is_not_the_newest_proved_one(site: Site) -> None:
