@@ -2,8 +2,9 @@
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [replaced]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
-  (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no room. With
-  ``replaced``, a restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed
+  (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no room.
+  ``shared_with`` names the other stacks for which a former password still opens the repository. With ``replaced``, a
+  restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -82,7 +83,7 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         less_than = newest.less_than(repository, plan)
         # After a loss, the old backups are needed.
         not_freed = "" if replaced or less_than else maker.tidy()
-    return asdict(saved) | {"less_than": less_than, "not_freed": not_freed}
+    return asdict(saved) | {"less_than": less_than, "not_freed": not_freed, "shared_with": repository.shared_with}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:

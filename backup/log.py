@@ -151,6 +151,8 @@ def record_until(plan: Plan, config: Config, ended: threading.Event) -> None:
         try:
             if repository is None:
                 repository = newest.opened(primaries, plan, create=not saved)
+                if others := repository.shared_with:
+                    _log.warning("a former password still opens the repository", extra={"stacks": others})
                 # Nodes to which the counters were moved do not know it.
                 newest.write(primaries, repository, plan)
             recording = recording or Recording(config, plan, repository)

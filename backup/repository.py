@@ -131,6 +131,8 @@ class Repository:
         self._password = plan.passwords[0]
         self._all: list[Saved] = []
         self._logs: list[Log] = []
+        self.shared_with: list[str] = []
+        """Other stacks, for which a former password still opens the repository."""
 
     def open(self, *, create: bool, renew: bool = True) -> None:
         """Find out what the repository holds, or make it.
@@ -420,8 +422,14 @@ class Repository:
         return f"-i {directory}/key -o UserKnownHostsFile={directory}/known_hosts -o BatchMode=yes"
 
     def _change_password(self) -> None:
-        """Let the repository take the newest password and no former one; raises BackupError."""
+        """Let the repository take the newest password and no former one, unless other stacks may use that.
+
+        Raises:
+            BackupError: the repository cannot be used.
+
+        """
         newest, *formers = self._plan.passwords
+        others = {one.stack for one in (*self._all, *self._logs)} - {self._plan.stack}
         if self._password != newest:
             with NamedTemporaryFile("w", dir=self._plan.work, encoding="utf-8") as file:
                 file.write(newest)
@@ -429,6 +437,9 @@ class Repository:
                 self._run(["key", "add", "--new-password-file", file.name], QUICK_SECONDS)
         for former in formers:
             while former != newest and (key := self._key(former)):
+                if others:
+                    self.shared_with = sorted(others)
+                    break
                 self._run(["key", "remove", key], QUICK_SECONDS)
         self._password = newest
 

@@ -40,6 +40,18 @@ def test_a_changed_password(site: Site, tmp_path: Path) -> None:
     assert len(site.backups) == 3
 
 
+def test_a_former_password_stays_while_another_stack_may_use_it(site: Site) -> None:
+    site.plan["stack"] = "other"
+    site.count({"a": 1})
+    other = site.run("run")
+    assert other["shared_with"] == []
+    site.plan |= {"stack": "counter", "passwords": ["two", "one"]}
+    assert site.run("run")["shared_with"] == ["other"]
+    assert (opens(site, "two"), opens(site, "one")) == (True, True)
+    site.plan |= {"stack": "other", "passwords": ["one"]}
+    assert site.run("verify", other["id"])
+
+
 def test_retention(site: Site) -> None:
     site.count({"a": 1})
     first = site.run("run")["id"]
@@ -94,7 +106,7 @@ def test_state(site: Site) -> None:
     assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == saved["id"]
     found = site.run("state", "latest")
     assert found["files"] == {"deployed.json": '{"format": 2}\n', "redis/passwords": "secret\n"}
-    assert found["backup"] | {"less_than": "", "not_freed": ""} == saved
+    assert found["backup"] | {"less_than": "", "not_freed": "", "shared_with": []} == saved
     assert (found["manifest"]["stack"], found["manifest"]["counters"]) == ("counter", 1)
     assert "of this host" not in json.dumps(found)
     # What a restore is given before it is certain is not stored anywhere yet.
