@@ -1,10 +1,11 @@
 """``python -m backup VERB [ID]``.
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
-- ``run [replaced]``: make a backup and prove it; prints it, with the id of the one before if that has a larger sum
-  (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no room.
-  ``shared_with`` names the other stacks for which a former password still opens the repository. With ``replaced``, a
-  restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed
+- ``run [replaced|scheduled]``: make a backup and prove it; prints it, with the id of the one before if that has a
+  larger sum (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no
+  room. ``shared_with`` names the other stacks for which a former password still opens the repository. With
+  ``replaced``, a restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed. With
+  either word, it waits for another run
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -65,12 +66,12 @@ def alone(plan: Plan, *, wait: bool = False) -> Iterator[None]:
 
 def run(plan: Plan, arguments: Sequence[str]) -> Any:
     """Make a backup."""
-    if is_unfinished(plan.state):
-        raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
     primaries = Primaries(open_route(Config.from_env()))
-    # The app is stopped already when a restore makes its backup, so it waits for one that the schedule has begun.
     replaced = "replaced" in arguments
-    with alone(plan, wait=replaced):
+    # The app is stopped already when a restore makes its backup, and nobody repeats one of the schedule.
+    with alone(plan, wait=bool(arguments)):
+        if is_unfinished(plan.state):
+            raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
         repository = newest.opened(primaries, plan)
         maker = Maker(Config.from_env(), plan, repository)
         try:

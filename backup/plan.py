@@ -43,6 +43,8 @@ class Plan:
     """How long the repository may take to answer the first question."""
     lock_seconds: int = 300
     """How long to wait for locks of other programs. A lock that is not renewed is stale after 30 minutes."""
+    retry_seconds: int = 15 * 60
+    """How long after a backup of the schedule failed to try again."""
 
     @property
     def files(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import math
 import sys
 import tempfile
 import threading
@@ -51,7 +52,7 @@ def serve(plan: Plan) -> NoReturn:
     try:
         if plan.schedule and _has_missed(plan, config):
             log.info("no backup was made at the last time of the schedule")
-            _make(plan)
+            _make_all(plan, failed=not _make(plan))
         _make_all(plan)
     finally:
         # An upload that is ended by force leaves a lock in the repository.
@@ -70,20 +71,22 @@ def _has_missed(plan: Plan, config: Config) -> bool:
     return made is not None and made < f"{due:{MOMENT}}"
 
 
-def _make_all(plan: Plan) -> NoReturn:
+def _make_all(plan: Plan, *, failed: bool = False) -> NoReturn:
     while True:
         due = next(CronSim(plan.schedule, datetime.now(UTC))) if plan.schedule else None
+        retry = time.monotonic() + (plan.retry_seconds if failed else math.inf)
         if due:
-            log.info("next backup", extra={"at": f"{due:%Y-%m-%dT%H:%M:%SZ}"})
-        while not due or (left := due.timestamp() - time.time()) > 0:
-            time.sleep(min(left, STEP_SECONDS) if due else STEP_SECONDS)
+            log.info("next backup", extra={"at": f"{due:{MOMENT}}"} | ({"retry": plan.retry_seconds} if failed else {}))
+        while (early := not due or due.timestamp() > time.time()) and (left := retry - time.monotonic()) > 0:
+            time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time() if due else left)))
             # Sooner, after a clock that was ahead was set back.
             due = due and min(due, next(CronSim(plan.schedule, datetime.now(UTC))))
-        _make(plan)
+        failed = not _make(plan, again=early)
 
 
-def _make(plan: Plan) -> None:
-    done = run([sys.executable, "-m", "backup", "run"], RUN_SECONDS)
+def _make(plan: Plan, *, again: bool = False) -> bool:
+    """Make a backup; return whether there is one. If it fails ``again``, this is not reported, as it was before."""
+    done = run([sys.executable, "-m", "backup", "run", "scheduled"], RUN_SECONDS)
     said = done.said.strip()
     if done.status == TIMED_OUT:
         said = f"no end within {RUN_SECONDS} s; {said}"
@@ -96,8 +99,9 @@ def _make(plan: Plan) -> None:
     else:
         log.info("backup proved", extra={"backup": backup})
         said = backup["not_freed"] and f"old backups still take room: {backup['not_freed']}"
-    if plan.report_url:
+    if plan.report_url and (backup or not again):
         _report(plan.report_url, {"stack": plan.stack, "backup": backup or None, "error": said})
+    return bool(backup)
 
 
 def _report(url: str, report: dict[str, object]) -> None:

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import Site
+from sites import Site, session_of
 from support.waiting import wait_until
+
+from backup.processes import locked
+from counter.store.keys import BACKUP_KEY
 
 
 @contextmanager
@@ -81,6 +84,48 @@ def test_a_backup_that_was_due_while_no_service_ran_is_made_later(new_site: Site
     assert received.get(timeout=120)["backup"]["sum"] == 2
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
+
+
+def late(site: Site, url: str) -> None:
+    """Let a service find that a backup was due since the newest one."""
+    site.count({"a": 1})
+    site.run("run")
+    client = site.nodes[0].client()
+    client.set(BACKUP_KEY, json.dumps(json.loads(str(client.get(BACKUP_KEY))) | {"time": "2020-01-01T00:00:00Z"}))
+    site.plan |= {"schedule": "0 0 1 1 *", "report_url": url, "retry_seconds": 1}
+
+
+def test_a_backup_that_failed_is_tried_again_and_reported_once(site: Site, stack: ExitStack) -> None:
+    url, received = stack.enter_context(receiver())
+    late(site, url)
+    repository = Path(site.plan["repository"])
+    away = repository.rename(repository.with_name("away"))
+    process = site.start("serve")
+    lines = (json.loads(line) for line in process.stderr or ())
+    for _ in range(2):
+        assert "does not exist" in next(line["error"] for line in lines if line["event"] == "backup failed")
+    away.rename(repository)
+    reports = [received.get(timeout=60) for _ in range(2)]
+    assert "does not exist" in reports[0]["error"]
+    assert (reports[1]["backup"]["sum"], reports[1]["error"]) == (1, "")
+    # It waits for the next time of the schedule.
+    next(line for line in lines if line["event"] == "next backup" and "retry" not in line)
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    assert received.empty()
+
+
+def test_a_backup_of_the_schedule_waits_for_another_run(site: Site, stack: ExitStack) -> None:
+    url, received = stack.enter_context(receiver())
+    late(site, url)
+    with locked(Path(site.plan["work"], "lock")):
+        process = site.start("serve")
+        wait_until("its run", lambda: len(session_of(process)) > 1)
+        with pytest.raises(queue.Empty):
+            received.get(timeout=4)
+    assert received.get(timeout=60)["error"] == ""
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
 
 
 def handles_sigterm(pid: int) -> bool:
