@@ -218,7 +218,8 @@ class Repository:
         """Return the logs of all stacks that reach any moment, the oldest first."""
         # A log that could not be forgotten is there as it is now and as it was.
         logs = [log for log in _newest(self._logs).values() if log.began <= log.until]
-        return sorted(logs, key=lambda log: log.log)
+        logs.sort(key=lambda log: log.log)
+        return [_ending(log, logs[number:]) for number, log in enumerate(logs, 1)]
 
     def at(self, moment: datetime | None, stack: str = "") -> Log:
         """Return the log that reaches a moment, with the moment as its id; without one, the last moment of the stack.
@@ -342,7 +343,7 @@ class Repository:
                     self.fetch(log, empty(directory))
             except BadBackupError:
                 self._run(["forget", "--quiet", log.snapshot], LONG_SECONDS)
-                self._logs.remove(log)
+                self._logs = [one for one in self._logs if one.snapshot != log.snapshot]
         empty(directory)
 
     def check(self) -> None:
@@ -502,6 +503,16 @@ def _listed(look: Done) -> tuple[list[Saved], list[Log]]:
 def _newest[S: (Saved, Log)](snapshots: Iterable[S]) -> dict[tuple[str, str], S]:
     """Return the newest snapshot of each backup or log."""
     return {one.identity: one for one in sorted(snapshots, key=lambda one: one.changed)}
+
+
+def _ending(log: Log, later: Iterable[Log]) -> Log:
+    """Return a log that ends where a later one of its stack begins: what it has after that came from a clock ahead.
+
+    A log that begins before it may come from a clock that was behind, and ends nothing.
+    """
+    ends = [one.began for one in later if one.stack == log.stack and one.began >= log.began]
+    until = min([log.until, *ends])
+    return replace(log, id=until, until=until)
 
 
 def _common(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -301,15 +301,28 @@ def test_what_was_saved_after_a_clock_was_set_back_is_the_newest(site: Site, tmp
     repository = Repository(Plan(**site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}))
     repository.open(create=True)
     ahead, now = datetime(2026, 11, 26, 10, tzinfo=UTC), datetime(2026, 11, 26, 9, tzinfo=UTC)
-    spans = [(ahead, ahead + timedelta(minutes=5)), (now, now + timedelta(minutes=50))]
+    minutes = timedelta(minutes=1)
+    # While the second one was made, the clock went ahead; for the last one, it was behind.
+    spans = [
+        (ahead, ahead + 5 * minutes),
+        (now, now + 50 * minutes),
+        (now + 20 * minutes, now + 30 * minutes),
+        (now - 90 * minutes, now - 80 * minutes),
+    ]
     for began, until in spans:
         name = next_id(LOG_ID, began, (log.log for log in repository.logs()))
         moments = {"began": f"{began:{MOMENT}}", "until": f"{until:{MOMENT}}"}
         labels = {"stack": "counter", "format": 1, "id": name, **moments}
         repository.save_log(Path(site.plan["state"]), until, labels)
-    first, second = repository.logs()
-    assert second.log > first.log
-    assert repository.at(None).id == f"{spans[1][1]:{MOMENT}}"
+    found = repository.logs()
+    assert [log.log for log in found] == sorted({log.log for log in found})
+    assert [(log.began, log.until) for log in found] == [
+        (f"{began:{MOMENT}}", f"{until:{MOMENT}}") for began, until in [spans[0], (now, spans[2][0]), *spans[2:]]
+    ]
+    assert repository.at(spans[2][0]).log == found[2].log
+    with pytest.raises(BackupError, match="no log of counter"):
+        repository.at(now + 40 * minutes)
+    assert repository.at(None).id == f"{spans[-1][1]:{MOMENT}}"
     assert next_id(BACKUP_ID, now, ["20270101T000000Z", "20261126T080000Z"]) == "20270101T000001Z"
     assert next_id(BACKUP_ID, now, ["20261126T080000Z"]) == "20261126T090000Z"
 
