@@ -138,12 +138,15 @@ class Maker:
 
     def tidy(self) -> str:
         """Remove what the plan does not keep; return why its room could not be freed, empty if it was."""
-        if (reason := self.repository.forget()) and self.repository.repair():
-            # Old backups and logs may need the files that are lost. Then nothing can restore them.
-            self.repository.open(create=False)
-            self.prove_all(saved.name for saved in self.repository.backups() if saved.stack == self.plan.stack)
-            self.repository.forget_bad_logs(self.plan.files / "proof")
-            reason = self.repository.forget()
+        try:
+            if (reason := self.repository.forget()) and self.repository.repair():
+                # Old backups and logs may need the files that are lost. Then nothing can restore them.
+                self.repository.open(create=False)
+                self.prove_all(saved.name for saved in self.repository.backups() if saved.stack == self.plan.stack)
+                self.repository.forget_bad_logs(self.plan.files / "proof")
+                reason = self.repository.forget()
+        except BackupError as error:
+            return str(error)
         return reason
 
 

@@ -130,6 +130,28 @@ def test_a_tag_that_was_half_changed_makes_no_second_backup(site: Site) -> None:
     assert len(site.backups) == 2
 
 
+def restic_that(directory: Path, work: str, does: str) -> str:
+    """Return a search path with a restic that does something else, in the shell, when asked for some work."""
+    real = shutil.which("restic")
+    (program := directory / "bin" / "restic").parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase " $* " in *" {work} "*) {does} ;; esac\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("work", ["forget", "prune"])
+def test_a_backup_is_proved_although_old_ones_cannot_be_removed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    site.count({"a": 1})
+    site.plan["keep"] = {"last": 1}
+    locked = "echo 'repository is already locked by PID 1' >&2; exit 11"
+    monkeypatch.setenv("PATH", restic_that(tmp_path, work, locked))
+    saved = site.run("run")
+    assert saved["proved"]
+    assert "is in use; try again later" in saved["not_freed"]
+
+
 @pytest.mark.parametrize("work", ["restore", "check"])
 def test_a_restic_that_was_killed_says_nothing_of_the_backup(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
@@ -137,12 +159,8 @@ def test_a_restic_that_was_killed_says_nothing_of_the_backup(
     """The kernel does so when there is too little memory."""
     site.count({"a": 1})
     saved = site.run("run")
-    restic = shutil.which("restic")
-    (killed := tmp_path / "bin" / "restic").parent.mkdir()
-    killed.write_text(f'#!/bin/sh\ncase " $* " in *" {work} "*) kill -KILL $$ ;; esac\nexec {restic} "$@"\n')
-    killed.chmod(0o755)
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", f"{killed.parent}:{os.environ['PATH']}")
+        patched.setenv("PATH", restic_that(tmp_path, work, "kill -KILL $$"))
         said = site.refused("verify", "all")
     assert "restic ended with -9 (raise backup_memory)" in said
     (kept,) = site.backups
