@@ -29,6 +29,8 @@ LONG_SECONDS = 3600
 SHOWN_LINES = 3
 SPANS_SHOWN = 3
 UNPROVED_KEPT = 3
+SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+"""By itself, ssh waits for a dead connection for as long as restic may take."""
 FETCH_ATTEMPTS = 5
 LOOK_ATTEMPTS = 3
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
@@ -420,7 +422,8 @@ class Repository:
             with NamedTemporaryFile("w", dir=directory, encoding="utf-8", delete=False) as file:
                 file.write(text.rstrip() + "\n")
             Path(file.name).replace(directory / name)
-        return f"-i {directory}/key -o UserKnownHostsFile={directory}/known_hosts -o BatchMode=yes"
+        options = (f"UserKnownHostsFile={directory}/known_hosts", *SSH_OPTIONS)
+        return " ".join([f"-i {directory}/key", *(f"-o {option}" for option in options)])
 
     def _change_password(self) -> None:
         """Let the repository take the newest password and no former one, unless other stacks may use that.

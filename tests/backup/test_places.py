@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -21,6 +22,8 @@ from support.ansible import ROOT, play, run
 from support.ports import free_port, listens
 from support.processes import Process, running
 from support.waiting import wait_until
+
+from backup.repository import SSH_OPTIONS
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -141,3 +144,21 @@ def test_sftp(site: Site, stack: ExitStack) -> None:
     assert "unable to start the sftp session" in site.refused("run")
     site.plan["known_hosts"] = f"[127.0.0.1]:{port} {(directory / 'host.pub').read_text()}"
     there_and_back(site)
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="no ssh here")
+def test_sftp_to_a_server_that_says_nothing(site: Site, stack: ExitStack) -> None:
+    silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    site.plan |= {
+        "repository": f"sftp://somebody@127.0.0.1:{silent.getsockname()[1]}//repository",
+        "answer_seconds": 90,
+    }
+    assert "unable to start the sftp session" in site.refused("list")
+    # A connection that dies later is given up after a minute.
+    shown = subprocess.run(
+        ["ssh", "-G", *(part for option in SSH_OPTIONS for part in ("-o", option)), "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert {"serveraliveinterval 15", "serveralivecountmax 4"} <= set(shown)
