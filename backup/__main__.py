@@ -40,7 +40,7 @@ from backup.making import Maker
 from backup.plan import Plan
 from backup.processes import locked
 from backup.repository import Log, Repository, Saved
-from backup.restoring import prepare, restore
+from backup.restoring import prepare, remove_abandoned, restore
 from counter.config import Config
 from counter.data import give_way
 from counter.entries import EntryError
@@ -72,6 +72,8 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
     with alone(plan, wait=bool(arguments)):
         if is_unfinished(plan.state):
             raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
+        if not replaced:
+            remove_abandoned(plan)
         repository = newest.opened(primaries, plan)
         maker = Maker(Config.from_env(), plan, repository)
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from backup.content import Content, empty
+from backup.content import Content, empty, is_unfinished
 from backup.errors import BackupError
 from backup.log import rebuild
 from backup.newest import digest
@@ -22,6 +23,7 @@ PREPARED = "prepared"
 """The directory below ``work``. It stays if a restore fails, and is the same for the next attempt."""
 MARK = "proved"
 """The file there which says what was prepared in full."""
+ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
             "deploy with more redis_memory, and repeat the restore"
         )
     (content.directory / MARK).write_text(_name(plan, wanted), "utf-8")
+
+
+def remove_abandoned(plan: Plan) -> None:
+    """Remove what was prepared for a restore that did not follow: all counters, in plain text."""
+    directory = plan.work / PREPARED
+    if not directory.exists() or is_unfinished(plan.state):
+        return
+    # A restore stops the app between preparing and beginning, and may do so now.
+    if directory.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+        empty(directory)
 
 
 def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | Log) -> Restored:

@@ -24,6 +24,7 @@ from backup.log import DIRECTORY, record_until
 from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
 from backup.repository import MOMENT
+from backup.restoring import remove_abandoned
 from counter.config import Config
 from counter.logs import LOGGING
 from counter.store import open_route
@@ -43,6 +44,7 @@ def serve(plan: Plan) -> NoReturn:
     logging.config.dictConfig(LOGGING)
     ended = threading.Event()
     empty(plan.work / DIRECTORY)
+    remove_abandoned(plan)
     config = Config.from_env()
     recorder = threading.Thread(target=record_until, args=(plan, config, ended), daemon=True, name="log of changes")
     if plan.log_seconds:

@@ -99,6 +99,34 @@ def test_a_restore_that_was_killed_is_completed_by_the_next_one(filled: Site) ->
     assert filled.run("run")["sum"] == TOTAL
 
 
+@pytest.mark.parametrize("verb", ["run", "serve"])
+def test_what_was_prepared_for_no_restore_is_removed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    site.count({"a": 1})
+    site.run("run")
+    site.run("prepare", "latest")
+    prepared, record = Path(site.plan["work"], "prepared"), Path(site.plan["state"], "restore.json")
+
+    def stays() -> bool:
+        (serving := tmp_path / "serving").unlink(missing_ok=True)
+        with site.start(verb) as process:
+            if verb == "serve":
+                wait_until("it to serve", serving.exists)
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        return any(prepared.iterdir())
+
+    # A restore may be about to stop the app.
+    assert stays()
+    os.utime(prepared, (0, 0))
+    record.write_text('{"backup": "counter/latest", "before": ""}\n')
+    assert stays()
+    record.write_text("{}\n")
+    assert not stays()
+
+
 def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
     with filled.start("run") as first:
         wait_until("its files", Path(filled.plan["work"], "files").exists)
