@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jinja2 import Environment, nodes
 from manager import Manager, recorded
-from support.ansible import ROOT, run, stand_in_for_the_engine
+from support.ansible import ROOT, last_task, run, stand_in_for_the_engine
 
 JINJA = Environment(autoescape=True)
 # What the app and the edge are rendered from.
@@ -131,6 +131,24 @@ def test_what_scale_would_not_change_is_refused(manager: Manager) -> None:
     ):
         assert said in done.stdout, done.stdout
     assert "replicas=" not in done.stdout.replace("redis_replicas=", "")
+
+
+def test_an_interrupted_maintenance_leaves_a_configuration_that_no_edge_has_loaded(
+    manager: Manager, tmp_path: Path
+) -> None:
+    """So `status` names the edges, instead of saying that the stack is in maintenance while they serve all clients."""
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    versions = []
+    for on in (True, False):
+        done = manager.play("maintain", {"on": on, "edge_directory": str(tmp_path / "edge")}, state, "maintenance")
+        assert done.returncode == 0, done.stdout + done.stderr
+        recorded = json.loads((state / "deployed.json").read_text())["edge"]
+        assert recorded == last_task(done)["host"]["msg"]
+        assert json.loads((state / "releases.json").read_text())["releases"][-1]["edge"] == recorded
+        assert bool(json.loads((state / "maintenance.json").read_text())) == on
+        versions.append(recorded)
+    assert versions[0] != versions[1]
+    assert not (tmp_path / "edge").exists()
 
 
 def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
