@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 PARTS = {"certificate", "key"}
+RENEWED_BELOW = 1 / 3
+"""An authority's certificate is renewed when less than this part of its lifetime is left."""
 
 
 def https_certificates(pairs: Any, *, judged: bool = True) -> list[dict[str, Any]]:
@@ -39,15 +41,28 @@ def renewal_reason(certificates: Iterable[Mapping[str, Any]], domains: Iterable[
     """Return why the certificate (from `https_certificates`) of an authority must be renewed; empty if it must not."""
     for one in certificates:
         first = x509.load_pem_x509_certificate(one["certificate"].encode())
-        rest = first.not_valid_after_utc - datetime.now(UTC)
         if first.issuer == first.subject:
             return "no certificate has been issued yet"
         if set(one["names"]) != set(domains):
             return f"the present one is for {', '.join(one['names'])}"
-        if rest < (first.not_valid_after_utc - first.not_valid_before_utc) / 3:
+        if _part_left(first) < RENEWED_BELOW:
             return f"the present one ends on {one['ends']}"
         return ""
     return "there is none"
+
+
+def ending(certificates: Iterable[Mapping[str, Any]], edge_tls: str, *, late: bool = False) -> list[Mapping[str, Any]]:
+    """Return the certificates (from `https_certificates`) that end soon, or so soon that it is ``late`` to renew them.
+
+    Those of an authority may live for a few days only. It is soon when they are renewed (`renewal_reason`), and late
+    after half of the time that was left then. For others, it is 30 and 7 days before the end.
+    """
+    if edge_tls == "acme":
+        limit = RENEWED_BELOW / 2 if late else RENEWED_BELOW
+        read = x509.load_pem_x509_certificate
+        return [one for one in certificates if _part_left(read(one["certificate"].encode())) < limit]
+    day = datetime.now(UTC) + timedelta(days=7 if late else 30)
+    return [one for one in certificates if one["ends"] < f"{day:%Y-%m-%dT%H:%M:%SZ}"]
 
 
 def acme_thumbprint(account_key: str) -> str:
@@ -58,6 +73,12 @@ def acme_thumbprint(account_key: str) -> str:
     point = key.public_key().public_numbers()
     x, y = (_base64url(number.to_bytes(32, "big")) for number in (point.x, point.y))
     return _base64url(sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())
+
+
+def _part_left(certificate: x509.Certificate) -> float:
+    """Return the part of the lifetime that is left, from 1 to 0; negative after the end."""
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return (certificate.not_valid_after_utc - datetime.now(UTC)) / lifetime
 
 
 def _base64url(data: bytes) -> str:
@@ -161,5 +182,6 @@ class FilterModule:
             "https_certificates": https_certificates,
             "unserved": unserved,
             "renewal_reason": renewal_reason,
+            "ending": ending,
             "acme_thumbprint": acme_thumbprint,
         }

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.https import AUTHORITY, NOW, SITE, Key, authority, certificate, pem
 
-from plugins.filter.certificates import https_certificates, renewal_reason, unserved
+from plugins.filter.certificates import ending, https_certificates, renewal_reason, unserved
 
 
 def fault(pair: object) -> str:
@@ -83,3 +83,27 @@ def test_a_certificate_is_renewed_for_a_reason(present: list[str], reason: str) 
     found = renewal_reason(served, ["counter.example"])
     assert found.startswith(reason)
     assert bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("edge_tls", "days", "soon", "late"),
+    [
+        ("acme", (-4, 3), False, False),
+        ("acme", (-5, 2), True, False),
+        ("acme", (-6, 1), True, True),
+        ("acme", (-60, 31), False, False),
+        ("acme", (-70, 20), True, False),
+        ("acme", (-80, 10), True, True),
+        ("acme", (-90, -1), True, True),
+        ("own", (-4, 31), False, False),
+        ("own", (-300, 29), True, False),
+        ("own", (-300, 6), True, True),
+    ],
+)
+def test_what_is_soon_for_an_authority_is_when_it_renews(
+    edge_tls: str, days: tuple[int, int], *, soon: bool, late: bool
+) -> None:
+    served = https_certificates([{"certificate": certificate(SITE, days=days), "key": pem(SITE)}], judged=False)
+    assert [bool(ending(served, edge_tls, late=each)) for each in (False, True)] == [soon, late]
+    if edge_tls == "acme":
+        assert bool(renewal_reason(served, ["counter.example"])) == soon

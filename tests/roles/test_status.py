@@ -16,6 +16,7 @@ from support.ansible import PLAYBOOKS, results_by_host
 from support.https import SITE, authority, certificate, pem
 from support.ports import free_port
 
+from plugins.filter.certificates import https_certificates
 from redis_node.room import DATA_MIB
 
 
@@ -251,3 +252,21 @@ def test_the_placeholder_of_a_certificate_is_a_problem(tmp_path: Path, *, issued
     said = "clients refuse the placeholder that is served, since the authority has issued no certificate yet; "
     expected = [] if issued else [f"{said}./counter certificates renews it"]
     assert judged(tmp_path, {"judge": host}) == {"judge": expected}
+
+
+def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(tmp_path: Path) -> None:
+    """Not one whose lifetime is short."""
+    hosts = {
+        name: {
+            "edge_tls": "acme",
+            "edge_domains": ["counter.example"],
+            "deployed": {"edge": "", "certificates": https_certificates([{"certificate": text, "key": pem(SITE)}])},
+            "deployed_store": {
+                "files": {"acme/certificate.pem": {"content": text}, "acme/key.pem": {"content": pem(SITE)}}
+            },
+        }
+        for name, days in {"short": (-3, 3), "old": (-80, 10)}.items()
+        for text in [certificate(SITE, days=days)]
+    }
+    said = "the certificate for counter.example should have been renewed, and ends soon"
+    assert judged(tmp_path, hosts) == {"short": [], "old": [f"{said}; ./counter certificates renews it"]}
