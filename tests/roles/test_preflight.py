@@ -528,6 +528,24 @@ def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(tmp_path: 
     assert "release" not in said["another"]
 
 
+@pytest.mark.parametrize(
+    ("playbook", "ignored"), [("scale.yml", True), ("playbooks/backup.yml", True), ("deploy.yml", False)]
+)
+def test_a_secret_that_a_verb_ignores_is_warned_about_if_it_was_typed(
+    tmp_path: Path, playbook: str, *, ignored: bool
+) -> None:
+    """Not one of the inventory, which serves all verbs, and not an empty one, which sets nothing."""
+    groups = {"managers": {"hosts": {"first": {"ansible_connection": "local", "redis_password": "another-word"}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+    secrets = {"backup_password": "hidden-word", "backup_environment": {"NAME": "hidden-word"}, "redis_url": ""}
+    wrong = {"app_threads": 0}
+    output = deploy("-i", str(tmp_path / "hosts.yml"), "-e", json.dumps(secrets | wrong), playbook=playbook)
+    verb = Path(playbook).stem
+    said = f"WARNING: ./counter {verb} ignores backup_environment, backup_password after -e: only ./counter deploy and"
+    assert (said in output, "WARNING: ./counter" in output) == (ignored, ignored), output
+    assert "hidden-word" not in output
+
+
 def test_a_variable_of_a_single_role_has_the_type_that_the_role_needs() -> None:
     output = deploy("-e", "redis_timeout=soon", "-e", "swarm_join_timeout={{ 60 }}", "-e", "smoke_timeout=60")
     assert "redis_timeout=soon: must be a whole number. docs/settings.md has its default" in output
