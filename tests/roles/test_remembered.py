@@ -13,6 +13,7 @@ import yaml
 from jinja2 import Environment, nodes
 from manager import Manager, recorded
 from support.ansible import ROOT, last_task, run, stand_in_for_the_engine
+from support.https import SITE, certificate, pem
 
 JINJA = Environment(autoescape=True)
 # What the app and the edge are rendered from.
@@ -149,6 +150,25 @@ def test_an_interrupted_maintenance_leaves_a_configuration_that_no_edge_has_load
         versions.append(recorded)
     assert versions[0] != versions[1]
     assert not (tmp_path / "edge").exists()
+
+
+def test_a_renewed_certificate_that_an_edge_does_not_load_is_recorded(tmp_path: Path) -> None:
+    """So `status` names that edge, and not those that have loaded it."""
+    manager = Manager(tmp_path)
+    acme = {"edge_tls": "acme", "edge_domains": ["counter.example"]}
+    assert manager.play("record", acme).returncode == 0
+    pair = {"certificate.pem": certificate(SITE), "key.pem": pem(SITE), "account.pem": pem(SITE)}
+    (manager.state / "acme").mkdir()
+    for name, text in pair.items():
+        (manager.state / "acme" / name).write_text(text)
+    # A file in place of the directory, so that the edge fails.
+    (tmp_path / "edge").touch()
+    done = manager.play("renew", {"edge_directory": str(tmp_path / "edge")}, verb="certificates")
+    assert done.returncode != 0
+    assert "Load the configuration of the edge, without closing a connection" in done.stdout
+    recorded = json.loads((manager.state / "deployed.json").read_text())
+    assert recorded["edge"]
+    assert [one["names"] for one in recorded["certificates"]] == [["counter.example"]]
 
 
 def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
