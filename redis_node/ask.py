@@ -148,6 +148,14 @@ def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
+def is_primary(settings: Settings, address: Address) -> bool:
+    """Tell whether a node is a primary. One that closes the connection is not: Sentinels let it when they promote it."""
+    try:
+        return bool(ask(settings, address, "ROLE")[0] == "master")
+    except NoAnswerError:
+        return False
+
+
 def _connect(address: Address) -> socket.socket:
     """Return a connected socket; raises OSError."""
     error: OSError = TimeoutError(f"its name was not found within {CONNECT_SECONDS:g} s")

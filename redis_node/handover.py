@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from redis_node.ask import NoAnswerError, ask, info, until
+from redis_node.ask import NoAnswerError, ask, info, is_primary, until
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 
@@ -76,7 +76,7 @@ def _held(settings: Settings, replica: dict[str, str]) -> int:
 def _promoted(settings: Settings, sentinel: Address) -> bool:
     """Tell whether the Sentinel names another primary, and that node agrees."""
     primary = view(settings, sentinel).primary
-    return primary != settings.address and ask(settings, primary, "ROLE")[0] == "master"
+    return primary != settings.address and is_primary(settings, primary)
 
 
 def _moment(settings: Settings) -> tuple[Address, float]:

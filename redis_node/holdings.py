@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redis_node import electable
-from redis_node.ask import Connection, NoAnswerError, ask, ask_all, info, until
+from redis_node.ask import Connection, NoAnswerError, ask, ask_all, info, is_primary, until
 from redis_node.settings import Address, Settings
 
 PATTERN = "{[a-z0-9]*}:value"
@@ -60,7 +60,7 @@ def promote(settings: Settings) -> str:
     electable.set_priority(settings, electable.ELECTABLE)
     try:
         until(
-            lambda: ask(settings, settings.address, "ROLE")[0] == "master",
+            lambda: is_primary(settings, settings.address),
             PROMOTION_SECONDS,
             f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s. "
             "Most of them must run and answer each other",
