@@ -149,7 +149,7 @@ def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]
 
 
 def is_primary(settings: Settings, address: Address) -> bool:
-    """Tell whether a node is a primary. One that closes the connection is not: Sentinels let it when they promote it."""
+    """Tell whether a node is a primary; False without an answer: a node that is promoted closes its connections."""
     try:
         return bool(ask(settings, address, "ROLE")[0] == "master")
     except NoAnswerError:
