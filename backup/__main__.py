@@ -40,7 +40,7 @@ from backup.making import Maker
 from backup.plan import Plan
 from backup.processes import locked
 from backup.repository import Log, Repository, Saved
-from backup.restoring import prepare, remove_abandoned, restore
+from backup.restoring import is_prepared, prepare, remove_abandoned, restore
 from counter.config import Config
 from counter.data import give_way
 from counter.entries import EntryError
@@ -74,6 +74,8 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
             raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
         if not replaced:
             remove_abandoned(plan)
+        if "scheduled" in arguments and is_prepared(plan):
+            raise BackupError("a restore has been prepared, and may be about to begin")
         repository = newest.opened(primaries, plan)
         maker = Maker(Config.from_env(), plan, repository)
         try:

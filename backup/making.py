@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
@@ -145,7 +147,7 @@ class Maker:
                 self.prove_all(saved.name for saved in self.repository.backups() if saved.stack == self.plan.stack)
                 self.repository.forget_bad_logs(self.plan.files / "proof")
                 reason = self.repository.forget()
-        except BackupError as error:
+        except (BackupError, RedisError, OSError) as error:
             return str(error)
         return reason
 

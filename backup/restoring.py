@@ -60,6 +60,11 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
     (content.directory / MARK).write_text(_name(plan, wanted), "utf-8")
 
 
+def is_prepared(plan: Plan) -> bool:
+    """Tell whether a restore has everything that it needs, and has not ended."""
+    return (plan.work / PREPARED / MARK).exists()
+
+
 def remove_abandoned(plan: Plan) -> None:
     """Remove what was prepared for a restore that did not follow: all counters, in plain text."""
     directory = plan.work / PREPARED

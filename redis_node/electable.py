@@ -41,9 +41,9 @@ def watch(settings: Settings) -> None:
             # Compared with the present value, because `promote` changes it too. A primary does not report its own.
             now = int(facts.get("slave_priority", UNKNOWN))
             connected = facts.get("master_link_status") == "up"
+            away = reason != "" and (away or not connected)
             stays = reason and not (away if connected else is_outdated(settings, facts))
             wanted = ELECTABLE if reason == "" else now if stays else NEVER
-            away = reason != "" and (away or not connected)
             if wanted != now:
                 set_priority(settings, wanted)
             journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")

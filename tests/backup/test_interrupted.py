@@ -127,6 +127,17 @@ def test_what_was_prepared_for_no_restore_is_removed(
     assert not stays()
 
 
+def test_the_schedule_makes_no_backup_between_the_steps_of_a_restore(site: Site) -> None:
+    """It would have the counters that are about to be replaced, and the app would be stopped for longer."""
+    site.count({"a": 1})
+    saved = site.run("run")
+    site.run("prepare", saved["id"])
+    assert "a restore has been prepared, and may be about to begin" in site.refused("run", "scheduled")
+    assert site.run("run", "replaced")["proved"]
+    site.run("restore", saved["id"])
+    assert site.run("run", "scheduled")["proved"]
+
+
 def test_of_two_runs_the_second_is_refused(filled: Site) -> None:
     with filled.start("run") as first:
         wait_until("its files", Path(filled.plan["work"], "files").exists)

@@ -98,6 +98,7 @@ def engine(
         "/info": {
             "Name": node,
             "ServerVersion": "20.10.24",
+            "DockerRootDir": "/no/such/directory",
             "Swarm": swarm | ({"Cluster": cluster} if manager else {}),
         },
         "/containers/json": [],

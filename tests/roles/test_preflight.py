@@ -794,8 +794,9 @@ def test_a_port_of_the_mesh_is_refused_with_the_service_that_publishes_it(
     listener: tuple[int, int], tmp_path: Path
 ) -> None:
     port, _ = listener
-    # The first one is its own.
-    listed = "".join(f"echo '{name}_edge *:{port}->8080/tcp'\n" for name in ("counter", "second"))
+    # The first two are its own; version 1.0.0 published the app.
+    services = ("counter_edge", "counter_app", "second_edge")
+    listed = "".join(f"echo '{name} *:{port}->8080/tcp'\n" for name in services)
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{listed}")
     (tmp_path / "docker").chmod(0o755)
     with serve(tmp_path, "host", engine()):

@@ -36,12 +36,14 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     led: bool = True,
     settings: Any = SETTINGS,
     stuck: str = "",
+    joins: bool = True,
     **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
     ``nodes`` is changed as asked. A host is named as its node. In its place, ``swarm`` has the settings of the swarm:
-    how often nodes report, how many former tasks it lists, and how often it writes snapshots. ``stuck`` could not join.
+    how often nodes report, how many former tasks it lists, and how often it writes snapshots. ``stuck`` could not
+    join, and can now if it ``joins``.
     """
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
@@ -59,8 +61,11 @@ def play(  # noqa: PLR0913  # what a case of the table may set
             outside[host]["LocalNodeState"] = "inactive"
             asked.append((host, host, "leave"))
         elif path == "/swarm/join":
-            del outside[host]
             asked.append((host, host, "join"))
+            if joins:
+                del outside[host]
+            else:
+                outside[host] |= {"LocalNodeState": "error", "Error": "no route to host"}
         elif path == "/swarm/update":
             settings = body
             seconds = body["Dispatcher"]["HeartbeatPeriod"] / 1e9
@@ -126,6 +131,14 @@ def test_a_node_that_failed_to_join_joins_at_the_next_run(tmp_path: Path) -> Non
     done, asked = play(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}, stuck="two")
     assert done.returncode == 0, done.stdout + done.stderr
     assert asked == [("two", "two", "leave"), ("two", "two", "join")]
+
+
+def test_a_node_that_does_not_get_into_the_swarm_is_named_with_its_reason(tmp_path: Path) -> None:
+    nodes = {"one": "manager", "two": "worker"}
+    done, _ = play(tmp_path, ["one"], ["two"], nodes, stuck="two", joins=False, swarm_join_timeout=1)
+    assert done.returncode != 0
+    said = "two is not in the swarm after 1 s (swarm_join_timeout); its engine says: error, no route to host"
+    assert said in re.sub(r"\s+", " ", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize(
