@@ -39,8 +39,9 @@ from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
 from backup.processes import locked
-from backup.repository import Log, Repository, Saved
+from backup.repository import Repository
 from backup.restoring import is_prepared, prepare, remove_abandoned, restore
+from backup.saved import Log, Saved
 from counter.config import Config
 from counter.data import give_way
 from counter.entries import EntryError

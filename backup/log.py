@@ -22,7 +22,8 @@ from backup.content import STATE, Content, Manifest, empty, is_unfinished, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, ended, run
-from backup.repository import BEGAN, FORM, FORMAT, ID, LOG_ID, MOMENT, STACK, UNTIL, Log, Repository, next_id
+from backup.repository import Repository
+from backup.saved import BEGAN, FORM, FORMAT, ID, LOG_ID, MOMENT, STACK, UNTIL, Log, next_id
 from backup.snapshot import CATCH_UP_SECONDS, Nodes
 from backup.stream import LEAST_CHANGES, BrokenError, Stream
 from counter.config import Address, Config

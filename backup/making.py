@@ -13,21 +13,8 @@ from redis.exceptions import RedisError
 from backup.content import Content, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
-from backup.repository import (
-    BACKUP_ID,
-    COUNTERS,
-    FORM,
-    FORMAT,
-    ID,
-    MOMENT,
-    PROVED,
-    REPLACED,
-    STACK,
-    SUM,
-    Repository,
-    Saved,
-    next_id,
-)
+from backup.repository import Repository
+from backup.saved import BACKUP_ID, COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, REPLACED, STACK, SUM, Saved, next_id
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all

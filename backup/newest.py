@@ -11,7 +11,8 @@ from typing import Any
 
 from backup.plan import Plan
 from backup.processes import locked
-from backup.repository import MOMENT, Repository, Saved
+from backup.repository import Repository
+from backup.saved import MOMENT, Saved
 from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
 

@@ -10,7 +10,8 @@ from backup.errors import BackupError
 from backup.log import rebuild
 from backup.newest import digest
 from backup.plan import Plan
-from backup.repository import Log, Repository, Saved
+from backup.repository import Repository
+from backup.saved import Log, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all

@@ -23,8 +23,8 @@ from backup.content import empty
 from backup.log import DIRECTORY, record_until
 from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
-from backup.repository import MOMENT
 from backup.restoring import remove_abandoned
+from backup.saved import MOMENT
 from counter.config import Config
 from counter.logs import LOGGING
 from counter.store import open_route

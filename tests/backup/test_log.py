@@ -24,7 +24,8 @@ from topologies import PASSWORD
 from backup.errors import BackupError, BadBackupError
 from backup.log import _cut
 from backup.plan import Plan
-from backup.repository import BACKUP_ID, LOG_ID, MOMENT, Repository, next_id
+from backup.repository import Repository
+from backup.saved import BACKUP_ID, LOG_ID, MOMENT, next_id
 from backup.stream import BrokenError, Stream
 from counter.config import Address
 from counter.store.types import StoreError

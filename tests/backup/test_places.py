@@ -23,7 +23,7 @@ from support.ports import free_port, listens
 from support.processes import Process, running
 from support.waiting import wait_until
 
-from backup.repository import SSH_OPTIONS
+from backup.restic import SSH_OPTIONS
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
