@@ -145,7 +145,7 @@ def role_table(path: Path) -> str:
 
 
 def role_tables() -> str:
-    """Return a table for each role with finer settings, except the benchmark, whose page has its own."""
+    """Return a table for each role with advanced settings, except the benchmark, whose page has its own."""
     tables = []
     for path in sorted(ROOT.glob("roles/*/defaults/main.yml")):
         role = path.parts[-3]

@@ -82,7 +82,7 @@ def extra_variables(command: str) -> dict[str, Any]:
 
 
 def other_variables() -> set[str]:
-    """Return the names of the finer settings, which roles have themselves."""
+    """Return the names of the advanced settings, which roles have themselves."""
     paths = [path for path in ROOT.glob("roles/*/defaults/main.yml") if path.parts[-3] != "settings"]
     return {name for path in paths for name in yaml.safe_load(path.read_text(encoding="utf-8"))}
 

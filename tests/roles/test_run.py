@@ -496,7 +496,7 @@ def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -
     code, said = site.run()
     assert code == 2
     assert "eve@there started ./counter deploy on counter" in said
-    assert "its lease ends at 2999-01-01T00:00:00Z" in said
+    assert "Its lease ends at 2999-01-01T00:00:00Z" in said
     site.lock.write_text(json.dumps({"run": other, "until": EARLY}))
     code, said = site.run()
     assert code == 0

@@ -39,7 +39,7 @@ _LIKELY_CAUSES = (
     (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
     (
         r"network .*not found|could not find.*network",
-        "the network is gone: destroy this stack, and deploy it again",
+        "the network is gone: run ./counter destroy, which keeps the data, and then ./counter deploy",
     ),
 )
 
