@@ -37,7 +37,7 @@ class Kind(Protocol):
         """Watch the running server, in a thread of its own; may run until the process ends."""
 
     def before_stop(self, settings: Settings) -> None:
-        """Prepare the others for the stop of this node; takes a limited time and never fails."""
+        """Prepare the others for the stop of this node; takes a limited time. If it fails, the node stops anyway."""
 
     def role(self, settings: Settings) -> str:
         """Return ``primary``, ``replica`` or ``sentinel``; raises NoAnswerError."""

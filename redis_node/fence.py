@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
 
 from redis_node.ask import NoAnswerError, ask, ask_all, info
+from redis_node.journal import Journal
 from redis_node.quorum import PRIMARY_NAME, View, agreed_primary, view
 from redis_node.settings import Address, Settings
 
@@ -23,17 +23,21 @@ REMEMBERED_SECONDS = 6.0
 
 For so long, a Sentinel that does not see the primary yet can be elected by the others, although they see it again.
 """
+LONG_SECONDS = 2 * REMEMBERED_SECONDS
+"""After which the node says why it waits."""
 
 
-def open_when_seen(settings: Settings) -> str:
+def open_when_seen(settings: Settings, journal: Journal) -> None:
     """Allow writes once no Sentinel that answers can begin to replace this node, or once it is a replica."""
+    started = time.monotonic()
     loaded_at = sound_since = math.inf
     while True:
-        with suppress(NoAnswerError):
+        try:
             facts = info(settings, settings.address, "replication", "persistence")
             if facts["role"] == "slave":
                 _open(settings)
-                return "is a replica"
+                journal.write("is a replica")
+                return
             began = time.monotonic()
             # The server also answers the Sentinels' pings while it loads its data; those say nothing.
             if facts["loading"] == "0":
@@ -42,7 +46,13 @@ def open_when_seen(settings: Settings) -> str:
             sound_since = min(sound_since, time.monotonic()) if sound > len(settings.sentinels) // 2 else math.inf
             if sound == len(settings.sentinels) or began - sound_since > REMEMBERED_SECONDS:
                 _open(settings)
-                return "the Sentinels see it; takes writes as primary"
+                journal.write("the Sentinels see it; takes writes as primary")
+                return
+            reason = "it loads its data" if facts["loading"] != "0" else "too few Sentinels see it"
+        except NoAnswerError as error:
+            reason = str(error)
+        if time.monotonic() - started > LONG_SECONDS:
+            journal.write(f"takes no write as primary yet: {reason}")
         time.sleep(POLL_SECONDS)
 
 

@@ -56,11 +56,13 @@ def _in_sync(settings: Settings) -> bool:
     This asks the replicas. They report to their primary only once a second unless a client waits for them.
     """
     facts = info(settings, settings.address, "replication")
-    replicas = [
+    followers = [
         dict(item.split("=", 1) for item in value.split(","))
         for name, value in facts.items()
         if name.removeprefix("slave").isdigit()
     ]
+    # The change log of backups has no port, and never confirms anything.
+    replicas = [one for one in followers if one["port"] != "0"]
     return bool(replicas) and all(
         replica["state"] == "online" and _held(settings, replica) >= int(facts["master_repl_offset"])
         for replica in replicas

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis_node import electable, fence
 from redis_node.ask import NoAnswerError, ask_all, info
-from redis_node.data_node import directives, holds_data, role, use  # noqa: F401  # part of the interface of a kind
+from redis_node.data_node import directives, holds_data, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.handover import hand_over
 from redis_node.journal import Journal
@@ -30,7 +30,7 @@ def command(settings: Settings) -> Sequence[str]:
 
 def after_start(settings: Settings) -> None:
     """Allow writes once the Sentinels cannot replace this primary any more; then watch whether it can be promoted."""
-    Journal(settings.address).write(fence.open_when_seen(settings))
+    fence.open_when_seen(settings, Journal(settings.address))
     electable.watch(settings)
 
 
@@ -39,8 +39,10 @@ def before_stop(settings: Settings) -> None:
     journal = Journal(settings.address)
     try:
         if role(settings) != "primary":
+            wait_for_no_follower(settings)
             return
         primary, seconds = hand_over(settings)
+        wait_for_no_follower(settings)
     except NoAnswerError as error:
         journal.write(f"stops without handing over: {error}")
         return

@@ -50,7 +50,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the environment; raises KeyError, ValueError or OSError for what is missing."""
+        """Read the environment; raises KeyError or ValueError for what is missing."""
         return cls(
             kind=environ["NODE_KIND"],
             address=Address.parse(environ["NODE_ADDRESS"]),

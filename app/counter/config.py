@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 CLOCK_SKEW_SECONDS = 120.0
 """The largest difference between the clocks of two Redis nodes."""
@@ -173,7 +174,7 @@ class _Environment:
 
     variables: Mapping[str, str]
 
-    def refuse(self, name: str, value: str, rule: str, example: str) -> None:
+    def refuse(self, name: str, value: str, rule: str, example: str) -> NoReturn:
         msg = f"COUNTER_{name}={value!r}: {rule}; for example COUNTER_{name}={example}"
         raise ConfigError(msg)
 
@@ -214,7 +215,6 @@ class _Environment:
             return tuple(Address.parse(item, default_port) for item in value.split(",") if item.strip())
         except ValueError:
             self.refuse(name, value, "must be host:port,host:port", f"redis-1:{default_port},redis-2:{default_port}")
-            raise
 
     def secret(self, name: str) -> str | None:
         path = self.text(name, "")
@@ -224,4 +224,3 @@ class _Environment:
             return Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             self.refuse(name, path, f"must be a readable file ({error.strerror})", "/run/secrets/redis_password")
-            raise

@@ -193,13 +193,25 @@ def test_after_the_hour_and_where_there_was_no_version_before_its_keys_are_not_w
     assert told(config).increment("a", "k").value == 1
     assert redis.get(BEGUN_KEY) == "0"
     assert not redis.keys("key:*") + redis.keys("{a}:op:*")
-    redis.set(BEGUN_KEY, int(time.time()) - 3590)
+    ends = 3600 + int(config.id_lifetime)
+    redis.set(BEGUN_KEY, int(time.time()) - ends + 10)
     assert told(config).increment("a", "l").value == 2
     assert redis.exists("key:l", "{a}:op:l") == 2
-    redis.set(BEGUN_KEY, int(time.time()) - 3601)
+    redis.set(BEGUN_KEY, int(time.time()) - ends - 1)
     assert told(config).increment("a", "m").value == 3
     assert not redis.exists("key:m", "{a}:op:m")
     assert redis.hexists(claim_place("m").hash, claim_place("m").field)
+
+
+def test_ids_of_the_version_before_that_live_for_hours_count_once_as_long(redis_server: RedisServer) -> None:
+    redis = redis_server.client()
+    environ = {"COUNTER_REDIS_NODES": redis_server.address, "COUNTER_KEY_SECONDS": "7200"}
+    assert old_replica(redis, "a", "k") == 1
+    redis.set(BEGUN_KEY, int(time.time()) - 7200)  # longer than ids live by default
+    assert told(Config.from_env(environ)).increment("a", "k").value == 1
+    redis.set(BEGUN_KEY, int(time.time()) - 15_000)
+    assert told(Config.from_env(environ)).increment("a", "l").value == 2
+    assert not redis.exists("key:l", "{a}:op:l")
 
 
 def test_a_list_that_a_process_of_this_version_made_begins_no_hour(redis_server: RedisServer) -> None:

@@ -89,6 +89,34 @@ def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_se
     wait_until("both to be listed", listed)
 
 
+def test_listing_goes_on_after_a_mistake_which_is_shown(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(durable, "PROBE_SECONDS", 0)
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "Listing", fail)
+        store.increment("one")
+        wait_until("the attempt", lambda: "ValueError: a mistake" in caplog.text)
+    wait_until("its end", lambda: not store._lists)  # noqa: SLF001
+    store.increment("two")
+    wait_until("both to be listed", lambda: redis_server.client().smembers(COUNTERS) == {"one", "two"})
+
+
+def test_work_in_the_background_that_fails_is_shown(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
+    store._later(fail)  # noqa: SLF001
+    wait_until("it to be shown", lambda: "ValueError: a mistake" in caplog.text)
+
+
 def test_listing_is_not_tried_with_each_increment(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from redis_node.ask import NoAnswerError, ask, until
 from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import INCOMPLETE, prepare
-from redis_node.data_node import directives, role, use  # noqa: F401  # part of the interface of a kind
+from redis_node.data_node import directives, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
@@ -65,6 +65,7 @@ def before_stop(settings: Settings) -> None:
     """Hand a primary's slots to its replica."""
     try:
         said = hand_over(settings)
+        wait_for_no_follower(settings)
     except NoAnswerError as error:
         said = f"stops without handing over: {error}"
     Journal(settings.address.host).write(said)
@@ -86,7 +87,7 @@ def hand_over(settings: Settings) -> str:
         return f"stops without handing over: no replica has a copy of its {me.slots} slots"
     began = time.monotonic()
     if lacks_copy(settings, replica.address):
-        return f"stops without handing over: {replica.name} does not have its copy on its disk yet"
+        raise NoAnswerError(f"{replica.name} does not have its copy on its disk yet")
     until(lambda: not behind(settings, replica, me), HAND_OVER_SECONDS, "the replica is not in sync")
     ask(settings, replica.address, "CLUSTER", "FAILOVER")
     until(

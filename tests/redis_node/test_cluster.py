@@ -28,6 +28,7 @@ from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support import certificates
 from support.ansible import render
+from support.followers import WAITS, following
 from support.passwords import APP_PASSWORD
 from support.small_disk import small_disk
 from support.waiting import wait_until
@@ -494,6 +495,16 @@ def test_a_primary_hands_over_before_it_stops(cluster: Stack) -> None:
     primary.start()
     cluster.settled()
     expect_pairs(cluster, 6)
+
+
+def test_a_stop_does_not_wait_for_what_confirms_nothing(cluster: Stack) -> None:
+    """The change log of backups follows a replica, and Redis would wait for it for ten seconds."""
+    replica = cluster.nodes[partner(cluster.at("{c0}:value").name)]
+    with following(replica.client(), "replication", cluster.logins["replication"]):
+        replica.stop()
+    assert WAITS not in replica.log.read_text()
+    replica.start()
+    cluster.settled()
 
 
 @pytest.mark.fault

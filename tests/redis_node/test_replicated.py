@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from replicated import FILES, Member, Set, is_primary
 from support import certificates
 from support.ansible import render
+from support.followers import WAITS, following
 from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
 from support.workers import made_once
@@ -85,6 +86,7 @@ def test_a_primary_takes_no_write_before_the_sentinels_see_it(fresh: Set) -> Non
     wait_until("two replicas", lambda: fresh.nodes[0].client().info("replication").get("connected_slaves") == 2)
     with pytest.raises(ResponseError, match="NOREPLICAS"):
         app.incr("{a}:value")
+    wait_until("the reason", lambda: "takes no write as primary yet: too few Sentinels" in fresh.nodes[0].said())
     for sentinel in fresh.sentinels:
         sentinel.start()
     fresh.settled()
@@ -428,6 +430,18 @@ def priority(node: Member) -> str:
     node.client("sentinel").config_rewrite()
     (line,) = re.findall("^replica-priority (.*)$", (node.volume / "redis.conf").read_text(), re.MULTILINE)
     return str(line)
+
+
+@pytest.mark.fault
+def test_a_stop_does_not_wait_for_what_confirms_nothing(running: Set) -> None:
+    """The change log of backups follows a node as a replica does, and Redis would wait for it for ten seconds."""
+    primary = running.primary()
+    replica = next(node for node in running.nodes if node is not primary)
+    for node in (replica, primary):
+        with following(node.client(), "replication", logins(INTERNAL_PASSWORD)["replication"]):
+            node.stop()
+        assert WAITS not in node.log.read_text(errors="replace")
+    assert "handed over to" in primary.said()
 
 
 @pytest.mark.fault

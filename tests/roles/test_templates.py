@@ -21,7 +21,9 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from support.ansible import ROOT, project_environment, render, run
 from support.edge import FILES, HAPROXY, on_loopback
+from support.followers import WAITS, following
 from support.https import SITE, certificate, pem
+from support.passwords import INTERNAL_PASSWORD, logins
 from support.ports import free_port
 from support.waiting import wait_until
 from support.workers import made_once
@@ -504,6 +506,21 @@ def test_the_app_may_do_all_that_it_does(redis: int, tmp_path: Path) -> None:
     (node,) = store["nodes"]
     assert (node["reachable"], node["role"]) == (True, "primary")
     assert {"demo": 2, "visits": 1}.items() <= store["counters"].items()
+
+
+def test_a_stop_does_not_wait_for_the_change_log_of_backups(redis: int, tmp_path: Path) -> None:
+    """Redis would wait for ten seconds for whatever follows it, and the log never confirms anything."""
+    app = Redis(port=redis, username="counter", password="secret", decode_responses=True)  # noqa: S106
+    with (tmp_path / "users.acl").open("a") as users:
+        users.write("user follower on nopass -@all +psync\n")
+    operator = Redis(port=redis, username="operator", password=logins(INTERNAL_PASSWORD)["operator"])
+    operator.execute_command("ACL", "LOAD")
+    log = tmp_path / "log"
+    with following(app, "follower", "any"):
+        app.incr("{a}:value")
+        os.kill(int(app.info("server")["process_id"]), signal.SIGTERM)
+        wait_until("the end", lambda: "bye bye" in log.read_text())
+    assert WAITS not in log.read_text()
 
 
 def test_the_app_may_do_nothing_else(redis: int) -> None:

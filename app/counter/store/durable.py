@@ -84,7 +84,7 @@ class Store:
         self._window = config.key_seconds
         self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
         self._both = replace(self._memory, both=True)
-        self._transition = Transition(self._perform, self._later)
+        self._transition = Transition(self._perform, self._later, config.id_lifetime)
         # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
         # wait for it to come back; the other half goes on answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
@@ -258,8 +258,9 @@ class Store:
             deadline = time.monotonic() + self._deadline
             try:
                 self._perform(partial(Listing, names, deadline))
-            except UnavailableError as error:
-                log.warning("counters not listed yet", extra={"counters": len(names), "reason": str(error)})
+            except Exception as error:  # whatever it is, a later increment tries again
+                about = {"counters": len(names), "reason": str(error)}
+                log.warning("counters not listed yet", extra=about, exc_info=not isinstance(error, UnavailableError))
                 self._list_after = time.monotonic() + PROBE_SECONDS
                 self._lists = False
                 return
@@ -274,4 +275,12 @@ class Store:
         # The thread is made here, not in __init__: gunicorn forks later. Two requests may need it at the same time.
         with self._listing:
             self._background = self._background or ThreadPoolExecutor(1, "background")
-        self._background.submit(function)
+        self._background.submit(_logged, function)
+
+
+def _logged(function: Callable[[], None]) -> None:
+    """Run a function in the background, where nobody sees what it raises."""
+    try:
+        function()
+    except Exception:
+        log.exception("work in the background failed")

@@ -1,9 +1,10 @@
-"""The hour of the upgrade, in which replicas of the previous version may serve the same data.
+"""The time of the upgrade, in which replicas of the previous version may serve the same data.
 
 The previous version stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. So
-for an hour after the first replica of this version began to count, replicas of this version read and write those keys
-too. An operation is counted once, whichever replica receives a repeat. A new installation has no such hour. If you
-return to the previous version after that hour, it does not know the ids of this version, and counts their repeats.
+after the first replica of this version began to count, replicas of this version read and write those keys too: for an
+hour, which is enough for the upgrade, and then for as long as the last ids of the previous version live. An operation
+is counted once, whichever replica receives a repeat. A new installation has no such time. If you return to the previous
+version after it, that version does not know the ids of this one, and counts their repeats.
 
 In the next version, delete this module, its use in ``durable``, ``both`` in ``kinds``, and the two keys in ``keys``.
 """
@@ -19,7 +20,7 @@ from counter.store.keys import COUNTERS, claim_key
 from counter.store.operation import Command, Operation
 from counter.store.types import UnavailableError
 
-HOUR_SECONDS = 3600.0
+UPGRADE_SECONDS = 3600.0
 ASK_SECONDS = 5.0
 type Perform = Callable[[Callable[[], Operation]], Operation]
 
@@ -89,19 +90,20 @@ class FormerClaim(Operation):
 
 
 class Transition:
-    """Tells whether the hour is over. Until Redis has answered, it counts as not over, which is safe and costs memory.
+    """Tells whether the time is over. Until Redis has answered, it counts as not over, which is safe and costs memory.
 
     Redis is asked in the background, since in a cluster the answer may be on another node than the counter.
     """
 
-    def __init__(self, perform: Perform, later: Callable[[Callable[[], None]], None]) -> None:
-        """Take what performs an operation, and what runs functions in the background, one after another.
+    def __init__(self, perform: Perform, later: Callable[[Callable[[], None]], None], lifetime: float) -> None:
+        """Take what performs an operation, what runs functions in the background, and how many seconds an id lives.
 
-        Counters are listed by the same background thread, after this. So if there are names before this version has
-        begun, the previous version listed them.
+        ``later`` runs one after another. Counters are listed there, too, after this. So if there are names before this
+        version has begun, the previous version listed them.
         """
         self._perform = perform
         self._later = later
+        self._seconds = UPGRADE_SECONDS + lifetime
         self._until: float | None = None
         self._asking = False
 
@@ -121,4 +123,4 @@ class Transition:
             return  # the next increment asks again
         finally:
             self._asking = False
-        self._until = time.monotonic() + begun + HOUR_SECONDS - time.time()
+        self._until = time.monotonic() + begun + self._seconds - time.time()

@@ -1,0 +1,31 @@
+"""What follows a node as the change log of backups does: as a replica without a port, which confirms nothing."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+
+from support.waiting import wait_until
+
+WAITS = "Waiting for replicas before shutting down"
+"""What Redis logs if it does not stop at once."""
+
+
+@contextmanager
+def following(node: Redis, user: str, password: str) -> Iterator[None]:
+    """Follow a node for the block."""
+    where = node.connection_pool.connection_kwargs
+    with socket.create_connection((where["host"], where.get("port", 6379))) as connection:
+        connection.sendall(f"AUTH {user} {password}\r\n".encode())
+        assert connection.recv(100) == b"+OK\r\n"
+        connection.sendall(b"PSYNC ? -1\r\n")
+        wait_until("the follower", lambda: any(port == 0 for port in _ports(node)))
+        yield
+
+
+def _ports(node: Redis) -> list[int]:
+    return [one["port"] for name, one in node.info("replication").items() if re.fullmatch(r"slave\d+", name)]
