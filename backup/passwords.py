@@ -8,10 +8,10 @@ from tempfile import NamedTemporaryFile
 from backup.restic import QUICK_SECONDS, Exit, Restic
 
 
-def change_password(restic: Restic, *, shared: bool) -> bool:
+def change_password(restic: Restic, *, shared: bool) -> tuple[Restic, bool]:
     """Let the repository take the newest password of the plan and, unless other stacks may use them, no former one.
 
-    ``restic`` has a password that opens it. Returns whether it still takes a former one.
+    ``restic`` has a password that opens it. Returns one with the newest, and whether it still takes a former one.
 
     Raises:
         BackupError: the repository cannot be used.
@@ -23,12 +23,13 @@ def change_password(restic: Restic, *, shared: bool) -> bool:
             file.write(newest)
             file.flush()
             restic.run(["key", "add", "--new-password-file", file.name], QUICK_SECONDS)
+    restic = Restic(restic.plan, newest)
     for former in formers:
         while former != newest and (key := _key(Restic(restic.plan, former))):
             if shared:
-                return True
-            Restic(restic.plan, newest).run(["key", "remove", key], QUICK_SECONDS)
-    return False
+                return restic, True
+            restic.run(["key", "remove", key], QUICK_SECONDS)
+    return restic, False
 
 
 def _key(restic: Restic) -> str:

@@ -80,8 +80,8 @@ class Repository:
             raise BackupError(f"{self._restic.shown} holds {foreign} snapshots of something else, and no backup")
         if renew:
             others = {one.stack for one in (*self._all, *self._logs)} - {self._plan.stack}
-            self.shared_with = sorted(others) if change_password(self._restic, shared=bool(others)) else []
-            self._restic = Restic(self._plan, self._plan.passwords[0])
+            self._restic, stays = change_password(self._restic, shared=bool(others))
+            self.shared_with = sorted(others) if stays else []
 
     def save(self, directory: Path, began: datetime, labels: Mapping[str, object]) -> Saved:
         """Save a backup from a directory; returns when the repository has all of it."""

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -37,7 +37,7 @@ class Restic:
     """Calls restic for the repository of a plan, with one of its passwords."""
 
     plan: Plan
-    password: str
+    password: str = field(repr=False)
 
     @property
     def shown(self) -> str:

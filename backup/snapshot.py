@@ -75,20 +75,16 @@ class Nodes:
 
     def position(self, primary: Address) -> tuple[str, int]:
         """Return what its changes are called, and how far they go; raises BackupError."""
-        facts = self._facts(primary)
-        if "error" in facts:
-            raise BackupError(f"{primary} does not report its role: {facts['error']}")
+        facts = _known(primary, self._facts(primary))
         return str(facts["master_replid"]), int(facts["master_repl_offset"])
 
     def limit(self, primaries: Iterable[Address]) -> int:
-        """Return how many bytes the data on these primaries may take together; 0: no limit."""
-        limits = [int(self._facts(node).get("maxmemory", 0)) for node in set(primaries)]
+        """Return how many bytes the data on these primaries may take together; 0: no limit. Raises BackupError."""
+        limits = [int(_known(node, self._facts(node))["maxmemory"]) for node in set(primaries)]
         return sum(limits) if all(limits) else 0
 
     def _holder(self, primary: Address, facts: dict[Address, dict[str, Any]]) -> Holder:
-        info = facts[primary]
-        if "error" in info:
-            raise BackupError(f"{primary} does not report its role: {info['error']}")
+        info = _known(primary, facts[primary])
         replicas = [
             node
             for node, other in facts.items()
@@ -137,3 +133,9 @@ class Nodes:
                 raise BackupError(f"{primary} could not be emptied: {error}") from error
         if self.homes(names) != homes:
             raise BackupError("a primary was replaced while it was emptied: repeat the restore")
+
+
+def _known(node: Address, facts: dict[str, Any]) -> dict[str, Any]:
+    if "error" in facts:
+        raise BackupError(f"{node} does not report its role: {facts['error']}")
+    return facts

@@ -5,8 +5,6 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates dbus iproute2 kmod openssh-server procps python3 python3-apt sudo systemd-sysv \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
-    # Empty lists with a recent timestamp would prevent Ansible from updating them.
-    && touch -d @0 /var/lib/apt/lists \
     && useradd --create-home --shell /bin/bash admin \
     && echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin \
     && install -d -o admin -g admin -m 0700 /home/admin/.ssh \
@@ -24,7 +22,6 @@ FROM server AS machine
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends e2fsprogs ifupdown iptables user-mode-linux \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
-    && touch -d @0 /var/lib/apt/lists \
     && ln -sT /usr/lib/uml/modules /usr/lib/modules \
     # This kernel has no nf_tables for iptables, and does not load the old tables for another network namespace.
     && update-alternatives --set iptables /usr/sbin/iptables-legacy \

@@ -45,7 +45,10 @@ def with_release(history: list[Release], document: Mapping[str, Any], *, anew: b
     known = {name: each for release in history for name, each in release["ids"].items()}
     ids = {name: each for name, each in (known | document["ids"]).items() if name in document["images"].values()}
     number = history[-1]["number"] + 1 if history else 1
-    return [*history, {"number": number, **document, **_source(history, document), "ids": ids}][-HISTORY:]
+    releases = [*history, {"number": number, **document, **_source(history, document), "ids": ids}]
+    # The running one stays, however many deployments have failed since.
+    dropped = [release for release in releases[:-HISTORY] if release is running_release(releases)]
+    return dropped + releases[-HISTORY + len(dropped) :]
 
 
 def with_edge(history: Iterable[Release], version: str) -> list[Release]:

@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 from sites import Site
+from support.ports import free_port
 from support.waiting import wait_until
 
+from backup.errors import BackupError
+from backup.plan import Plan
+from backup.snapshot import Nodes
+from counter.config import Address, Config
+from counter.store import open_route
 from counter.store.keys import BACKUP_KEY
 
 
@@ -220,6 +226,13 @@ def test_too_little_memory_is_found_before_anything_changes(site: Site, tmp_path
     before = small.keys
     assert "deploy with more redis_memory" in small.refused("restore", "latest")
     assert small.keys == before
+
+
+def test_a_node_that_does_not_say_how_much_it_may_hold_is_not_taken_for_one_without_a_limit(site: Site) -> None:
+    config = Config.from_env(site.environ)
+    nodes = Nodes(config, Plan("counter", "/nowhere", ("one",)), open_route(config))
+    with pytest.raises(BackupError, match="does not report its role"):
+        nodes.limit([Address("127.0.0.1", free_port())])
 
 
 def test_a_counter_that_is_not_listed_is_saved_and_listed(site: Site) -> None:

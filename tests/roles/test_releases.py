@@ -140,6 +140,13 @@ def test_a_history_is_bounded_and_goes_on_counting() -> None:
     assert (len(found), found[0]["number"], found[-1]["number"]) == (HISTORY, 4, HISTORY + 3)
 
 
+def test_the_running_release_stays_in_a_history_of_failures() -> None:
+    found = history(document("runs"), *(document(str(number), verdict="failed") for number in range(HISTORY + 3)))
+    assert len(found) == HISTORY
+    assert running_release(found) == found[0]
+    assert found[0]["number"] == 1
+
+
 # -- What a rollback returns to, and what stays for it
 
 

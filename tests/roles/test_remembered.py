@@ -139,11 +139,16 @@ def test_an_interrupted_maintenance_leaves_a_configuration_that_no_edge_has_load
 ) -> None:
     """So `status` names the edges, instead of saying that the stack is in maintenance while they serve all clients."""
     state = shutil.copytree(manager.state, tmp_path / "state")
+    # Another version of the project deployed what runs.
+    document = json.loads((state / "deployed.json").read_text()) | {"version": "0.9.0"}
+    (state / "deployed.json").write_text(json.dumps(document))
     versions = []
     for on in (True, False):
         done = manager.play("maintain", {"on": on, "edge_directory": str(tmp_path / "edge")}, state, "maintenance")
         assert done.returncode == 0, done.stdout + done.stderr
-        recorded = json.loads((state / "deployed.json").read_text())["edge"]
+        now = json.loads((state / "deployed.json").read_text())
+        recorded = now["edge"]
+        assert now == document | {"edge": recorded}
         assert recorded == last_task(done)["host"]["msg"]
         assert json.loads((state / "releases.json").read_text())["releases"][-1]["edge"] == recorded
         assert bool(json.loads((state / "maintenance.json").read_text())) == on

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from docker.errors import APIError, DockerException, NotFound
-from requests import Response
+from requests import HTTPError, Response
 from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, load, project_environment, run
 from support.ports import closed_port
 from support.waiting import wait_until
@@ -41,6 +41,7 @@ class Swarm:
     def __init__(self) -> None:
         self.by_name: dict[str, dict[str, Any]] = {}
         self.faster: Any = None
+        self.broken = False
 
     def inspect_config(self, name: str) -> dict[str, Any]:
         if name not in self.by_name:
@@ -66,12 +67,15 @@ class Swarm:
 
     def post(self, url: str, params: dict[str, int], json: dict[str, Any], timeout: float) -> Any:
         assert timeout
-        for config in self.by_name.values():
+        for config in [] if self.broken else self.by_name.values():
             if url.endswith(f"/{config['ID']}/update") and params["version"] == config["Version"]["Index"]:
                 config["Spec"] = json
                 config["Version"]["Index"] += 1
                 return SimpleNamespace(ok=True)
-        return SimpleNamespace(ok=False)
+        return SimpleNamespace(ok=False, raise_for_status=self._fail)
+
+    def _fail(self) -> None:
+        raise HTTPError("500 Server Error")
 
     def info(self) -> dict[str, Any]:
         return {"Swarm": {"ControlAvailable": True}}
@@ -139,6 +143,13 @@ def test_a_lock_that_was_replaced_meanwhile_is_neither_renewed_nor_removed(place
     assert not swarm.extend(seen, LATE)
     swarm.remove(seen)
     assert swarm.read().run == a_run("other")
+
+
+def test_an_engine_that_fails_to_renew_a_lock_is_not_taken_for_another_run(places: list[Any]) -> None:
+    assert hold(places, "mine")[0]
+    places[-1].client.broken = True
+    with pytest.raises(HTTPError):
+        hold(places, "mine", renew=True)
 
 
 def parameters(site: Path, **more: Any) -> dict[str, Any]:

@@ -61,6 +61,10 @@ disk_gb:
   description: Space that is free for the engine's data on its file system, in GB.
   type: float
   returned: always
+package_lists:
+  description: Whether apt has package lists. Small system images have an empty directory, which may look up to date.
+  type: bool
+  returned: always
 packages:
   description: Those of the packages that are installed.
   type: list
@@ -208,6 +212,7 @@ def main() -> None:
         cpus=len(os.sched_getaffinity(0)),
         memory_mb=int(memory[0]) // 1024,
         disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),
+        package_lists=any(Path("/var/lib/apt/lists").glob("*_Packages*")),
         packages=installed(module),
         files=files,
         sysctls=sysctls,

@@ -55,6 +55,9 @@ OWNER = 10003
 """User of the edge's image."""
 BOUNDED = ("timeout", "45")
 """Ends a command of an engine that does not answer."""
+CHECK_SECONDS = 300
+LATE = 124
+"""Exit status of ``timeout`` if it ends the command."""
 START_SECONDS = 10.0
 """How long a container that has just started may take to answer."""
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
@@ -112,10 +115,26 @@ class Edge:
         """Let HAProxy read a version; ends the module if it refuses it."""
         mount = f"type=bind,source={directory},target={MOUNTED},readonly"
         image, command = self.module.params["image"], ["haproxy", "-c", "-f", MOUNTED]
-        words = ["docker", "run", "--rm", "--network", "none", "--mount", mount, image, *command]
+        words = [
+            "timeout",
+            str(CHECK_SECONDS),
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--mount",
+            mount,
+            image,
+            *command,
+        ]
         status, out, err = self.module.run_command(words)
         if status:
             shutil.rmtree(directory)
+            if status == LATE:
+                self.module.fail_json(
+                    msg=f"the engine did not run HAProxy within {CHECK_SECONDS} s; nothing was changed"
+                )
             self.module.fail_json(msg=f"HAProxy refuses its new configuration; nothing was changed.\n{err or out}")
 
     def containers(self) -> list[str]:
@@ -137,8 +156,8 @@ class Edge:
         while not (loaded := self.loaded(container)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if loaded != version:
-            self.tell(container, SAVE_SERVERS, "@1 show servers state")
-            answer = self.tell(container, ASK, "reload")
+            saved = self.tell(container, SAVE_SERVERS, "@1 show servers state")
+            answer = saved + self.tell(container, ASK, "reload")
             loaded = self.loaded(container)
             if loaded != version:
                 self.module.fail_json(
@@ -148,8 +167,10 @@ class Edge:
         return loaded
 
     def tell(self, container: str, script: str, command: str) -> str:
-        """Run a command of HAProxy's in a container; return its answer."""
-        return str(self.module.run_command([*BOUNDED, "docker", "exec", container, "bash", "-c", script, command])[1])
+        """Run a command of HAProxy's in a container; return its answer, and errors of the engine."""
+        words = [*BOUNDED, "docker", "exec", container, "bash", "-c", script, command]
+        _, out, err = self.module.run_command(words)
+        return str(out + err)
 
     def remove_others(self, *versions: str) -> None:
         """Remove all but these versions."""

@@ -39,6 +39,8 @@ from ansible.module_utils.log_lines import Line, last_lines, parse, task_names
 
 try:
     import docker
+    from docker.errors import DockerException
+    from requests import RequestException
 
     MISSING = ""
 except ImportError as error:
@@ -112,9 +114,13 @@ def main() -> None:
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
     service, since, level, lines = (module.params[name] for name in ("service", "since", "level", "lines"))
-    found = tasks_by_name(docker.from_env(version="auto").api, module.params["stacks"])
+    try:
+        found = tasks_by_name(docker.from_env(version="auto").api, module.params["stacks"])
+    except (DockerException, RequestException) as error:
+        module.fail_json(msg=f"the engine does not answer: {error}")
     if service and service not in found:
-        module.fail_json(msg=f"service={service}: must be one of {', '.join(sorted(found))}")
+        rule = f"must be one of {', '.join(sorted(found))}" if found else "the swarm has no service of this stack"
+        module.fail_json(msg=f"service={service}: {rule}")
     # Each task is there twice if all are asked for.
     tasks = {task.id: task for name in ([service] if service else found) for task in found[name]}.values()
     options = ["--tail", str(lines if level == "all" else READ_FOR_LEVEL), *(["--since", since] if since else [])]

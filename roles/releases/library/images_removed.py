@@ -22,10 +22,14 @@ removed:
   returned: always
 """
 
+from collections.abc import Sequence
+
 from ansible.module_utils.basic import AnsibleModule
 
 try:
     import docker
+    from docker.errors import DockerException
+    from requests import RequestException
 
     MISSING = ""
 except ImportError as error:
@@ -35,6 +39,17 @@ TASK = "com.docker.swarm.task.id"
 ENDED = ("exited", "dead")
 
 
+def unused_images(client: docker.APIClient, names: Sequence[str]) -> list[str]:
+    """Return those of the images that are here and that no container needs."""
+    used = {
+        container["ImageID"]
+        for container in client.containers(all=True)
+        if TASK not in container["Labels"] or container["State"] not in ENDED
+    }
+    there = {name: image["Id"] for image in client.images() for name in image["RepoTags"] or []}
+    return [name for name in names if name in there and there[name] not in used]
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -42,19 +57,15 @@ def main() -> None:
     )
     if MISSING:
         module.fail_json(msg=f"{MISSING}: install python3-docker on this host")
-    client = docker.from_env(version="auto").api
-    used = {
-        container["ImageID"]
-        for container in client.containers(all=True)
-        if TASK not in container["Labels"] or container["State"] not in ENDED
-    }
-    there = {name: image["Id"] for image in client.images() for name in image["RepoTags"] or []}
-    removed = [name for name in module.params["names"] if name in there and there[name] not in used]
-    if not module.check_mode:
-        for name in removed:
+    try:
+        client = docker.from_env(version="auto").api
+        unused = unused_images(client, module.params["names"])
+        for name in [] if module.check_mode else unused:
             # Ended containers of Swarm would prevent it otherwise.
             client.remove_image(name, force=True)
-    module.exit_json(changed=bool(removed), removed=removed)
+    except (DockerException, RequestException) as error:
+        module.fail_json(msg=f"the engine cannot remove images: {error}")
+    module.exit_json(changed=bool(unused), removed=unused)
 
 
 if __name__ == "__main__":

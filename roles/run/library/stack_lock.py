@@ -77,9 +77,11 @@ try:
     from requests import RequestException
 
     HAS_DOCKER = True
+    ENGINE_ERRORS: tuple[type[Exception], ...] = (DockerException, RequestException)
 except ImportError:
     # A new host has neither an engine nor the library for it.
     HAS_DOCKER = False
+    ENGINE_ERRORS = ()
 
 ADVICE = (
     "This shows its managers: docker node ls. If most of them are down, start them; if they are gone for good,"
@@ -166,12 +168,16 @@ class SwarmLock:
         return True
 
     def extend(self, lock: Lock, until: str) -> bool:
-        """Return False if the config has changed since it was read, or is gone."""
+        """Return False if the config has changed since it was read, or is gone; raises what else the engine says."""
         spec = {**lock.config["Spec"], "Labels": {LEASE_ENDS: until}}
         # The library has no method for this.
         url = f"{self.client.base_url}/v{self.client.api_version}/configs/{lock.config['ID']}/update"
         version = {"version": lock.config["Version"]["Index"]}
-        return bool(self.client.post(url, params=version, json=spec, timeout=ENGINE_SECONDS).ok)
+        answer = self.client.post(url, params=version, json=spec, timeout=ENGINE_SECONDS)
+        # Versions of the engine say in different ways that another run was faster.
+        if not answer.ok and (there := self.read()) and there.config == lock.config:
+            answer.raise_for_status()
+        return bool(answer.ok)
 
     def remove(self, lock: Lock) -> None:
         """Remove this config, and not one that another run has created since."""
@@ -332,8 +338,10 @@ def main() -> None:
         module.params |= {"state": "read", "line": {}}
     try:
         result = act(module.params, manager())
-    except (DockerException, RequestException) as error:
+    except ENGINE_ERRORS as error:
         module.fail_json(msg=f"cannot read or write the lock in the swarm: {error}. {ADVICE}")
+    except OSError as error:
+        module.fail_json(msg=f"cannot read or write the lock or the audit log of this host: {error}")
     module.exit_json(changed=False, **result)
 
 

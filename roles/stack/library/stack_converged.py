@@ -74,10 +74,21 @@ except ImportError as error:
 
 LOG_LINES = 15
 POLL_SECONDS = 1.0
+DEPLOY_SECONDS = 600
+LATE = 124
+"""Exit status of ``timeout`` if it ends the command."""
 NO_ANSWER = (
     "the engine does not answer: {}. This shows the managers of its swarm: docker node ls. If most of them are down,"
     " start them; if they are gone for good, docs/servers.md says how to continue"
 )
+
+
+def connect(module: AnsibleModule) -> docker.APIClient:
+    """Return a client of the engine; ends the module if it does not answer."""
+    try:
+        return docker.from_env(version="auto").api
+    except DockerException as error:
+        module.fail_json(msg=NO_ANSWER.format(error))
 
 
 def look(client: docker.APIClient, stack: str, document: dict | None, nodes: list[dict]) -> list[ServiceState]:
@@ -127,9 +138,11 @@ def deploy(module: AnsibleModule, client: docker.APIClient, document: dict) -> b
     try:
         let_update_end(client, stack, document, module.params["timeout"])
         before = specifications(client, stack)
-        status, out, err = module.run_command(["docker", "stack", "deploy", *options, stack])
+        command = ["timeout", str(DEPLOY_SECONDS), "docker", "stack", "deploy", *options, stack]
+        status, out, err = module.run_command(command)
         if status:
-            module.fail_json(msg=f"the engine refuses the stack {stack}: {(err or out).strip()}")
+            late = "" if status != LATE else f" (it did not answer within {DEPLOY_SECONDS} s)"
+            module.fail_json(msg=f"the engine refuses the stack {stack}{late}: {(err or out).strip()}")
         return specifications(client, stack) != before
     except (DockerException, OSError) as error:
         module.fail_json(msg=NO_ANSWER.format(error))
@@ -213,7 +226,7 @@ def main() -> None:
         module.fail_json(msg=f"{MISSING}: install python3-docker and python3-yaml on this host")
     stack, path, timeout = module.params["name"], module.params["file"], module.params["timeout"]
     document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
-    client = docker.from_env(version="auto").api
+    client = connect(module)
     deploys = module.params["deploy"] and not module.check_mode
     changed = bool(document and deploys and deploy(module, client, document))
     started = time.monotonic()
