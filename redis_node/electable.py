@@ -33,15 +33,17 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
-    wanted, away, journal = NEVER, False, Journal(settings.address)
+    wanted, away, whole, journal = NEVER, False, "", Journal(settings.address)
     while _applies(settings):
         try:
+            copy = copy_id(settings)  # before the facts: they are not older than the copy
             facts = info(settings, settings.address, "replication", "persistence")
             reason = missing(settings, facts)
             # Compared with the present value, because `promote` changes it too. A primary does not report its own.
             now = int(facts.get("slave_priority", UNKNOWN))
             connected = facts.get("master_link_status") == "up"
-            away = reason != "" and (away or not connected)
+            away = reason != "" and (away or not connected or copy != whole)
+            whole = copy if reason == "" else whole
             stays = reason and not (away if connected else is_outdated(settings, facts))
             wanted = ELECTABLE if reason == "" else now if stays else NEVER
             if wanted != now:
@@ -56,6 +58,15 @@ def watch(settings: Settings) -> None:
 def set_priority(settings: Settings, value: int) -> None:
     """Let the Sentinels promote this node (``ELECTABLE``), or not (``NEVER``); raises NoAnswerError."""
     ask(settings, settings.address, "CONFIG", "SET", "replica-priority", value)
+
+
+def copy_id(settings: Settings) -> str:
+    """Return what changes when this replica receives a new copy of the primary; empty without a link to a primary.
+
+    It is the id of Redis' own connection, which Redis keeps when it continues where a link broke. So a copy is noticed
+    even if the link was broken and restored between two looks. Raises NoAnswerError.
+    """
+    return str(ask(settings, settings.address, "CLIENT", "LIST", "TYPE", "MASTER")).partition(" ")[0]
 
 
 def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:

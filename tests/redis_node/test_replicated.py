@@ -203,21 +203,26 @@ def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(r
 
 @pytest.mark.fault
 def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(running: Set) -> None:
-    """If it died before that, it would start again with what it held before."""
+    """If it died before that, it would start again with what it held before.
+
+    Its program stands still meanwhile: a replica can be away for less than the time between two looks.
+    """
     primary = running.primary()
     away = next(node for node in running.nodes if node is not primary)
     wait_until("it to be promotable", lambda: int(replication(away)["slave_priority"]) == 100)
     primary.client().config_set("repl-backlog-size", 16384)
+    assert away.process
+    away.process.send_signal(signal.SIGSTOP)
     away.client().config_set("masterauth", "wrong")
-    primary.client("sentinel").client_kill_filter(_type="replica")
+    away.client("sentinel").client_kill_filter(_type="master")
     for one in range(100):  # more than what the primary keeps for replicas that were away
         primary.client("counter").set(f"{{a}}:{one}", "x" * 1000)
-    away.client().config_set("rdb-key-save-delay", 30_000)
+    away.client().config_set("rdb-key-save-delay", 100_000)  # microseconds
     away.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
     wait_until("the copy", lambda: replication(away)["master_link_status"] == "up")
+    away.process.send_signal(signal.SIGCONT)
     wait_until("its priority", lambda: int(replication(away)["slave_priority"]) == 0, 10)
     assert away.client().info("persistence")["aof_rewrite_in_progress"]
-    away.client().config_set("rdb-key-save-delay", 0)
     wait_until("its file", lambda: int(replication(away)["slave_priority"]) == 100)
     assert not away.client().info("persistence")["aof_rewrite_in_progress"]
 
