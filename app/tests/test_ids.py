@@ -172,7 +172,7 @@ def test_beside_replicas_of_the_version_before_each_id_counts_once(redis_server:
     for wrong in (lambda: store.increment("b", "k1"), lambda: old_replica(redis, "b", "k2")):
         with pytest.raises(ReusedKeyError):
             wrong()
-    # A process that starts later in the hour does the same.
+    # A process that starts later in the transition does the same.
     later = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
     assert old_replica(redis, "a", "k3") == 3
     assert later.increment("a", "k3").value == 3
@@ -186,7 +186,7 @@ def told(config: Config) -> Store:
     return store
 
 
-def test_after_the_hour_and_where_there_was_no_version_before_its_keys_are_not_written(
+def test_after_the_transition_and_where_there_was_no_version_before_its_keys_are_not_written(
     redis_server: RedisServer,
 ) -> None:
     redis, config = redis_server.client(), Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})
@@ -214,7 +214,7 @@ def test_ids_of_the_version_before_that_live_for_hours_count_once_as_long(redis_
     assert not redis.exists("key:l", "{a}:op:l")
 
 
-def test_a_list_that_a_process_of_this_version_made_begins_no_hour(redis_server: RedisServer) -> None:
+def test_a_list_that_a_process_of_this_version_made_begins_no_transition(redis_server: RedisServer) -> None:
     redis, config = redis_server.client(), Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})
     for _ in range(3):
         redis.flushall()
