@@ -722,6 +722,22 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     assert f"ssh -p {port} me@127.0.0.1 true" in output
 
 
+@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/logs.yml", "playbooks/releases.yml"])
+def test_a_host_on_which_the_user_cannot_become_root_is_named(tmp_path: Path, playbook: str) -> None:
+    """Sudo is missing there, or asks for a password."""
+    (tmp_path / "sudo").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sudo").chmod(0o755)
+    good = {"ansible_connection": "local"}
+    bad = good | {"ansible_become_exe": str(tmp_path / "sudo"), "ansible_become_user": "nobody"}
+    groups = {"managers": {"hosts": {"bad": bad}}, "workers": {"hosts": {"good": good}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
+    done = run("ansible-playbook", playbook, "-i", tmp_path / "hosts.yml", DOCKER_HOST="tcp://127.0.0.1:1")
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert done.returncode != 0
+    assert "waiting for become success" in said
+    assert "repeat the command with --ask-become-pass" in said, said
+
+
 # What Ansible's fact of the time is made of.
 CLOCK = """
 import time
