@@ -219,6 +219,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"redis_memory": "1G", "backup_memory": "512M", "backup_repository": "/srv/backups"},
         {"backup_memory"},
     ),
+    "backups with a password for restic": ({"backup_environment": {"RESTIC_PASSWORD": "mine"}}, {"backup_environment"}),
+    "backups with a file of it": ({"backup_environment": {"RESTIC_PASSWORD_FILE": "/a"}}, {"backup_environment"}),
     "backups with a list": ({"backup_environment": {"AWS_REGION": ["one"]}}, {"backup_environment"}),
     "backups at no time": ({"backup_schedule": "at night", "backup_repository": "/srv/backups"}, {"backup_schedule"}),
     "a day that does not exist": ({"to": "2026-02-30T10:00:05Z"}, {"to"}),

@@ -191,6 +191,8 @@ def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) 
     assert "A restore of 20261126T030000Z into counter is unfinished" in done.stdout
     assert "./counter restore -e backup=20261126T040000Z" in done.stdout
     assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
+    # As `promote` does: without a primary, the restore cannot be finished.
+    assert manager.play("recall", {"deployed_recall_unfinished": True}, state).returncode == 0
 
 
 def test_the_manager_that_is_asked_answers_first(manager: Manager, tmp_path: Path) -> None:

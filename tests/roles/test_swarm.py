@@ -37,13 +37,14 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     settings: Any = SETTINGS,
     stuck: str = "",
     joins: bool = True,
+    closed: str = "",
     **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
     ``nodes`` is changed as asked. A host is named as its node. In its place, ``swarm`` has the settings of the swarm:
     how often nodes report, how many former tasks it lists, and how often it writes snapshots. ``stuck`` could not
-    join, and can now if it ``joins``.
+    join, and can now if it ``joins``. ``closed`` does not become a manager.
     """
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
@@ -51,7 +52,7 @@ def play(  # noqa: PLR0913  # what a case of the table may set
 
     def answer() -> None:
         for name, server in engines.items():
-            server.answers = engine(name, manager=nodes[name] == "manager", roles=nodes, settings=settings)
+            server.answers = engine(name, manager=nodes[name] == "manager" and name != closed, roles=nodes, settings=settings)
             server.answers["/info"]["Swarm"] |= outside.get(name, {})
             spoil(server.answers, drained, led=led)
 
@@ -139,6 +140,16 @@ def test_a_node_that_does_not_get_into_the_swarm_is_named_with_its_reason(tmp_pa
     assert done.returncode != 0
     said = "two is not in the swarm after 1 s (swarm_join_timeout); its engine says: error, no route to host"
     assert said in re.sub(r"\s+", " ", done.stdout), done.stdout
+
+
+def test_a_node_that_does_not_become_a_manager_is_named(tmp_path: Path) -> None:
+    """Its port 2377 is closed, which workers do not need."""
+    nodes = {"one": "manager", "two": "worker"}
+    done, _ = play(tmp_path, ["one", "two"], [], nodes, closed="two", swarm_join_timeout=1)
+    assert done.returncode != 0
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert "two is not a manager after 1 s (swarm_join_timeout). " in said
+    assert "The other managers must reach its TCP port 2377. Then continue with: ./counter" in said
 
 
 @pytest.mark.parametrize(
