@@ -49,6 +49,7 @@ HANDED_ON = {
     "subset": "--limit",
     "remote_user": "--user",
     "private_key_file": "--private-key",
+    "connection": "--connection",
     "become_method": "--become-method",
     "connection_password_file": "--connection-password-file",
     "vault_ids": "--vault-id",
