@@ -49,16 +49,20 @@ from counter.store import open_route
 from counter.store.primaries import Primaries
 from counter.store.types import UnavailableError
 
+WAIT_SECONDS = 900.0
+"""How long a restore waits for a backup or a proof that has begun."""
+
 
 @contextmanager
-def alone(plan: Plan, *, wait: bool = False) -> Iterator[None]:
-    """Give the plan's directory for files to this process; raises BackupError if another one has it, or waits."""
+def alone(plan: Plan, seconds: float = 0.0) -> Iterator[None]:
+    """Give the plan's directory for files to this process; raises BackupError if another one has it for so long."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(plan.work / "lock", wait=wait))
+            stack.enter_context(locked(plan.work / "lock", seconds=seconds))
         except BlockingIOError:
+            waited = f", and has not ended within {seconds:g} s" if seconds else ""
             raise BackupError(
-                "a backup, a proof or a restore is already running; try again when it has ended"
+                f"a backup, a proof or a restore is already running{waited}; try again when it has ended"
             ) from None
         empty(plan.files)
         stack.callback(empty, plan.files)
@@ -70,7 +74,7 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
     primaries = Primaries(open_route(Config.from_env()))
     replaced = "replaced" in arguments
     # The app is stopped already when a restore makes its backup, and nobody repeats one of the schedule.
-    with alone(plan, wait=bool(arguments)):
+    with alone(plan, schedule.RUN_SECONDS if "scheduled" in arguments else WAIT_SECONDS if replaced else 0.0):
         if is_unfinished(plan.state):
             raise BackupError("a restore is unfinished, so the nodes may hold only some of the counters")
         if not replaced:
@@ -147,7 +151,7 @@ def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
     """Prepare a restore."""
     repository = Repository(plan)
     # The service may have begun to make up for a backup when it was started for the restore.
-    with alone(plan, wait=True):
+    with alone(plan, WAIT_SECONDS):
         repository.open(create=False)
         found = _find(repository, arguments[0])
         prepare(Config.from_env(), plan, repository, found)
@@ -157,7 +161,7 @@ def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
 def restored(plan: Plan, arguments: Sequence[str]) -> Any:
     """Restore a backup or a moment."""
     config, repository = Config.from_env(), Repository(plan)
-    with alone(plan, wait=True):
+    with alone(plan, WAIT_SECONDS):
         repository.open(create=False)
         found = _find(repository, arguments[0])
         done = restore(config, plan, repository, found)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 
 STOP_SECONDS = 20.0
 """How long a program may take to end after SIGTERM: restic removes its lock, a run ends its own programs."""
+POLL_SECONDS = 0.1
 TIMED_OUT = -1
 
 
@@ -28,10 +31,18 @@ class Done:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock among the processes and threads of this container; raises BlockingIOError instead of waiting."""
+def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
+    """Hold a lock among the processes and threads of this container; raises BlockingIOError if it takes longer."""
+    deadline = time.monotonic() + seconds
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(POLL_SECONDS)
         yield
 
 

@@ -17,7 +17,17 @@ import pytest
 from sites import Site, session_of
 from support.waiting import wait_until
 
+from backup.processes import locked
+
 LOCKED = "a backup, a proof or a restore is already running"
+
+
+def test_a_lock_is_waited_for_no_longer_than_that_is_useful(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path), pytest.raises(BlockingIOError), locked(path, seconds=0.3):
+        pytest.fail("two have the lock")
+    with locked(path, seconds=0):
+        pass
 
 
 @pytest.fixture
