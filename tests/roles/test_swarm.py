@@ -52,7 +52,9 @@ def play(  # noqa: PLR0913  # what a case of the table may set
 
     def answer() -> None:
         for name, server in engines.items():
-            server.answers = engine(name, manager=nodes[name] == "manager" and name != closed, roles=nodes, settings=settings)
+            server.answers = engine(
+                name, manager=nodes[name] == "manager" and name != closed, roles=nodes, settings=settings
+            )
             server.answers["/info"]["Swarm"] |= outside.get(name, {})
             spoil(server.answers, drained, led=led)
 
