@@ -81,7 +81,7 @@ class Counting:
             raise Problem(HTTPStatus.BAD_REQUEST, "idempotency-key-unsupported", detail) from error
         except ReusedKeyError as error:
             metrics.INCREMENTS.labels("refused").inc()
-            detail = f"This Idempotency-Key was used for counter {str(error)!r}; use a new key for {name!r}."
+            detail = f"This Idempotency-Key was used for another counter; use a new key, such as a UUID, for {name!r}."
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail) from error
         except IndeterminateError as error:
             metrics.INCREMENTS.labels("indeterminate").inc()

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
-from counter.store.ids import Memory, begin_series, new_id
+from counter.store.ids import Memory, is_ours, new_id
 from counter.store.kinds import BackupNote, Claim, Increment, Listing, Probe, Read
 from counter.store.link import ATTEMPT_SECONDS, Link
 from counter.store.operation import Failure, Operation
-from counter.store.transition import FormerClaim, Transition
+from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
 from counter.store.types import (
     Counted,
     Description,
@@ -84,7 +84,8 @@ class Store:
         self._window = config.key_seconds
         self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
         self._both = replace(self._memory, both=True)
-        self._transition = Transition(self._perform, self._later, config.id_lifetime)
+        self._without_hashes = Transition(HASHES_KEY, self._perform, self._later, config.id_lifetime)
+        self._without_secrets = Transition(SECRETS_KEY, self._perform, self._later, config.id_lifetime)
         # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
         # wait for it to come back; the other half goes on answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
@@ -126,22 +127,16 @@ class Store:
 
         """
         deadline = time.monotonic() + self._deadline
-        identifier = new_id(name) if key is None else key
         if key is not None and not self.remembers:
             raise UnsupportedKeyError("the nodes share nothing", key)
-        memory = self._both if self.remembers and self._transition.lasts() else self._memory
-        if key is not None:
+        memory = self._both if self.remembers and self._without_hashes.lasts() else self._memory
+        if key is None:
+            key = new_id(name, former=self.remembers and self._without_secrets.lasts())
+        elif not is_ours(key):
             if memory.both:
                 self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
             self._claim(partial(Claim, name, key, memory, deadline), name, key)
-        try:
-            done = self._perform(partial(Increment, name, identifier, memory, deadline), identifier)
-        except (IndeterminateError, UnavailableError):
-            if key is None:
-                # The client learns this id, and must not guess the next: sent as a key, it would stop another increment
-                # from being counted.
-                begin_series(name)
-            raise
+        done = self._perform(partial(Increment, name, key, memory, deadline), key)
         if name not in self._listed or done.value == 1:
             self._list(name)
         elif self._unlisted and not self._lists:
@@ -149,9 +144,8 @@ class Store:
         return Counted(done.value, done.node)
 
     def _claim(self, attempt: Callable[[], Operation], name: str, key: str) -> None:
-        owner = self._perform(attempt, key).value
-        if owner != name:
-            raise ReusedKeyError(owner)
+        if self._perform(attempt, key).value != name:
+            raise ReusedKeyError("the key was used for another counter", key)
 
     def read(self, name: str) -> Counted:
         """Return the value of ``name`` (0 for a counter never counted).

@@ -1,11 +1,12 @@
 """Ids of operations, and where Redis stores them: many ids share one hash, which expires as a whole.
 
-A Redis key for each id takes 150 bytes. In a small hash, an id takes about 10 bytes if the application made it. A
+A Redis key for each id takes 150 bytes. In a small hash, an id takes about 16 bytes if the application made it. A
 client's Idempotency-Key takes 50 to 75 bytes, including the record of the counter that it belongs to; as two Redis keys
 it took 344 (Redis 8.0, 20,000 to 50,000 ids).
 
-- The application's own id consists of the random name of a series and a number. Each counter has a series of its own,
-  of which consecutive numbers share a hash. Redis stores fields and values as small integers.
+- The application's own id consists of the random name of a series, a secret and a number. Each counter has a series of
+  its own, of which consecutive numbers share a hash. The secret makes it impossible to guess the ids of others from an
+  id that a client was told. Redis stores secret and number as one integer.
 - Of a client's key, only a digest is stored. Its first characters select the hash. When a hash is as old as the
   lifetime of an id, it is renamed and a new one begins; the renamed hash is still searched until it expires.
 """
@@ -27,7 +28,9 @@ SERIES_KEPT = 10_000
 """How many counters have a series at the same time. A new series begins with a hash of its own."""
 DIGEST_BYTES = 12
 """The probability that any two of a billion keys have the same digest is below 1 in 10**10."""
-_OURS = re.compile(r"([0-9a-f]{16})-(0|[1-9][0-9]{0,14})")
+SECRET_BITS = 48
+_OURS = re.compile(rf"([0-9a-f]{{16}})([0-9a-f]{{{SECRET_BITS // 4}}})?-(0|[1-9][0-9]{{0,14}})")
+"""Series, secret and number. The previous version made ids without a secret, and places them as this one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,17 @@ class Place:
 def place_of(name: str, identifier: str) -> Place:
     """Return where the counter ``name`` stores the value that the operation was answered with."""
     if ours := _OURS.fullmatch(identifier):
-        together, field = divmod(int(ours[2]), TOGETHER)
+        together, number = divmod(int(ours[3]), TOGETHER)
         key = f"{{{name}}}:ids:{ours[1]}:{together}"
-        return Place(key, key, str(field))
+        return Place(key, key, str(number << SECRET_BITS | int(ours[2], 16) if ours[2] else number))
     digest = _digest(identifier)
     key = f"{{{name}}}:keys:{digest[:2]}"
     return Place(key, f"{key}:before", digest[2:])
+
+
+def is_ours(identifier: str) -> bool:
+    """Tell whether it is an id of the application. Its place binds it to one counter, so it needs no claim."""
+    return _OURS.fullmatch(identifier) is not None
 
 
 def claim_place(identifier: str) -> Place:
@@ -79,19 +87,15 @@ def _digest(identifier: str) -> str:
 _series: dict[str, tuple[str, Iterator[int]]] = {}
 
 
-def new_id(name: str) -> str:
-    """Return a unique id for an increment of the counter ``name``."""
+def new_id(name: str, *, former: bool = False) -> str:
+    """Return a unique id for an increment of the counter ``name``; ``former``: as the previous version makes them."""
     if (found := _series.get(name)) is None:
         if len(_series) >= SERIES_KEPT:
             _series.clear()
         found = _series.setdefault(name, (secrets.token_hex(8), itertools.count()))
     series, numbers = found
-    return f"{series}-{next(numbers)}"
-
-
-def begin_series(name: str) -> None:
-    """Begin another series for the counter, so that a client that knows an id cannot guess the next."""
-    _series.pop(name, None)
+    secret = "" if former else secrets.token_hex(SECRET_BITS // 8)
+    return f"{series}{secret}-{next(numbers)}"
 
 
 # Otherwise a forked worker would continue its parent's series.

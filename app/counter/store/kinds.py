@@ -3,80 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Template
 from typing import Any, Self
 
 from counter.store.ids import Memory, claim_place, place_of
 from counter.store.keys import BACKUP_KEY, COUNTERS, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
 
-_REMEMBER = """
+_MAKE_ROOM = """
 local lifetime = tonumber(ARGV[1])
 
--- Adds ids to a hash. Each lives for at least one lifetime and at most two, or three after the lifetime was raised.
-local function remember(hash, before, ...)
-  if before == hash then
-    redis.call('HSET', hash, ...)
-    redis.call('PEXPIRE', hash, lifetime)
-    return
-  end
+-- Prepares a hash for more ids; returns when it has to expire once it has them, nil if that is set already. Each id
+-- lives for at least one lifetime and at most two, or three after the lifetime was raised.
+local function make_room(hash, before)
+  if before == hash then return lifetime end
   local left = redis.call('PTTL', hash)
-  if left >= 0 and left < lifetime then
-    -- If the lifetime was raised, ids in the renamed hash may still live. Then this hash goes on instead.
-    if redis.call('EXISTS', before) == 0 then redis.call('RENAME', hash, before) end
-    left = -2
-  end
-  redis.call('HSET', hash, ...)
-  if left < 0 then redis.call('PEXPIRE', hash, 2 * lifetime) end
+  if left >= lifetime then return nil end
+  -- If the lifetime was raised, ids in the renamed hash may still live. Then this hash goes on instead.
+  if left >= 0 and redis.call('EXISTS', before) == 0 then redis.call('RENAME', hash, before) end
+  return 2 * lifetime
 end
 """
 
-INCREMENT = (
-    _REMEMBER
+_INCREMENT = Template(
+    _MAKE_ROOM
     + """
-local logged, groups = ARGV[2] == '1', tonumber(ARGV[3])
-local answers, at, former = {}, 4, 2 + 2 * groups
-for group = 1, groups do
-  local hash, before, size = KEYS[1 + 2 * group], KEYS[2 + 2 * group], tonumber(ARGV[at])
+local answers, at = {}, 3$begin
+for group = 1, tonumber(ARGV[2]) do
+  local hash, before, size = KEYS[2 * group], KEYS[2 * group + 1], tonumber(ARGV[at])
   local fields = {unpack(ARGV, at + 1, at + size)}
   local values = redis.call('HMGET', hash, unpack(fields))
   local earlier = before == hash and {} or redis.call('HMGET', before, unpack(fields))
   local fresh, written = {}, {}
   for i = 1, size do
-    local value = values[i] or earlier[i] or (former < #KEYS and redis.call('GET', KEYS[former + #answers + i]))
+    local value = values[i] or earlier[i]$known
     if value then values[i] = tonumber(value) else fresh[#fresh + 1] = i end
   end
   if #fresh > 0 then
+    local expiry = make_room(hash, before)
     local value = redis.call('INCRBY', KEYS[1], #fresh) - #fresh
     for n, i in ipairs(fresh) do
       values[i] = value + n
       written[2 * n - 1], written[2 * n] = fields[i], value + n
-      if logged then redis.call('SADD', KEYS[2], ARGV[at + size + i]) end
-      if former < #KEYS then redis.call('SET', KEYS[former + #answers + i], value + n, 'PX', lifetime) end
     end
-    remember(hash, before, unpack(written))
+    -- Redis does not roll back what a script did before an error, and what is counted must have its id.
+    local stored = redis.pcall('HSET', hash, unpack(written))
+    if type(stored) == 'table' then
+      redis.call('INCRBY', KEYS[1], -#fresh)
+      return redis.error_reply('ERR ' .. stored.err)
+    end
+    if expiry then redis.call('PEXPIRE', hash, expiry) end$counted
   end
   for i = 1, size do answers[#answers + 1] = values[i] end
-  at = at + 1 + size * (logged and 2 or 1)
+  at = at + 1 + size
 end
 return answers
 """
 )
+
+INCREMENT = _INCREMENT.substitute(begin="", known="", counted="")
 """Count the ids that are new, and return the value of each id.
 
-KEYS: the value, the log, then for each group of ids its hash and the renamed one, then in a transition a key for each
-id (see ``counter.store.transition``). ARGV: the lifetime of ids (ms), 1 to log them, the number of groups, then for
-each group the number of its ids, their fields, and the ids if they are logged.
+KEYS: the value, then for each group of ids its hash and the renamed one. ARGV: the lifetime of ids (ms), the number of
+groups, then for each group the number of its ids, and their fields.
+"""
+
+INCREMENT_AND_MORE = _INCREMENT.substitute(
+    begin="""
+local former, logged = 2 + 2 * tonumber(ARGV[2]), #ARGV - tonumber(ARGV[#ARGV]) - 1""",
+    known="""
+    value = value or former < #KEYS and redis.call('GET', KEYS[former + #answers + i])""",
+    counted="""
+    for _, i in ipairs(fresh) do
+      if former < #KEYS then redis.call('SET', KEYS[former + #answers + i], values[i], 'PX', lifetime) end
+      if logged + 1 < #ARGV then redis.call('SADD', KEYS[former], ARGV[logged + #answers + i]) end
+    end""",
+)
+"""The same in a transition (see ``counter.store.transition``) and in tests that log the ids.
+
+KEYS: then also the log, and in a transition a key for each id. ARGV: then also the ids if they are logged, and how many
+are.
 """
 
 CLAIM = (
-    _REMEMBER
+    _MAKE_ROOM
     + """
 local owners = {}
 for i = 2, #ARGV, 2 do
   local owner = redis.call('HGET', KEYS[1], ARGV[i]) or redis.call('HGET', KEYS[2], ARGV[i])
   if not owner then
     owner = ARGV[i + 1]
-    remember(KEYS[1], KEYS[2], ARGV[i], owner)
+    local expiry = make_room(KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[1], ARGV[i], owner)
+    if expiry then redis.call('PEXPIRE', KEYS[1], expiry) end
   end
   owners[i / 2] = owner
 end
@@ -106,18 +125,20 @@ class Increment(Operation):
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one EVAL for all increments of one counter."""
-        name, memory = group[0].name, group[0].memory
-        hashes = _hashes(group)
-        keys = [value_key(name), log_key(name)]
-        arguments: list[str | int] = [memory.lifetime, int(memory.logged), len(hashes)]
-        for (key, before), ids in hashes.items():
+        memory, hashes = group[0].memory, _hashes(group)
+        keys = [group[0].key]
+        arguments: list[str | int] = [memory.lifetime, len(hashes)]
+        for (key, before), fields in hashes.items():
             keys += (key, before)
-            arguments += (len(ids), *ids.values())
-            if memory.logged:
-                arguments += ids
+            arguments += (len(fields), *fields.values())
+        if not (memory.logged or any(one.memory.both for one in group)):
+            return ("EVAL", INCREMENT, len(keys), *keys, *arguments)
+        ids = [identifier for fields in hashes.values() for identifier in fields]
+        keys.append(log_key(group[0].name))
         if any(one.memory.both for one in group):
-            keys += [operation_key(name, identifier) for ids in hashes.values() for identifier in ids]
-        return ("EVAL", INCREMENT, len(keys), *keys, *arguments)
+            keys += [operation_key(group[0].name, identifier) for identifier in ids]
+        logged = ids if memory.logged else []
+        return ("EVAL", INCREMENT_AND_MORE, len(keys), *keys, *arguments, *logged, len(logged))
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:

@@ -1,12 +1,18 @@
-"""The time of the upgrade, in which replicas of the previous version may serve the same data.
+"""The time of an update, in which replicas of an earlier version may serve the same data.
 
-The previous version stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. So
-after the first replica of this version began to count, replicas of this version read and write those keys too: for an
-hour, which is enough for the upgrade, and then for as long as the last ids of the previous version live. An operation
-is counted once, whichever replica receives a repeat. A new installation has no such time. If you return to the previous
-version after it, that version does not know the ids of this one, and counts their repeats.
+An operation is counted once, whichever replica receives a repeat. For that, replicas of this version do without what an
+earlier version does not know: for an hour after the first of them began to count, which is enough for the update, and
+then for as long as the last ids of the earlier version live. A new installation has no such time. If you return to the
+earlier version after it, that version does not know the ids of this one, and counts their repeats.
 
-In the next version, delete this module, its use in ``durable``, ``both`` in ``kinds``, and the two keys in ``keys``.
+There are two such times, since there were two changes:
+
+- Version 1.0.0 stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. Meanwhile,
+  replicas of this version read and write those keys too.
+- Later, ids of the application had no secret (``new_id``). Meanwhile, replicas of this version make such ids.
+
+In the version after the next release, delete this module, its use in ``durable``, ``both`` in ``kinds``, ``former`` in
+``ids``, and the two keys in ``keys``.
 """
 
 from __future__ import annotations
@@ -24,7 +30,8 @@ UPGRADE_SECONDS = 3600.0
 ASK_SECONDS = 5.0
 type Perform = Callable[[Callable[[], Operation]], Operation]
 
-BEGUN_KEY = "{.ids}:begun"
+HASHES_KEY, SECRETS_KEY = "{.ids}:begun", "{.ids}:secrets"
+"""When the first replica began to count that stores ids in hashes, and the first whose ids have a secret."""
 BEGIN = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 return redis.call('GET', KEYS[1])
@@ -56,15 +63,15 @@ class Begin(Operation):
 
     __slots__ = ("moment",)
 
-    def __init__(self, moment: int, deadline: float) -> None:
-        """Take the time to store; 0: there was no previous version."""
-        super().__init__(BEGUN_KEY, deadline)
+    def __init__(self, key: str, moment: int, deadline: float) -> None:
+        """Take where to store the time, and the time; 0: there was no earlier version."""
+        super().__init__(key, deadline)
         self.moment = moment
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one EVAL for all."""
-        return ("EVAL", BEGIN, 1, BEGUN_KEY, group[0].moment)
+        return ("EVAL", BEGIN, 1, group[0].key, group[0].moment)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
@@ -95,12 +102,15 @@ class Transition:
     Redis is asked in the background, since in a cluster the answer may be on another node than the counter.
     """
 
-    def __init__(self, perform: Perform, later: Callable[[Callable[[], None]], None], lifetime: float) -> None:
-        """Take what performs an operation, what runs functions in the background, and how many seconds an id lives.
+    def __init__(
+        self, key: str, perform: Perform, later: Callable[[Callable[[], None]], None], lifetime: float
+    ) -> None:
+        """Take where its begin is stored, what performs operations and runs functions later, and how long an id lives.
 
         ``later`` runs one after another. Counters are listed there, too, after this. So if there are names before this
-        version has begun, the previous version listed them.
+        version has begun, an earlier version listed them.
         """
+        self._key = key
         self._perform = perform
         self._later = later
         self._seconds = UPGRADE_SECONDS + lifetime
@@ -108,7 +118,7 @@ class Transition:
         self._asking = False
 
     def lasts(self) -> bool:
-        """Tell whether to read and write the keys of the previous version."""
+        """Tell whether replicas of the earlier version may still count."""
         if self._until is None and not self._asking:
             self._asking = True
             self._later(self._ask)
@@ -118,7 +128,7 @@ class Transition:
         deadline = time.monotonic() + ASK_SECONDS
         try:
             known = self._perform(lambda: Known(deadline)).value
-            begun = self._perform(lambda: Begin(int(time.time()) if known else 0, deadline)).value
+            begun = self._perform(lambda: Begin(self._key, int(time.time()) if known else 0, deadline)).value
         except UnavailableError:
             return  # the next increment asks again
         finally:

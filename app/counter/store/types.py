@@ -67,7 +67,7 @@ class IndeterminateError(StoreError):
 
 
 class ReusedKeyError(StoreError):
-    """The client's Idempotency-Key belongs to another counter, which the text names."""
+    """The client's Idempotency-Key belongs to another counter."""
 
 
 class UnsupportedKeyError(StoreError):
