@@ -41,10 +41,13 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends redis-server \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && install -d -o 10002 -g 10002 -m 0700 /data
+COPY --chmod=0755 redis_node/hold-volume /usr/local/bin/hold-volume
 USER 10002:10002
 WORKDIR /data
 VOLUME /data
 EXPOSE 6379
+# Whatever a service runs in this image, it is the only one that uses its volume.
+ENTRYPOINT ["hold-volume", "/data"]
 CMD ["redis-server", "/etc/redis.conf"]
 
 FROM redis AS redis-node

@@ -37,8 +37,9 @@ def serve(command: Sequence[str], after_start: Callable[[], None], before_stop: 
 
     for number in STOPS:
         signal.signal(number, stop)
-    # A session of its own keeps the interrupt of a terminal away. The child is killed when this process dies.
-    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True)
+    # A session of its own keeps the interrupt of a terminal away. The child is killed when this process dies. The child
+    # inherits the descriptor that holds the volume (``hold-volume``), the only one that Python passes on.
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], start_new_session=True, close_fds=False)
     # A signal that another thread receives would not end the wait of this one, which runs the handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     threading.Thread(target=_look_after, args=(after_start,), daemon=True).start()

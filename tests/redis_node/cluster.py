@@ -23,6 +23,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
+from replicated import held
 from support.ansible import ROOT
 from support.certificates import Certificates, write
 from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
@@ -71,7 +72,7 @@ class Container:
         path.write_text(config)
         environ = self.stack.environ(self.name) | {"NODE_CONFIG": str(path), "NODE_DATA": str(self.volume)}
         with self.log.open("ab") as log:
-            command = self.stack.command(sys.executable, "-m", "redis_node", "run")
+            command = self.stack.command(*held(self.volume), sys.executable, "-m", "redis_node", "run")
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
 
     @contextlib.contextmanager

@@ -25,6 +25,11 @@ FILES = ("redis.conf", "users.acl", "sentinel.conf", "sentinel.acl")
 """What a node or a Sentinel reads; templates of these names make it."""
 
 
+def held(volume: Path) -> list[str]:
+    """Return what a command in the image of a node begins with: it is the only user of the volume."""
+    return [str(ROOT / "redis_node" / "hold-volume"), str(volume)]
+
+
 class Member:
     """One node or Sentinel: its volume, its secrets, its log, and its process while it runs."""
 
@@ -61,7 +66,7 @@ class Member:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "redis_node", "run"]
+            command = [*held(self.volume), sys.executable, "-m", "redis_node", "run"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
 
     def write(self, passwords: dict[str, str]) -> None:

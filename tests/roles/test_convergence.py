@@ -71,9 +71,30 @@ def test_a_failure_names_the_task_whose_log_is_shown(state: str) -> None:
     assert judged.error == "task: non-zero exit (1)"
 
 
-def test_a_damaged_file_is_the_cause_though_the_health_check_fails_as_well() -> None:
-    log = "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a backup of your AOF file"
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a backup of your AOF file",
+        "# Unable to obtain the AOF file appendonly.aof.4.base.rdb length. stat: No such file or directory",
+        "# The append log file appendonly.aof.1.incr.aof doesn't exist: No such file or directory",
+        "# Error reading the RDB base file appendonly.aof.2.base.rdb, AOF loading aborted",
+        "*** FATAL AOF MANIFEST FILE ERROR ***",
+    ],
+)
+def test_a_damaged_file_is_the_cause_though_the_health_check_fails_as_well(log: str) -> None:
     assert "A damaged file" in convergence.likely_cause(f"task: non-zero exit (1) unhealthy {log}")
+
+
+def test_a_container_that_still_uses_the_volume_is_the_cause_though_the_health_check_fails() -> None:
+    log = "waits: another container of this node still uses the volume"
+    assert "`docker stop`" in convergence.likely_cause(f"task: non-zero exit (137): unhealthy container {log}")
+
+
+def test_a_failure_without_a_known_cause_says_how_the_log_ends() -> None:
+    judged = judge(recording("crash_loop"))
+    judged.last_line = "open /data/x: No such file or directory"
+    assert not convergence.likely_cause(f"{judged.error} {judged.last_line}")
+    assert convergence.problem(judged).endswith("; its log ends with: open /data/x: No such file or directory")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ STAGES: list[tuple[str, str, str]] = re.findall(
 def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
     stages = {name: text for _, name, text in STAGES}
     for image, target in TARGETS.items():
-        copied = re.findall(r"^COPY (?!--from)(\S+)", "".join(stages[name] for name in target["stages"]), re.MULTILINE)
+        copied = re.findall(
+            r"^COPY (?:--chmod\S+ )?(?!--)(\S+)", "".join(stages[name] for name in target["stages"]), re.MULTILINE
+        )
         named = {path for path in copied for name in target["copy"] if f"{path}/".startswith(f"{name}/")}
         assert set(copied) == named, image
 
@@ -94,6 +96,7 @@ def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
         ("app/counter/static/icon.png", "changed", {"app", "backup"}),
         ("app/requirements.txt", "# changed\n", {"app", "backup"}),
         ("redis_node/added.py", "# new\n", {"redis-node"}),
+        ("redis_node/hold-volume", "# changed\n", {"redis", "redis-node"}),
         ("backup/requirements.txt", "# changed\n", {"backup"}),
         ("Dockerfile", "# the end of the last stage\n", {"registry"}),
     ],

@@ -249,6 +249,7 @@ def main() -> None:
     logs = {state.name: last_log_lines(module, state) for state in failures + pending}
     for state in failures + pending:
         state.cause = likely_cause(f"{state.error} {state.pending} {logs[state.name]}")
+        state.last_line = "".join(logs[state.name].splitlines()[-1:])
     result = {
         "changed": changed,
         "nodes": [node_row(node) for node in nodes],

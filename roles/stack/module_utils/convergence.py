@@ -20,6 +20,14 @@ _LIKELY_CAUSES = (
         r"short write|waits for room|no space left on device",
         "the disk of that host is full: make room there, `docker system df` shows what can be removed",
     ),
+    (
+        r"still uses the volume",
+        "the node's former container still runs on that host: if it does not end, `docker stop` it there (`docker ps`)",
+    ),
+    (
+        r"append only file|append log file|obtain the aof file|aof manifest|reading the rdb (preamble|base)",
+        "the node's file is damaged: see 'A damaged file' in docs/redis.md",
+    ),
     (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
     (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
     (
@@ -30,13 +38,12 @@ _LIKELY_CAUSES = (
         r"no such image|not found: manifest|pull access denied",
         "the image is missing on that node: deploy this stack again, which loads it",
     ),
-    (
-        r"bad file format reading the append only file",
-        "the node's file is damaged: see 'A damaged file' in docs/redis.md",
-    ),
     (r"unhealthy", "the process runs, but its health check fails: see the log of the task"),
     (r"\(137\)|OOM|oom", "killed, most likely for its memory limit: raise app_memory or redis_memory"),
-    (r"no such file or directory|permission denied|executable file not found", "the command in the image cannot start"),
+    (
+        r"executable file not found|exec: .*(no such file or directory|permission denied)",
+        "the command in the image cannot start",
+    ),
     (
         r"network .*not found|could not find.*network",
         "the network is gone: run ./counter destroy, which keeps the data, and then ./counter deploy",
@@ -72,6 +79,7 @@ class ServiceState:
     failed_task: str = ""
     host: str = ""
     cause: str = ""
+    last_line: str = ""
     tasks: list[dict] = field(default_factory=list)
 
 
@@ -198,9 +206,11 @@ def observe(service: dict, tasks: list[dict], nodes: list[dict]) -> ServiceState
 def problem(state: ServiceState) -> str:
     """Return what is wrong with a service in one sentence; empty if it has converged."""
     wrong = state.failure or state.pending
-    if not wrong or not state.cause:
+    about = state.cause and f"likely cause: {state.cause}"
+    about = about or (state.last_line and f"its log ends with: {state.last_line}")
+    if not wrong or not about:
         return wrong and f"{state.name}: {wrong}"
-    return f"{state.name}{state.host and f' on {state.host}'}: {wrong}; likely cause: {state.cause}"
+    return f"{state.name}{state.host and f' on {state.host}'}: {wrong}; {about}"
 
 
 def compare(state: ServiceState, service: dict, wanted: Wanted) -> None:

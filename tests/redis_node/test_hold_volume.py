@@ -1,0 +1,99 @@
+"""One user of a volume at a time: the engine may start a node's new container while the old one still runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from replicated import held
+from support.ansible import ROOT
+from support.ports import free_port
+from support.processes import Process, RedisServer, running
+from support.waiting import wait_until
+
+WAITS = "waits: another container of this node still uses the volume"
+
+
+class Container(RedisServer):
+    """A server on a volume, as a container of its image runs it; ``alone=False`` leaves the lock out."""
+
+    def __init__(self, volume: Path, name: str, *, alone: bool = True) -> None:
+        self.port = free_port()
+        server = ["redis-server", "--port", str(self.port), "--dir", str(volume), "--bind", "127.0.0.1"]
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        Process.__init__(self, [*(held(volume) if alone else []), *server, *durable], volume.parent / f"{name}.log")
+
+    def answers(self) -> bool:
+        return bool(self.client().ping())
+
+    def waits(self) -> bool:
+        return self.log.read_text() == f"{WAITS}\n"
+
+
+@pytest.mark.parametrize(("alone", "kept"), [(True, 150), (False, 100)], ids=["held", "as a control, without the lock"])
+def test_what_the_old_container_acknowledged_meanwhile_is_kept(tmp_path: Path, *, alone: bool, kept: int) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    old, new = Container(volume, "old", alone=alone), Container(volume, "new", alone=alone)
+    with running(old, new):
+        old.up()
+        assert [old.client().incr("value") for _ in range(100)][-1] == 100
+        new.start()
+        wait_until("the new one", new.waits if alone else new.answers)
+        assert [old.client().incr("value") for _ in range(50)][-1] == 150
+        old.signal(signal.SIGTERM)
+        old.wait(10)
+        wait_until("the new one", new.answers)
+        assert new.client().get("value") == str(kept)
+        assert new.client().incr("value") == kept + 1
+
+
+def test_a_volume_that_was_emptied_is_still_held(tmp_path: Path) -> None:
+    """Someone may delete everything on it."""
+    (volume := tmp_path / "volume").mkdir()
+    old, new = Container(volume, "old"), Container(volume, "new")
+    with running(old, new):
+        old.up()
+        subprocess.run(["find", str(volume), "-mindepth", "1", "-delete"], check=True)
+        new.start()
+        wait_until("the new one to say why it waits", new.waits)
+        old.kill()
+        wait_until("the new one", new.answers)
+
+
+def test_a_volume_is_held_until_the_last_process_has_ended(tmp_path: Path) -> None:
+    """Whoever started it may be gone before."""
+    subprocess.run([*held(tmp_path), "sh", "-c", "sleep 2 & echo $!"], check=True)
+    began = time.monotonic()
+    waiter = subprocess.run([*held(tmp_path), "echo", "runs"], check=True, capture_output=True, text=True)
+    assert (waiter.stdout, waiter.stderr) == ("runs\n", f"{WAITS}\n")
+    assert time.monotonic() - began > 1
+
+
+def test_a_container_that_waits_ends_when_it_is_stopped(tmp_path: Path) -> None:
+    holds = [*held(tmp_path), "sh", "-c", "echo holds; exec sleep 60"]
+    with subprocess.Popen(holds, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "holds\n"
+        waiter = subprocess.Popen([*held(tmp_path), "sleep", "60"], stderr=subprocess.PIPE, text=True)
+        assert waiter.stderr
+        assert waiter.stderr.readline() == f"{WAITS}\n"
+        time.sleep(0.2)
+        waiter.terminate()
+        assert waiter.wait(5) == -signal.SIGTERM
+        holder.terminate()
+        assert holder.wait(5) == -signal.SIGTERM
+
+
+def test_whatever_runs_in_the_images_of_nodes_holds_its_volume() -> None:
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    redis, node = (text for text in stages if re.match(r"\S+ AS (redis|redis-node)\n", text))
+    assert "VOLUME /data\n" in redis
+    assert 'ENTRYPOINT ["hold-volume", "/data"]\n' in redis
+    assert node.startswith("redis AS redis-node")
+    assert "ENTRYPOINT" not in node
+    for template in ROOT.glob("templates/*.stack.yml.j2"):
+        assert "entrypoint:" not in template.read_text()
