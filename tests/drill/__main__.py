@@ -1,8 +1,8 @@
 """``python -m drill FAULT --url URL --stack NAME``: prints one JSON object with the verdict; exit status as its.
 
-Keys: ``fault``; ``verdict`` PASS, FAIL or INCONCLUSIVE; ``runs``, each as the checker of histories returns it;
-``gaps``, the longest time without an acknowledged increment of each run, with ``median_gap`` and ``worst_gap``, all in
-seconds; ``acknowledged``, ``lost`` and ``doubled`` increments of all runs.
+Keys: ``fault``; ``verdict`` PASS, FAIL or INCONCLUSIVE; ``runs``, each as the checker of histories returns it, with its
+``number`` and, of a search, its ``steps``; ``gaps``, the longest time without an acknowledged increment of each run,
+with ``median_gap`` and ``worst_gap``, all in seconds; ``acknowledged``, ``lost`` and ``doubled`` increments of all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from history.checker import Result, Verdict, Violation, check
 from history.model import State, load
@@ -27,6 +28,8 @@ from history.recorder import Plan, Repeat, recording
 
 from drill.containers import Host, LookError
 from drill.faults import FAULTS, Fault, command, lose_host, soak
+from drill.orchestrator import HELD, HELD_SECONDS, PLACES, held
+from drill.search import draw, play
 from drill.stack import Stack
 
 WORSE = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
@@ -37,14 +40,68 @@ MORE = 50
 """Increments of each counter that must be acknowledged before the fault, and after it."""
 STATE_ATTEMPTS = 3
 LONGEST_SECONDS = 1800.0
+SOAK_SECONDS = 600.0
 MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
 """Faults after which another node is primary for certain; a run in which it is not shows nothing."""
 
 
 def main() -> int:
     """Run the drill; print the verdict."""
+    options = arguments()
+    stack = Stack(options.stack, tuple(Host(prefix) for prefix in options.host or [""]))
+    done: list[dict[str, Any]] = []
+    if options.resume and options.resume.exists():
+        done = json.loads(options.resume.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = options.keep or Path(scratch)
+        directory.mkdir(parents=True, exist_ok=True)
+        unfrozen: dict[str, str] = {}
+        last = options.first + options.times - 1
+        for number in range(options.first, last + 1):
+            if any(one["number"] == number for one in done):
+                continue
+            plans = plans_of(options, directory, number)
+            steps: list[str] = []
+            try:
+                epochs = stack.epochs() if options.fault == "soak" else {}
+                if options.fault == "freeze" and not unfrozen:
+                    unfrozen = stack.epochs()
+                moved = options.fault in MOVES_PRIMARY
+                fault = chosen(options, number, steps)
+                found = run(stack, fault, plans, expect_switch=moved, max_gap=options.max_gap)
+                if epochs:
+                    found = undisturbed(found, epochs, stack.epochs())
+                if unfrozen and number == last and stack.epochs() == unfrozen:
+                    raise LookError(
+                        f"no Sentinel began to replace the primary in {options.times} freezes: this shows nothing"
+                    )
+            except (LookError, OSError) as error:
+                sys.stderr.write("\n".join([f"drill: {options.fault} {number}: {error}", *steps, ""]))
+                return 64
+            done += [{"number": number, "steps": steps, **asdict(one)} for one in found]
+            if options.resume:
+                options.resume.write_text(json.dumps(done, indent=1), encoding="utf-8")
+    verdict = max((Verdict(one["verdict"]) for one in done), key=WORSE.index)
+    gaps = [round(one["longest_gap"], 2) for one in done]
+    document = {
+        "fault": options.fault,
+        "verdict": verdict,
+        "acknowledged": sum(one["ok"] for one in done),
+        "lost": sum(one["lost"] for one in done),
+        "doubled": sum(one["doubled"] for one in done),
+        "gaps": gaps,
+        "median_gap": round(median(gaps), 2),
+        "worst_gap": max(gaps),
+        "runs": done,
+    }
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    return EXIT[verdict]
+
+
+def arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="drill", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("fault", choices=[*FAULTS, "lose-host", "command", "soak"])
+    parser.add_argument("fault", choices=[*FAULTS, *HELD, "lose-host", "command", "soak", "search"])
     parser.add_argument("--url", required=True, help="where the counter is served; several separated by commas")
     parser.add_argument("--stack", default="counter", help="name of the stack")
     parser.add_argument(
@@ -53,71 +110,56 @@ def main() -> int:
         help="command prefix that runs a command on a host, for example 'ssh node-1'; default: this machine",
     )
     parser.add_argument("--command", default="", help="with the fault `command`: what is run while clients count")
-    parser.add_argument("--seconds", type=float, default=600.0, help="with `soak`: how long to count without a fault")
+    parser.add_argument("--seconds", type=float, help=f"how long `soak` (600) or a fault ({HELD_SECONDS:g}) lasts")
+    parser.add_argument("--at", choices=[*PLACES], default="primary", help="the host that a lasting fault hits")
+    parser.add_argument("--seed", type=int, default=0, help="with `search`: draws other sequences of faults")
+    parser.add_argument("--first", type=int, default=1, help="number of the first run, or of the first sequence")
+    parser.add_argument("--resume", type=Path, help="JSON file of the runs that are done, which are not repeated")
     parser.add_argument(
         "--off", default="docker kill", help="with `lose-host`: command that switches off a host; the name is appended"
     )
     parser.add_argument("--on", default="docker start", help="with `lose-host`: switches it on")
-    parser.add_argument("--times", type=int, default=1, help="number of runs, each with a new counter")
+    parser.add_argument(
+        "--times", "--sequences", type=int, default=1, help="number of runs, each with a new counter, or of sequences"
+    )
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--counters", type=int, default=1, help="number of counters, each used by --clients clients")
     parser.add_argument("--max-gap", type=float, help="fail when no increment is acknowledged for longer, in seconds")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def plans_of(options: argparse.Namespace, directory: Path, number: int) -> list[Plan]:
+    """Return what the clients of a run do: with keys on each counter, and without keys on one more."""
+    plans = [
+        Plan(
+            url=options.url,
+            counter=f"drill-{uuid.uuid4().hex[:12]}",
+            clients=options.clients,
+            seconds=LONGEST_SECONDS,
+            out=directory / f"{options.fault}-{number}-{counter}.jsonl",
+        )
+        for counter in range(1, options.counters + 1)
+    ]
+    return [*plans, without_keys(plans[0])]
+
+
+def chosen(options: argparse.Namespace, number: int, steps: list[str]) -> Fault:
+    """Return the fault of a run. A search adds to ``steps`` what each of its steps came to."""
     match options.fault:
         case "command":
-            fault = command(options.command)
+            return command(options.command)
         case "lose-host":
-            fault = partial(lose_host, off=options.off, on=options.on)
+            return partial(lose_host, off=options.off, on=options.on)
         case "soak":
-            fault = partial(soak, seconds=options.seconds)
+            return partial(soak, seconds=options.seconds or SOAK_SECONDS)
+        case "search":
+            steps += map(str, draw(options.seed, number))
+            return lambda stack: play(stack, draw(options.seed, number), steps)
+        case name if name in HELD:
+            return partial(held, name=name, at=options.at, seconds=options.seconds or HELD_SECONDS)
         case name:
-            fault = FAULTS[name]
-    stack = Stack(options.stack, tuple(Host(prefix) for prefix in options.host or [""]))
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = options.keep or Path(scratch)
-        directory.mkdir(parents=True, exist_ok=True)
-        runs = []
-        unfrozen: dict[str, str] = {}
-        for number in range(1, options.times + 1):
-            plans = [
-                Plan(
-                    url=options.url,
-                    counter=f"drill-{uuid.uuid4().hex[:12]}",
-                    clients=options.clients,
-                    seconds=LONGEST_SECONDS,
-                    out=directory / f"{options.fault}-{number}-{counter}.jsonl",
-                )
-                for counter in range(1, options.counters + 1)
-            ]
-            plans.append(without_keys(plans[0]))
-            try:
-                epochs = stack.epochs() if options.fault == "soak" else {}
-                if options.fault == "freeze" and not unfrozen:
-                    unfrozen = stack.epochs()
-                moved = options.fault in MOVES_PRIMARY
-                found = run(stack, fault, plans, expect_switch=moved, max_gap=options.max_gap)
-                runs += undisturbed(found, epochs, stack.epochs()) if epochs else found
-                if unfrozen and number == options.times and stack.epochs() == unfrozen:
-                    raise LookError(f"no Sentinel began to replace the primary in {number} freezes: this shows nothing")
-            except (LookError, OSError) as error:
-                sys.stderr.write(f"drill: {error}\n")
-                return 64
-    verdict = max((one.verdict for one in runs), key=WORSE.index)
-    gaps = [round(one.longest_gap, 2) for one in runs]
-    document = {
-        "fault": options.fault,
-        "verdict": verdict,
-        "acknowledged": sum(one.ok for one in runs),
-        "lost": sum(one.lost for one in runs),
-        "doubled": sum(one.doubled for one in runs),
-        "gaps": gaps,
-        "median_gap": round(median(gaps), 2),
-        "worst_gap": max(gaps),
-        "runs": [asdict(one) for one in runs],
-    }
-    sys.stdout.write(json.dumps(document, indent=1) + "\n")
-    return EXIT[verdict]
+            return FAULTS[name]
 
 
 def without_keys(plan: Plan) -> Plan:

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 60.0
+LIST_SECONDS = 10.0
+"""An engine that takes longer to list its containers is stopped or frozen."""
 POLL_SECONDS = 0.5
 
 
@@ -29,13 +31,13 @@ class Host:
         """Name of the host: the last word of the prefix."""
         return shlex.split(self.prefix)[-1]
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command there as root and return what it prints; raises LookError."""
         words = [*shlex.split(self.prefix), *command]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+            done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
-            raise LookError(f"{shlex.join(words)}: no end within {COMMAND_SECONDS} s") from None
+            raise LookError(f"{shlex.join(words)}: no end within {seconds:g} s") from None
         if done.returncode:
             raise LookError(f"{shlex.join(words)}: {done.stderr.strip()}")
         return done.stdout
@@ -49,6 +51,8 @@ class Container:
     identifier: str
     service: str
     """Name of the service without the stack's, for example ``redis-1``."""
+    task: str = ""
+    """What the swarm calls it: the slot or the host, and the task's id."""
 
     def exec(self, *command: str) -> str:
         """Run a command in it; raises LookError."""
@@ -89,11 +93,11 @@ def containers(hosts: Iterable[Host], stack: str) -> list[Container]:
     for host in hosts:
         label = f"label=com.docker.stack.namespace={stack}"
         try:
-            lines = host.run("docker", "ps", "--filter", label, "--format", "{{json .}}").splitlines()
+            lines = host.run("docker", "ps", "--filter", label, "--format", "{{json .}}", seconds=LIST_SECONDS)
         except LookError:
             continue
-        for line in lines:
+        for line in lines.splitlines():
             facts: dict[str, Any] = json.loads(line)
-            service = facts["Names"].split(".")[0].removeprefix(f"{stack}_")
-            found.append(Container(host, facts["ID"], service))
+            service, _, task = facts["Names"].removeprefix(f"{stack}_").partition(".")
+            found.append(Container(host, facts["ID"], service, task))
     return sorted(found, key=lambda container: container.service)

@@ -11,9 +11,11 @@ from hashlib import sha1
 
 from history.model import State
 
-from drill.containers import Container, Host, LookError, containers
+from drill.containers import LIST_SECONDS, Container, Host, LookError, containers
 
 HEALING_SECONDS = 180.0
+PLACED_SECONDS = 10.0
+"""How long the tasks must stay as they are: an engine that was cut off may take 8 s to ask its manager again."""
 MIN_PRIMARIES = 3
 """Of a cluster: so many nodes have no replicas."""
 REFUSED = re.compile(r"^[A-Z]{3,} ", re.MULTILINE)
@@ -39,6 +41,21 @@ class Stack:
     def sentinels(self) -> list[Container]:
         """Return the Sentinels."""
         return [container for container in self.redis() if container.service.startswith("sentinel-")]
+
+    def apps(self) -> list[Container]:
+        """Return the replicas of the app."""
+        return [container for container in containers(self.hosts, self.name) if container.service == "app"]
+
+    def managers(self) -> list[Host]:
+        """Return the hosts that are managers of the swarm, and answer; raises LookError if there is none."""
+        found = []
+        for host in self.hosts:
+            with suppress(LookError):
+                asked = host.run("docker", "info", "--format", "{{.Swarm.ControlAvailable}}", seconds=LIST_SECONDS)
+                found += [host] if asked.strip() == "true" else []
+        if not found:
+            raise LookError("no manager of the swarm answers")
+        return found
 
     def primary(self) -> Container:
         """Return the one primary of the counter; raises LookError."""
@@ -72,13 +89,47 @@ class Stack:
             time.sleep(0.5)
         raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}\n{self._tasks()}")
 
+    def placed(self) -> None:
+        """Wait until all hosts are ready and run exactly what the swarm wants, for a while; raises LookError."""
+        deadline = time.monotonic() + HEALING_SECONDS
+        since, last = time.monotonic(), ""
+        while time.monotonic() < since + PLACED_SECONDS:
+            try:
+                last = self.misplaced()
+            except LookError as error:
+                last = str(error)
+            now = time.monotonic()
+            if last:
+                since = now
+            if now > deadline:
+                raise LookError(f"the swarm of {self.name} did not heal within {HEALING_SECONDS:g} s: {last}")
+            time.sleep(0.5)
+
+    def misplaced(self) -> str:
+        """Return what the swarm wants and hosts do not run, or the reverse; empty if nothing."""
+        manager = self.managers()[0]
+        states = manager.run("docker", "node", "ls", "--format", "{{.Status}}").split()
+        if set(states) != {"Ready"}:
+            return f"hosts are {', '.join(states)}"
+        shown = "{{.Name}}.{{.ID}} {{.CurrentState}}"
+        for part in (self.name, f"{self.name}-redis"):
+            wanted = manager.run(
+                "docker", "stack", "ps", part, "--no-trunc", "--filter", "desired-state=running", "--format", shown
+            )
+            tasks = dict(line.split(maxsplit=1) for line in wanted.splitlines())
+            found = {f"{part}_{one.service}.{one.task}" for one in containers(self.hosts, part)}
+            late = {name for name, state in tasks.items() if not state.startswith("Running")}
+            if wrong := late | (tasks.keys() ^ found):
+                return f"not as wanted: {', '.join(sorted(wrong))}"
+        return ""
+
     def _tasks(self) -> str:
         """Return the containers of Redis on each host, also those that ended, and what the swarm knows of its tasks."""
         label = f"label=com.docker.stack.namespace={self.name}-redis"
         listing = ["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}} {{.Status}}"]
         shown = "{{.Name}} on {{.Node}}: {{.DesiredState}}, {{.CurrentState}} {{.Error}}"
         known = ["docker", "stack", "ps", f"{self.name}-redis", "--no-trunc", "--format", shown]
-        manager = self.hosts[0]
+        manager = self.managers()[0]
         found = [f"{host.name}:\n{host.run(*listing)}" for host in self.hosts]
         return "\n".join([*found, manager.run("docker", "node", "ls"), manager.run(*known)])
 
@@ -146,10 +197,9 @@ class Stack:
 
     def _password(self) -> str:
         """Return the password of the app's user; raises LookError."""
-        for app in containers(self.hosts, self.name):
-            if app.service == "app":
-                with suppress(LookError):  # it may be stopping
-                    return app.exec("cat", "/run/secrets/redis_password")
+        for app in self.apps():
+            with suppress(LookError):  # it may be stopping
+                return app.exec("cat", "/run/secrets/redis_password")
         raise LookError(f"no app of {self.name} runs")
 
     def _redis_cli(self, node: Container, command: str, asked: str = "") -> str:
