@@ -131,6 +131,8 @@ class Client:
                 outcome = Outcome.INDETERMINATE if uncertain else Outcome.FAILED
                 self._journal.write("complete", id=number, outcome=outcome)
                 return
+            if len(self._places) > 1:
+                self._leave()  # another host may serve it
             time.sleep(RETRY_SECONDS)
 
     def read(self) -> None:
