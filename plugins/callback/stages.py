@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -45,7 +44,6 @@ extends_documentation_fragment:
 FIRST_REPORT = 30.0
 LIVE_INTERVAL = 1.0
 
-JOIN_TOKEN = re.compile(r"SWMTKN-\d+-\w+-\w+")
 HIDDEN = "The task has no_log: its output is hidden."
 
 
@@ -164,14 +162,7 @@ class Log:
         self._screen.display(msg, color=color, log_only=True)
 
 
-class Masked(Default):
-    """Ansible's default output without the swarm's join tokens, which ``docker_swarm`` returns."""
-
-    def _dump_results(self, *args: Any, **options: Any) -> str:
-        return JOIN_TOKEN.sub("SWMTKN-...", super()._dump_results(*args, **options))
-
-
-class Quiet(Masked):
+class Quiet(Default):
     """Ansible's default output for the log, and a summary of it for the screen."""
 
     def __init__(self) -> None:
@@ -375,7 +366,7 @@ def relative(path: str) -> str:
     return path.removeprefix(f"{Path.cwd()}/")
 
 
-class CallbackModule(Masked if Display().verbosity else Quiet):  # type: ignore[misc]
+class CallbackModule(Default if Display().verbosity else Quiet):  # type: ignore[misc]
     """Quiet, unless ``-v`` asks for Ansible's own output."""
 
     CALLBACK_VERSION = 2.0

@@ -8,7 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-_STAGE = re.compile(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", re.DOTALL | re.MULTILINE)
+_GLOBAL = re.compile(r"^ARG .*", re.MULTILINE)
+_STAGE = re.compile(r"^(FROM \S+ AS (\S+)\n.*?)(?=^FROM |\Z)", re.DOTALL | re.MULTILINE)
 
 
 def image_names(
@@ -23,10 +24,12 @@ def image_names(
     ``targets``: image -> the ``stages`` of the Dockerfile, and the files and directories that they ``copy``.
     ``source``: the directory with all of them. ``arguments``: the build's. ``prefix``: what the names begin with.
     """
-    stages = dict(_STAGE.findall(Path(source, "Dockerfile").read_text(encoding="utf-8")))
+    head, first, rest = Path(source, "Dockerfile").read_text(encoding="utf-8").partition("\nFROM ")
+    stages = {name: text for text, name in _STAGE.findall(first + rest)}
 
     def content(target: Mapping[str, Sequence[str]]) -> Iterable[object]:
         yield from arguments
+        yield from _GLOBAL.findall(head)
         yield from (stages[name] for name in target["stages"])
         for path in sorted(path for name in target["copy"] for path in _files(Path(source, name))):
             yield path.relative_to(source)

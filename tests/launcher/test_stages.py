@@ -178,24 +178,6 @@ def test_a_stage_goes_on_in_the_next_play_for_the_same_hosts(site: Site) -> None
     ]
 
 
-@pytest.mark.parametrize("options", [(), ("-v",)])
-def test_join_tokens_of_the_swarm_are_not_shown(site: Site, options: tuple[str, ...]) -> None:
-    """The modules of community.docker return them."""
-    done = site.run(
-        """
-  tasks:
-    - name: Return it
-      ansible.builtin.set_fact:
-        swarm_facts: {JoinTokens: {Worker: "SWMTKN-1-{{ 'a' * 50 }}-{{ 'b' * 25 }}"}}
-""",
-        *options,
-    )
-    assert done.returncode == 0, done.stdout
-    shown = done.stdout if options else site.log_path.read_text()
-    assert "SWMTKN-..." in shown
-    assert "aaaaa" not in shown + done.stdout
-
-
 def test_a_message_comes_once_with_its_hosts_and_as_it_was_written(site: Site) -> None:
     done = site.run(
         """

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, play, project_environment, results_by_host, stand_in_for_the_engine
+from support.ansible import ROOT, play, project_environment, results_by_host, run, stand_in_for_the_engine
 
 from plugins.filter.images import image_names
 
@@ -121,6 +121,27 @@ def test_what_an_image_is_made_of_renames_it(tmp_path: Path, path: str, added: s
     assert not set(names(BASE, 2).values()) & set(before.values())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "renamed"),
+    [
+        ("FROM ${BASE} AS edge", "FROM debian:bookworm-slim AS edge", {"edge"}),
+        ("ARG BASE=debian:trixie-slim", "ARG BASE=debian:bookworm-slim", {*TARGETS}),
+        ("# The images of the project", "# All images of the project", set()),
+    ],
+)
+def test_what_a_stage_is_made_from_renames_its_images(tmp_path: Path, old: str, new: str, renamed: set[str]) -> None:
+    targets = {image: target | {"copy": []} for image, target in TARGETS.items()}
+    text = (ROOT / "Dockerfile").read_text()
+    assert old in text
+
+    def names(dockerfile: str) -> dict[str, str]:
+        (tmp_path / "Dockerfile").write_text(dockerfile)
+        return image_names(targets, targets, str(tmp_path), [], "counter-")
+
+    before = names(text)
+    assert {image for image, name in names(text.replace(old, new)).items() if name != before[image]} == renamed
+
+
 def test_a_directory_for_the_archive_keeps_what_others_may_do_there(tmp_path: Path) -> None:
     shared, private, new = (tmp_path / name for name in ("shared", "private", "new"))
     shared.mkdir()
@@ -137,6 +158,20 @@ def test_a_directory_for_the_archive_keeps_what_others_may_do_there(tmp_path: Pa
     # The login user reads the archive.
     assert oct(private.stat().st_mode & 0o7777) == "0o711"
     assert new.stat().st_mode & 0o011 == 0o011
+
+
+def test_an_archive_that_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: Path) -> None:
+    engine = stand_in_for_the_engine(tmp_path, docker_image_export={}, docker_image_load={})
+    host = {"ansible_connection": "local", "images_transit_dir": str(tmp_path), "images": {}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
+    ship = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "ship"}}
+    control = {"ansible.builtin.add_host": {"name": "control_machine", "ansible_connection": "local"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(control, ship)))
+    (tmp_path / "counter.tar").write_text("as much as there was room for")
+    engine |= {"BROKEN": "docker_image_export", "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
+    done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **engine)
+    assert "broken off" in done.stdout
+    assert not (tmp_path / "counter.tar").exists()
 
 
 def test_every_package_is_installed_after_the_revision_is_known() -> None:

@@ -724,6 +724,28 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     assert f"ssh -p {port} me@127.0.0.1 true" in output
 
 
+@pytest.mark.parametrize(("playbook", "checked"), [("deploy.yml", False), ("bench.yml", True)])
+def test_only_a_benchmark_needs_the_load_generators(tmp_path: Path, playbook: str, *, checked: bool) -> None:
+    with closed_port() as port:
+        far = {"ansible_host": "127.0.0.1", "ansible_port": port}
+        here = {"ansible_connection": "local", "preflight_min_disk_gb": 999_999}
+        groups = {"managers": {"hosts": {"here": here}}, "loadgen": {"hosts": {"far": far}}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(groups))
+        output = deploy("-i", str(tmp_path / "hosts.yml"), playbook=playbook)
+    assert ("far (127.0.0.1) cannot be reached" in output) == checked, output
+    assert ("here: has " in output) != checked, output
+
+
+def test_a_host_without_python_is_not_one_without_root(tmp_path: Path) -> None:
+    host = {"ansible_connection": "local", "ansible_python_interpreter": "/nonexistent/python3"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"bare": host}}}))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "Ansible cannot run its modules on bare: " in output, output
+    assert "/nonexistent/python3" in output
+    assert "apt-get install python3" in output
+    assert "become" not in output
+
+
 @pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/logs.yml", "playbooks/releases.yml"])
 def test_a_host_on_which_the_user_cannot_become_root_is_named(tmp_path: Path, playbook: str) -> None:
     """Sudo is missing there, or asks for a password."""

@@ -129,6 +129,31 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     assert asked[4:] == [("one", "swarm", "5 s, 5, 10000")] * 2
 
 
+@pytest.mark.parametrize("broken", ["", "could not choose an IP address to advertise"])
+def test_a_new_swarm_does_not_show_its_join_tokens(tmp_path: Path, broken: str) -> None:
+    outside = engine("one", manager=True) | {"/swarm/init": "swarm"}
+    inside = {"/swarm": outside.pop("/swarm")}
+    swarm = outside["/info"]["Swarm"]
+    swarm |= {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False}
+
+    def change(path: str, _body: Any) -> None:
+        if path == "/swarm/init" and not broken:
+            outside.update(inside)
+            swarm.update({"NodeID": "one", "LocalNodeState": "active", "ControlAvailable": True})
+
+    if broken:
+        del outside["/swarm/init"]
+    with serve(tmp_path, "one", outside) as server:
+        server.change = change
+        host = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "one.python")}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+        done = run("ansible-playbook", "-v", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "swarm.yml")
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert "token-of" not in said
+    assert ("one could not start a swarm. The reason: " in said) == bool(broken), said
+    assert bool(done.returncode) == bool(broken), done.stdout
+
+
 def test_a_node_that_failed_to_join_joins_at_the_next_run(tmp_path: Path) -> None:
     """Its engine is neither in the swarm nor able to join one."""
     done, asked = play(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}, stuck="two")
