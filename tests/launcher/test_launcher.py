@@ -99,7 +99,7 @@ def test_a_failed_play_is_a_failed_command() -> None:
 
 def test_a_wrong_kind_of_test_is_refused() -> None:
     done = run("tests/run", "slow")
-    assert (done.returncode, done.stderr) == (2, "Usage: ./counter test [quick|platforms|full]\n")
+    assert (done.returncode, done.stderr) == (2, "Usage: ./counter test [quick|nightly|full|platforms]\n")
 
 
 def test_without_python_and_apt_it_says_what_is_needed(checkout: Path) -> None:

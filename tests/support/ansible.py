@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +32,28 @@ def project_environment(**more: str) -> dict[str, str]:
 
 def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in the root of the project; the caller looks at how it ended."""
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=project_environment(**environ),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_SECONDS,
-    )
+    with _noted():
+        return subprocess.run(
+            [str(part) for part in command],
+            cwd=ROOT,
+            env=project_environment(**environ),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """Write the processor time of a run and the test to the file that ``tests/run`` names."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    yield
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if runs := os.environ.get("ANSIBLE_RUNS"):
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        with Path(runs).open("a", encoding="utf-8") as file:
+            print(f"{seconds:.2f} {os.environ.get('PYTEST_CURRENT_TEST')}", file=file)
 
 
 def load(path: str) -> Any:
