@@ -1,21 +1,26 @@
 """The log of changes: the counters when it began and every change since, taken to the repository while clients count.
 
-It has a stream of each primary (``N.aof``), the state directory, and ``log.json``. Each moment from ``began`` to
-``until`` can be restored: what was acknowledged before it, and at most what arrived within the second after it. Changes
-that arrive late on a busy machine, between two uploads, belong to a later moment.
+It has a stream of each primary (``N.K.aof``, ``backup.segments``), the state directory, and ``log.json``, which says
+how much each stream has. Each moment from ``began`` to ``until`` can be restored: what was acknowledged before it, and
+at most what arrived within the second after it. Changes that arrive late on a busy machine, between two uploads, belong
+to a later moment.
+
+After an interruption, such as a failover, each stream goes on where it ended if its node still has these changes. Then
+the same files have another log, since the moments of the interruption are in none. Otherwise a copy begins new files.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from backup import newest
 from backup.content import STATE, Content, Manifest, empty, is_unfinished, room
@@ -23,9 +28,10 @@ from backup.errors import BackupError, BadBackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, ended, run
 from backup.repository import Repository
-from backup.saved import BEGAN, FORM, FORMAT, ID, LOG_ID, MOMENT, STACK, UNTIL, Log, next_id
-from backup.snapshot import CATCH_UP_SECONDS, Nodes
-from backup.stream import LEAST_CHANGES, BrokenError, Stream
+from backup.saved import BEGAN, FORM, ID, LOG_FORMAT, LOG_ID, MOMENT, STACK, UNTIL, Log, next_id
+from backup.segments import Segments, joined
+from backup.snapshot import CATCH_UP_SECONDS, Holder, Nodes
+from backup.stream import LEAST_CHANGES, BrokenError, EndedError, Stream
 from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.primaries import Primaries
@@ -39,6 +45,10 @@ ATTEMPTS = 5
 COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
 CUT_SECONDS = 300
+RETRY_SECONDS = 5.0
+"""How long after an interruption to try again."""
+POLL_SECONDS = 1.0
+"""How often to look whether a stream has ended."""
 
 
 class Recording:
@@ -54,30 +64,40 @@ class Recording:
         self._config, self._plan = config, plan
         self._refuse_unfinished()
         self._nodes = Nodes(config, plan, open_route(config))
-        self._ending = ExitStack()
-        self._streams: dict[Address, Stream] = {}
-        self.id = next_id(LOG_ID, datetime.now(UTC), (log.log for log in repository.logs() if log.stack == plan.stack))
-        self._homes = self._nodes.homes([])
+        self._homes = self._nodes.homes()
         holders = self._nodes.holders(self._homes.values())
         room(plan.work, COPIES * sum(holder.used for holder in holders))
-        self._directory = empty(plan.work / DIRECTORY / self.id)
+        self._directory = empty(plan.work / DIRECTORY / f"{time.time_ns()}")
+        self._streams = {
+            holder.primary: Stream(
+                plan.redis_user, plan.redis_password, config.ca_file, Segments(self._directory, str(number))
+            )
+            for number, holder in enumerate(holders, 1)
+        }
         try:
-            for number, holder in enumerate(holders, 1):
-                if holder.node == holder.primary and config.replicas_per_primary:
-                    raise BackupError(f"{holder.primary} has no replica that has caught up")
-                path = self._directory / f"{number}.aof"
-                stream = Stream(holder.node, plan.redis_user, plan.redis_password, config.ca_file, path)
-                self._ending.callback(stream.close)
-                stream.start()
-                self._streams[holder.primary] = stream
-            self._copied = self._size
-            self._reach()
+            self._follow(repository, holders)
         except BaseException:
             self.close()
             raise
-        # Moments are whole seconds. The present one began before the copy.
-        self._began = self._until = int(time.time()) + 1
+
+    def _follow(self, repository: Repository, holders: Iterable[Holder]) -> None:
+        """Follow what is not followed; then a log begins."""
+        self._has_begun = False
+        for holder in holders:
+            stream = self._streams[holder.primary]
+            if stream.is_following and stream.replication_id == holder.replication_id:
+                continue
+            is_replica = holder.node != holder.primary
+            if not is_replica and self._config.replicas_per_primary:
+                raise BackupError(f"{holder.primary} has no replica that has caught up")
+            stream.follow(holder.node, holder.replication_id if is_replica else None)
+        self._reach()
+        former = (log.log for log in repository.logs() if log.stack == self._plan.stack)
+        self.id = next_id(LOG_ID, datetime.now(UTC), former)
+        # Moments are whole seconds. The present one began before the last change.
+        self._began = self._until = self._saved = int(time.time()) + 1
         time.sleep(1)
+        self._has_begun = True
 
     def save(self, repository: Repository) -> datetime:
         """Save all that was acknowledged before this call; return the moment until which that is.
@@ -88,30 +108,66 @@ class Recording:
 
         """
         self._refuse_unfinished()
-        self._refuse_change()
+        if self.is_interrupted:
+            self.rescue(repository)
+        successors = self._successors()
+        if self.is_interrupted or any(former != primary for former, primary in successors.items()):
+            self.rescue(repository)
+            self._homes = {key: successors[primary] for key, primary in self._homes.items()}
+            self._streams = {successors[primary]: stream for primary, stream in self._streams.items()}
+            self._follow(repository, self._nodes.holders(successors.values()))
+            _log.info("log of changes goes on after an interruption", extra={"began": _shown(self._began)})
         until = self._until = self._reached()
-        for stream in self._streams.values():
-            stream.end_second(until)
+        streams = {name: stream.end_second(until) for name, stream in self._named}
         # A slot that moves may be missing in the stream of its new primary, and gone from that of the old one.
-        self._refuse_change()
+        if any(former != primary for former, primary in self._successors().items()):
+            raise EndedError("a primary was replaced")
+        return self._save(repository, until, streams)
+
+    def rescue(self, repository: Repository) -> None:
+        """Save what arrived until a stream ended, if that is more than what was saved: perhaps nothing else has it."""
+        until = min(int(time.time()), *(stream.arrived for stream in self._streams.values()))
+        if not self._has_begun or until <= self._saved:
+            return
+        if len(self._streams) > 1:
+            # What moved to a primary that is not followed would be missing.
+            self._successors()
+        self._save(repository, until, {name: stream.end_segment() for name, stream in self._named})
+
+    def _save(self, repository: Repository, until: int, streams: Mapping[str, Any]) -> datetime:
         moments = {BEGAN: _shown(self._began), UNTIL: _shown(until)}
-        about = {"stack": self._plan.stack, "version": self._plan.version, "topology": self._config.topology} | moments
-        (self._directory / ABOUT).write_text(json.dumps(about) + "\n", "utf-8")
+        about = {"stack": self._plan.stack, "version": self._plan.version, "topology": self._config.topology}
+        text = json.dumps(about | moments | {"streams": streams}, indent=1)
+        (self._directory / ABOUT).write_text(text + "\n", "utf-8")
         empty(self._directory / STATE).rmdir()
         Content(self._directory).add_state(self._plan.state)
-        labels = {STACK: self._plan.stack, FORM: FORMAT, ID: self.id} | moments
+        labels = {STACK: self._plan.stack, FORM: LOG_FORMAT, ID: self.id} | moments
         repository.save_log(self._directory, datetime.fromtimestamp(until, UTC), labels)
+        self._saved = until
         return datetime.fromtimestamp(until, UTC)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a stream has ended, so that moments are missing until all go on."""
+        return not self._has_begun or not all(stream.is_following for stream in self._streams.values())
 
     @property
     def is_long(self) -> bool:
         """Whether the changes take so much room that a new copy takes less."""
-        return self._size - self._copied > max(self._copied, LEAST_CHANGES)
+        changed = sum(stream.changed for stream in self._streams.values())
+        copied = sum(stream.copied for stream in self._streams.values())
+        return changed > max(copied, LEAST_CHANGES)
 
     def close(self) -> None:
         """Stop following, and remove the files."""
-        self._ending.close()
+        for stream in self._streams.values():
+            stream.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def _named(self) -> Iterator[tuple[str, Stream]]:
+        for stream in self._streams.values():
+            yield stream.name, stream
 
     def _reached(self) -> int:
         """Return a second: what was acknowledged before it has arrived, and belongs to it or to an earlier one."""
@@ -132,50 +188,86 @@ class Recording:
         if is_unfinished(self._plan.state):
             raise BrokenError("a restore is unfinished, so the nodes may hold only some of the counters")
 
-    def _refuse_change(self) -> None:
-        if self._nodes.homes([]) != self._homes:
-            raise BrokenError("a primary was replaced, or slots moved")
+    def _successors(self) -> dict[Address, Address]:
+        """Return for each primary the one that has its slots now; raises BrokenError if slots moved to others."""
+        pairs = set(zip(self._homes.values(), self._nodes.homes().values(), strict=True))
+        successors = dict(pairs)
+        if not len(pairs) == len(successors) == len(set(successors.values())):
+            raise BrokenError("slots moved")
+        return successors
+
+
+class Recorder:
+    """Records changes and saves them every ``log_seconds``. What fails is logged, and tried again."""
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        """Take whose changes go where."""
+        self._config, self._plan = config, plan
+        self._primaries = Primaries(open_route(config))
+        self._repository: Repository | None = None
+        self._recording: Recording | None = None
+        self._failure, self._has_saved = "", False
+
+    def run(self, ended: threading.Event) -> None:
+        """Record until the end; then save what has arrived."""
+        while not ended.is_set():
+            due = time.monotonic() + self._plan.log_seconds
+            try:
+                self._save()
+            except Exception as error:  # noqa: BLE001  # nothing else would notice that the log has ended
+                self._failed(error)
+                if self._is_interrupted:
+                    due = min(due, time.monotonic() + RETRY_SECONDS)
+            while not ended.wait(max(0, min(POLL_SECONDS, due - time.monotonic()))) and time.monotonic() < due:
+                if self._is_interrupted and not self._failure:
+                    # Perhaps nothing else has what arrived last.
+                    break
+        self._close(at_end=True)
 
     @property
-    def _size(self) -> int:
-        return sum(path.stat().st_size for path in self._directory.glob("*.aof"))
+    def _is_interrupted(self) -> bool:
+        return bool(self._recording and self._recording.is_interrupted)
 
+    def _save(self) -> None:
+        if not (repository := self._repository):
+            self._repository = repository = newest.opened(self._primaries, self._plan, create=not self._has_saved)
+            if others := repository.shared_with:
+                _log.warning("a former password still opens the repository", extra={"stacks": others})
+            # Nodes to which the counters were moved do not know it.
+            newest.write(self._primaries, repository, self._plan)
+        self._recording = recording = self._recording or Recording(self._config, self._plan, repository)
+        until = recording.save(repository)
+        self._has_saved = True
+        newest.write_log(self._primaries, self._plan, until)
+        if recording.is_long:
+            self._recording = _anew(recording, repository, self._config, self._plan)
+        if self._failure:
+            _log.info("log of changes continues", extra={"until": _shown(until.timestamp())})
+        self._failure = ""
 
-def record_until(plan: Plan, config: Config, ended: threading.Event) -> None:
-    """Record changes and save them every ``log_seconds`` until the end. What fails is logged, and tried again then."""
-    primaries = Primaries(open_route(config))
-    recording: Recording | None = None
-    repository: Repository | None = None
-    failure, saved = "", False
-    while not ended.is_set():
-        due = time.monotonic() + plan.log_seconds
-        try:
-            if repository is None:
-                repository = newest.opened(primaries, plan, create=not saved)
-                if others := repository.shared_with:
-                    _log.warning("a former password still opens the repository", extra={"stacks": others})
-                # Nodes to which the counters were moved do not know it.
-                newest.write(primaries, repository, plan)
-            recording = recording or Recording(config, plan, repository)
-            until = recording.save(repository)
-            saved = True
-            newest.write_log(primaries, plan, until)
-            if recording.is_long:
-                recording = _anew(recording, repository, config, plan)
-            if failure:
-                _log.info("log of changes continues", extra={"until": _shown(until.timestamp())})
-            failure = ""
-        except Exception as error:  # noqa: BLE001  # nothing else would notice that the log has ended
-            if failure != (failure := str(error) or type(error).__name__):
-                _log.warning("log of changes interrupted", extra={"error": failure})
+    def _failed(self, error: Exception) -> None:
+        if self._failure != (failure := _text(error)):
+            _log.warning("log of changes interrupted", extra={"error": failure})
+            self._failure = failure
+        if isinstance(error, BrokenError):
+            _log.warning("log of changes begins anew", extra={"error": failure})
+            self._close()
+        if not self._is_interrupted:
             # A password may have been replaced.
-            repository = None
-            if recording and isinstance(error, BrokenError):
-                _log.warning("log of changes begins anew", extra={"error": failure})
-                recording.close()
-                recording = None
-        ended.wait(due - time.monotonic())
-    if recording:
+            self._repository = None
+
+    def _close(self, *, at_end: bool = False) -> None:
+        """Save what has arrived, and remove the files."""
+        recording, repository, self._recording = self._recording, self._repository, None
+        if not recording:
+            return
+        try:
+            if repository and at_end and not recording.is_interrupted:
+                recording.save(repository)
+            elif repository:
+                recording.rescue(repository)
+        except Exception as error:  # noqa: BLE001  # nothing else can be done
+            _log.warning("the last changes were not saved", extra={"error": _text(error)})
         recording.close()
 
 
@@ -206,24 +298,33 @@ def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> N
         manifest = Manifest(about["stack"], about["version"], about["topology"], log.id, log.id)
     except (OSError, ValueError, KeyError) as error:
         raise BadBackupError(f"a file of it is missing or damaged: {error}") from error
-    content.add_parts(_cut(fetched, datetime.fromisoformat(log.id)), manifest)
+    streams = about.get("streams")
+    # Before format 2, a stream was a file, and nothing said how many there were.
+    files = (
+        sorted(fetched.glob("*.aof")) if streams is None else (joined(fetched, *stream) for stream in streams.items())
+    )
+    content.add_parts(_cut(files, datetime.fromisoformat(log.id)), manifest)
     content.finish(manifest)
     empty(fetched)
 
 
-def _cut(directory: Path, moment: datetime) -> Iterable[Path]:
+def _cut(files: Iterable[Path], moment: datetime) -> Iterator[Path]:
     """Yield the files of the streams without what came after a moment."""
-    for path in sorted(directory.glob("*.aof")):
+    for path in files:
         second = f"{moment.timestamp():.0f}"
         done = run(["redis-check-aof", "--truncate-to-timestamp", second, str(path)], CUT_SECONDS)
         if done.status < 0:
             how = f"took more than {CUT_SECONDS} s" if done.status == TIMED_OUT else ended(done.status)
             raise BackupError(f"{path.name} of the log could not be cut: redis-check-aof {how}")
-        if done.status or "Successfully truncated" not in done.printed:
+        if done.status or not re.search("Successfully truncated|Truncate nothing", done.printed):
             said = (done.printed + done.said).strip().splitlines()
             raise BadBackupError(f"{path.name} of the log is damaged: {'; '.join(said[-2:])}")
         yield path
         path.unlink(missing_ok=True)
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _shown(second: float) -> str:

@@ -69,7 +69,7 @@ class Maker:
             manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:{MOMENT}}")
             before = {record.name: record.value for record in read_all(primaries)}
             try:
-                found = self._copy(nodes, content, manifest, list(before))
+                found = self._copy(nodes, content, manifest)
                 if short := [name for name, value in before.items() if found.get(name, 0) < value]:
                     raise BackupError(f"the copies of these counters hold less than was read before: {some(short)}")
             except BackupError:
@@ -81,8 +81,8 @@ class Maker:
                 return manifest, before, found
         raise AssertionError
 
-    def _copy(self, nodes: Nodes, content: Content, manifest: Manifest, names: list[str]) -> dict[str, int]:
-        homes = nodes.homes(names)
+    def _copy(self, nodes: Nodes, content: Content, manifest: Manifest) -> dict[str, int]:
+        homes = nodes.homes()
         holders = nodes.holders(homes.values())
         room(self.plan.files, COPIES * sum(holder.used for holder in holders))
 
@@ -94,7 +94,7 @@ class Maker:
                 dump.unlink()
 
         found = content.add_parts(dumps(), manifest)
-        if nodes.homes(names) != homes:
+        if nodes.homes() != homes:
             raise BackupError("a primary was replaced, or slots moved, while the data was copied")
         return found
 

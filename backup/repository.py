@@ -18,7 +18,6 @@ from backup.processes import Done, locked
 from backup.restic import LONG_SECONDS, QUICK_SECONDS, Exit, Restic, last_lines, messages, says_nothing
 from backup.saved import (
     BAD,
-    FORMAT,
     LOG,
     MOMENT,
     PROJECT,
@@ -85,7 +84,7 @@ class Repository:
 
     def save(self, directory: Path, began: datetime, labels: Mapping[str, object]) -> Saved:
         """Save a backup from a directory; returns when the repository has all of it."""
-        saved = Saved.read(self._save(directory, began, [], labels))
+        saved = Saved.read(self._save(directory, began, ["--force"], [], labels))
         self._all.append(saved)
         return saved
 
@@ -94,20 +93,27 @@ class Repository:
 
         A program that lists the repository at this moment may not see the new one yet.
         """
-        saved = Log.read(self._save(directory, until, [LOG], labels))
+        # Segments that the former snapshot has are not read again.
+        saved = Log.read(self._save(directory, until, [], [LOG], labels))
         self._logs.append(saved)
         former = [log for log in self._logs if log.log == saved.log][:-2]
-        # Tried again the next time if another program uses the repository.
-        forget = ["forget", "--quiet", *(log.snapshot for log in former)]
-        if former and not self._restic.once(forget, QUICK_SECONDS).status:
+        if not former:
+            return
+        done = self._restic.once(["forget", "--quiet", *(log.snapshot for log in former)], QUICK_SECONDS)
+        if not done.status:
             self._logs = [log for log in self._logs if log not in former]
+        elif done.status == Exit.LOCKED:
+            # Tried again the next time. By then, this may have removed the lock of a program that has died.
+            self._restic.once(["unlock"], QUICK_SECONDS)
 
-    def _save(self, directory: Path, time: datetime, tags: list[str], labels: Mapping[str, object]) -> dict[str, Any]:
+    def _save(
+        self, directory: Path, time: datetime, options: list[str], tags: list[str], labels: Mapping[str, object]
+    ) -> dict[str, Any]:
         """Save a directory; return what ``restic snapshots`` tells of it."""
         tags = [PROJECT, *tags, *(f"{name}={value}" for name, value in labels.items())]
-        options = ["--host", self._plan.stack, "--time", f"{time:%Y-%m-%d %H:%M:%S}"]
+        options = [*options, "--host", self._plan.stack, "--time", f"{time:%Y-%m-%d %H:%M:%S}"]
         options += [option for tag in tags for option in ("--tag", tag)]
-        backup = ["backup", "--json", "--quiet", "--force", *options, "."]
+        backup = ["backup", "--json", "--quiet", *options, "."]
         printed = self._restic.run(backup, LONG_SECONDS, cwd=directory)
         (summary,) = messages(printed, "summary")
         return {"id": summary["snapshot_id"], "time": f"{time:{MOMENT}}", "tags": tags, "summary": summary}
@@ -166,9 +172,9 @@ class Repository:
         if len(names := sorted({f"{one.stack}/{wanted}" for one in found})) > 1:
             raise BackupError(f"several stacks have {wanted}; choose one of them: {', '.join(names)}")
         newest = found[-1]
-        if newest.format > FORMAT:
+        if newest.format > newest.reads:
             raise BackupError(
-                f"{newest.id} has format {newest.format}, and this version reads format {FORMAT} at most: "
+                f"{newest.id} has format {newest.format}, and this version reads format {newest.reads} at most: "
                 "use the version of the project that made it, or a later one"
             )
         return newest

@@ -52,7 +52,7 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
             repository.fetch(wanted, content.directory)
             proved = content.prove(content.manifest())
     nodes = Nodes(config, plan, open_route(config))
-    limit = nodes.limit(nodes.homes([]).values())
+    limit = nodes.limit(nodes.homes().values())
     if limit and proved.used > limit:
         raise BackupError(
             f"the backup takes {proved.used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
@@ -94,7 +94,7 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
     manifest = content.manifest()
     route = open_route(config)
     primaries, nodes = Primaries(route), Nodes(config, plan, route)
-    nodes.empty([record.name for record in read_all(primaries)])
+    nodes.empty()
     counters: dict[str, int] = {}
     keys = 0
     for part in manifest.parts:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 PROJECT = "counter-deploy"
-FORMAT = 1
-"""The format of what is saved. A program refuses newer ones."""
+FORMAT, LOG_FORMAT = 1, 2
+"""The formats of a backup and of a log. A program refuses newer ones."""
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BACKUP_ID, LOG_ID = "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S.%fZ"
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
@@ -27,6 +27,8 @@ A proved backup of what a restore replaced has ``safety`` instead of ``proved``,
 class Snapshot:
     """Something in the repository that can be restored. ``size`` in bytes."""
 
+    reads: ClassVar[int] = FORMAT
+    """The newest format that this program knows."""
     id: str
     stack: str
     format: int
@@ -43,6 +45,7 @@ class Snapshot:
 class Log(Snapshot):
     """All changes from one moment to another. ``id`` is the moment to restore, by default the last one."""
 
+    reads: ClassVar[int] = LOG_FORMAT
     log: str
     began: str
     until: str

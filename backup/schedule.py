@@ -20,7 +20,7 @@ from cronsim import CronSim
 
 from backup import newest
 from backup.content import empty
-from backup.log import DIRECTORY, record_until
+from backup.log import DIRECTORY, Recorder
 from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
 from backup.restoring import remove_abandoned
@@ -46,7 +46,7 @@ def serve(plan: Plan) -> NoReturn:
     empty(plan.work / DIRECTORY)
     remove_abandoned(plan)
     config = Config.from_env()
-    recorder = threading.Thread(target=record_until, args=(plan, config, ended), daemon=True, name="log of changes")
+    recorder = threading.Thread(target=Recorder(config, plan).run, args=(ended,), daemon=True, name="log of changes")
     if plan.log_seconds:
         recorder.start()
     # For the health check.

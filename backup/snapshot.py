@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from functools import cache
+from itertools import count
 from pathlib import Path
-from string import ascii_letters, digits
 from typing import Any
 
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from backup.errors import BackupError
@@ -19,16 +20,24 @@ from backup.processes import TIMED_OUT, run
 from counter.config import Address, Config
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
-from counter.store.keys import COUNTERS, value_key
+from counter.store.keys import value_key
 from counter.store.operation import Failure
 from counter.store.primaries import Primaries
 
 CATCH_UP_SECONDS = 10.0
 DUMP_SECONDS = 600
 POLL_SECONDS = 0.1
-_DIGITS = ascii_letters + digits + "-_"
-_CLAIMS = [f"{{.{first}{second}}}:keys" for first, second in product(_DIGITS, repeat=2)]
-"""All keys of claims (``counter.store.ids.claim_place``), with or without a value."""
+SLOTS = 16384
+
+
+@cache
+def _slots() -> tuple[str, ...]:
+    """Return a key of each slot of a cluster, with or without a value."""
+    found: dict[int, str] = {}
+    names = map(value_key, map(str, count()))
+    while len(found) < SLOTS:
+        found.setdefault(key_slot((key := next(names)).encode()), key)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class Holder:
     node: Address
     used: int
     """Bytes of memory that the primary's data takes."""
+    replication_id: str
+    """What the primary calls its changes."""
 
 
 class Nodes:
@@ -49,8 +60,8 @@ class Nodes:
         self._config, self._plan, self._route = config, plan, route
         self._options = connection_options(config) | {"username": plan.redis_user, "password": plan.redis_password}
 
-    def homes(self, names: Iterable[str]) -> dict[str, Address]:
-        """Return the primary of each key that counters of these names can have, confirmed by its replicas.
+    def homes(self) -> dict[str, Address]:
+        """Return the primary of a key of each slot, confirmed by its replicas.
 
         Raises:
             BackupError: a primary was replaced meanwhile.
@@ -59,7 +70,7 @@ class Nodes:
         """
         # So that it asks again which slots are where.
         self._route.failed(Failure("slots may have moved"))
-        lanes = {key: self._route.lane(key) for key in [*map(value_key, names), *_CLAIMS, COUNTERS]}
+        lanes = {key: self._route.lane(key) for key in _slots()}
         one_of = {lane: key for key, lane in lanes.items()}
         Primaries(self._route).run([("EXISTS", key) for key in one_of.values()])
         if not all(lane.link.node for lane in one_of):
@@ -85,6 +96,7 @@ class Nodes:
 
     def _holder(self, primary: Address, facts: dict[Address, dict[str, Any]]) -> Holder:
         info = _known(primary, facts[primary])
+        told = int(info["used_memory"]), str(info["master_replid"])
         replicas = [
             node
             for node, other in facts.items()
@@ -96,9 +108,9 @@ class Nodes:
         while replicas and time.monotonic() < deadline:
             for node in replicas:
                 if int(self._facts(node).get("slave_repl_offset", -1)) >= int(info["master_repl_offset"]):
-                    return Holder(primary, node, int(info["used_memory"]))
+                    return Holder(primary, node, *told)
             time.sleep(POLL_SECONDS)
-        return Holder(primary, primary, int(info["used_memory"]))
+        return Holder(primary, primary, *told)
 
     def _facts(self, node: Address) -> dict[str, Any]:
         """Return what a node says of its replication and memory, or ``error``."""
@@ -122,16 +134,16 @@ class Nodes:
             late = f" within {DUMP_SECONDS} s" if done.status == TIMED_OUT else ""
             raise BackupError(f"the data of {node} could not be copied{late}: {'; '.join(lines[-3:])}")
 
-    def empty(self, names: Sequence[str]) -> None:
+    def empty(self) -> None:
         """Remove all keys from all primaries, confirmed by their replicas; raises BackupError."""
-        homes = self.homes(names)
+        homes = self.homes()
         for primary in set(homes.values()):
             try:
                 with client(primary, self._options | {"socket_timeout": DUMP_SECONDS}) as connection:
                     connection.flushall()
             except (RedisError, OSError) as error:
                 raise BackupError(f"{primary} could not be emptied: {error}") from error
-        if self.homes(names) != homes:
+        if self.homes() != homes:
             raise BackupError("a primary was replaced while it was emptied: repeat the restore")
 
 

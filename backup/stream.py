@@ -1,20 +1,19 @@
-"""What a Redis node sends to its replicas, written to a file: a copy of its data, and every change since."""
+"""What a Redis node sends to its replicas, written to files: a copy of its data, and every change since."""
 
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Buffer, Callable, Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import IO
+from contextlib import suppress
+from typing import IO, Any
 
 from backup.errors import BackupError
+from backup.segments import Segments
 from counter.config import Address
 
 CONNECT_SECONDS = 5.0
@@ -24,7 +23,7 @@ ANSWER_SECONDS = 1.0
 """How often replicas answer. A node drops those that do not."""
 LEAST_CHANGES = 64 << 20
 LEAST_FREE = 512 << 20
-"""What a file leaves free on its disk, in bytes, once its changes take ``LEAST_CHANGES``: Redis nodes may need it."""
+"""What a stream leaves free on its disk, in bytes, once its changes take ``LEAST_CHANGES``: Redis nodes may need it."""
 CHUNK = 1 << 16
 POLL_SECONDS = 0.02
 _ACKNOWLEDGED_NOTHING = (b"REPLCONF", b"ACK", b"0")
@@ -33,50 +32,80 @@ _NO_CHANGES = {b"PING", b"REPLCONF", b"PUBLISH"}
 
 
 class BrokenError(BackupError):
-    """Changes may be missing, so that the file has to begin anew."""
+    """Changes may be missing, so that the files have to begin anew."""
 
 
-class Stream(threading.Thread):
-    """Follows a node as its replica, and never confirms what it got: an increment is not safe because it is here.
+class EndedError(BackupError):
+    """A stream ended, and can go on by its offset at a node with the same history."""
 
-    The file is an append-only file as Redis writes it: a copy (an RDB preamble), then commands. ``#TS:`` and the
-    seconds since the epoch are before the first command that arrived in a second (``aof-timestamp-enabled``).
+
+class Stream:
+    """Follows nodes as their replica, one after another, and never confirms what it got.
+
+    So no increment is safe because it is here. The segments are, one after another, an append-only file as Redis writes
+    it: a copy (an RDB preamble), then commands. ``#TS:`` and the seconds since the epoch are before the first command
+    that arrived in a second (``aof-timestamp-enabled``).
     """
 
-    def __init__(self, node: Address, user: str, password: str, ca_file: str | None, path: Path) -> None:
-        """Log in and copy the data; returns when changes can follow (``start``).
+    def __init__(self, user: str, password: str, ca_file: str | None, files: Segments) -> None:
+        """Take how to log in, and where to write."""
+        self._user, self._password, self._ca_file, self._files = user, password, ca_file, files
+        self._guard = threading.Lock()
+        self._thread = threading.Thread()
+        self._connection: _Connection | None = None
+        self._node: Address | None = None
+        self.name = files.stream
+        self.copied = 0
+        """How many bytes the copy takes."""
+        self._second = self._least = 0
+        self._reason, self._broken = "nothing is followed", False
+        self.replication_id, self.offset = "?", -2
+        """What the node calls its changes, and how many bytes of them are in the files."""
+        self.arrived = 0
+        """The second in which the last of them came."""
+
+    @property
+    def is_following(self) -> bool:
+        """Whether changes arrive."""
+        return not self._reason
+
+    def follow(self, node: Address, replication_id: str | None) -> None:
+        """Copy the data of a node, or go on where the changes ended, and follow it.
+
+        ``replication_id``: what the primary of a replica calls the changes. A replica that has been promoted has
+        another one. It is not followed: it would take this for a replica of its own, and accept writes.
 
         Raises:
             OSError, BackupError: the node cannot be reached or refuses.
+            BrokenError: it does not have the changes that come next.
 
         """
-        super().__init__(daemon=True, name=f"stream of {node}")
-        self.node = node
-        self._guard = threading.Lock()
-        self._second = 0
+        self.close()
+        self._node, self._reason = node, "it has not been copied"
+        connection = self._connection = _Connection(node, self._ca_file)
+        connection.ask(b"AUTH", self._user.encode(), self._password.encode())
+        connection.ask(b"REPLCONF", b"capa", b"eof", b"capa", b"psync2")
+        answer = connection.ask(b"PSYNC", self.replication_id.encode(), b"%d" % (self.offset + 1))
+        kind, found, *offset = answer.decode().split()
+        if kind == "FULLRESYNC" and self._files.size:
+            raise BrokenError(f"{node} does not have the changes that come next")
+        if replication_id not in {None, found}:
+            raise EndedError(f"{node} is no longer a replica of the same primary")
+        self.replication_id = found
+        if kind == "FULLRESYNC":
+            self.offset = int(offset[0])
+            connection.copy(self._write)
+            self.copied, self.arrived = self._files.size, int(time.time())
+        connection.answer_nothing()
         self._reason = ""
-        self._ending = ExitStack()
-        try:
-            self._file = self._ending.enter_context(path.open("wb"))
-            self._socket = self._ending.enter_context(_connected(node, ca_file))
-            self._source = _Source(self._socket)
-            self._incoming = io.BufferedReader(self._source)
-            self._ask(b"AUTH", user.encode(), password.encode())
-            self._ask(b"REPLCONF", b"capa", b"eof")
-            _, replication_id, offset = self._ask(b"PSYNC", b"?", b"-1").split()
-            self.replication_id, self.offset = replication_id.decode(), int(offset)
-            self._copy()
-            self._copied = self._file.tell()
-            self._source.answer = lambda: self._send(*_ACKNOWLEDGED_NOTHING)
-        except BaseException:
-            self.close()
-            raise
+        self._thread = threading.Thread(target=self._record, args=(connection,), daemon=True, name=f"stream of {node}")
+        self._thread.start()
 
-    def run(self) -> None:
+    def _record(self, connection: _Connection) -> None:
         """Write changes until the connection ends."""
         try:
             transaction: list[bytes] = []
-            for name, sent in commands(self._incoming):
+            for name, sent in commands(connection.incoming):
                 if name in {b"FLUSHALL", b"FLUSHDB"}:
                     raise BrokenError("its data was replaced")
                 if name == b"MULTI" or transaction:
@@ -86,87 +115,136 @@ class Stream(threading.Thread):
                 with self._guard:
                     if name not in _NO_CHANGES:
                         self._begin_second(int(time.time()))
-                        self._file.write(b"".join(transaction) or sent)
+                        self._write(b"".join(transaction) or sent)
                     self.offset += sum(map(len, transaction)) or len(sent)
+                    self.arrived = int(time.time())
                 transaction = []
-        except Exception as error:  # noqa: BLE001  # whatever it is, changes are missing
+        except OSError as error:
             self._reason = str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001  # whatever it is, changes are missing
+            self._broken, self._reason = True, str(error) or type(error).__name__
 
     def reach(self, replication_id: str, offset: int, seconds: float) -> None:
-        """Wait until everything up to an offset is in the file.
+        """Wait until everything up to an offset is in the files.
 
         Raises:
-            BackupError: it takes longer; BrokenError: changes are missing.
+            BackupError: it takes longer; EndedError: it is not going to be; BrokenError: changes are missing.
 
         """
         deadline = time.monotonic() + seconds
-        while not self._reason and self.replication_id == replication_id and self.offset < offset:
+        while self.is_following and self.replication_id == replication_id and self.offset < offset:
             if time.monotonic() > deadline:
-                raise BackupError(f"{self.node} sends changes too slowly")
+                raise BackupError(f"{self._node} sends changes too slowly")
             time.sleep(POLL_SECONDS)
-        if self._reason or self.replication_id != replication_id:
-            raise BrokenError(f"the changes of {self.node} ended: {self._reason or 'its primary was replaced'}")
+        reason = f"the changes of {self._node} ended: {self._reason or 'its primary was replaced'}"
+        if self._broken:
+            raise BrokenError(reason)
+        if self.replication_id != replication_id or self.offset < offset:
+            raise EndedError(reason)
 
-    def end_second(self, second: int) -> None:
-        """End a second: later changes belong to later seconds. Write all to the file."""
+    def end_second(self, second: int) -> dict[str, Any]:
+        """End a second and the segment: later changes belong to later seconds. Returns what describes all segments."""
         with self._guard:
-            self._begin_second(second + 1)
-            self._file.flush()
+            self._refuse_past(second + 1)
+            self._least = max(self._least, second + 1)
+            return self._files.end()
+
+    def end_segment(self) -> dict[str, Any]:
+        """End the segment with what has arrived; return what describes all segments."""
+        with self._guard:
+            return self._files.end()
+
+    @property
+    def changed(self) -> int:
+        """How many bytes the changes take."""
+        return self._files.size - self.copied
 
     def close(self) -> None:
         """End the connection."""
-        if self.is_alive():
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self.join()
-        # The disk may be full.
-        with suppress(OSError):
-            self._ending.close()
+        if self._connection:
+            self._connection.end()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._connection:
+            self._connection.close()
 
-    def _begin_second(self, second: int) -> None:
-        if second < self._second - 1:  # `end_second` is one ahead
-            raise BrokenError("the clock was set back")
-        if second > self._second:
-            changes = self._file.tell() - self._copied
-            if changes > LEAST_CHANGES and shutil.disk_usage(self._file.name).free < LEAST_FREE:
+    def _begin_second(self, now: int) -> None:
+        self._refuse_past(now)
+        if (second := max(now, self._least)) > self._second:
+            if self.changed > LEAST_CHANGES and shutil.disk_usage(self._files.directory).free < LEAST_FREE:
                 raise BrokenError("the disk is nearly full")
-            self._file.write(b"#TS:%d\r\n" % second)
+            self._write(b"#TS:%d\r\n" % second)
             self._second = second
 
-    def _send(self, *words: bytes) -> None:
-        self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+    def _refuse_past(self, second: int) -> None:
+        if second < max(self._second, self._least) - 1:  # `end_second` is one ahead
+            raise BrokenError("the clock was set back")
 
-    def _ask(self, *words: bytes) -> bytes:
+    def _write(self, sent: bytes) -> None:
+        try:
+            self._files.write(sent)
+        except OSError as error:
+            raise BrokenError(f"its files cannot be written: {error}") from error
+
+
+class _Connection:
+    """A connection to a node, as its replica."""
+
+    def __init__(self, node: Address, ca_file: str | None) -> None:
+        """Connect; raises OSError."""
+        self._node = node
+        self._socket = _connected(node, ca_file)
+        self._source = _Source(self._socket)
+        self.incoming = io.BufferedReader(self._source)
+
+    def ask(self, *words: bytes) -> bytes:
+        """Return the answer to a command; raises OSError, or BackupError if it is an error."""
         self._send(*words)
         answer = self._line()
         if not answer.startswith(b"+"):
-            raise BackupError(f"{self.node} refuses {words[0].decode()}: {answer[1:].decode(errors='replace')}")
+            raise BackupError(f"{self._node} refuses {words[0].decode()}: {answer[1:].decode(errors='replace')}")
         return answer[1:]
 
-    def _line(self) -> bytes:
-        """Return the next line that is not empty."""
-        while not (line := _read_line(self._incoming)):
-            pass
-        return line
-
-    def _copy(self) -> None:
+    def copy(self, write: Callable[[bytes], None]) -> None:
         """Write the copy, of which the node sends the length before it or a mark after it."""
         kind = self._line()
         if kind.startswith(b"$EOF:"):
             mark, tail = kind[5:], b""
             # The node waits for an answer after the mark.
-            while not tail.endswith(mark):
-                self._file.write(chunk := self._some(CHUNK))
-                tail = (tail + chunk)[-len(mark) :]
-            self._file.seek(-len(mark), os.SEEK_END)
-            self._file.truncate()
+            while tail != mark:
+                tail += self._some(CHUNK)
+                write(tail[: -len(mark)])
+                tail = tail[-len(mark) :]
         else:
             left = int(kind[1:])
             while left:
-                left -= self._file.write(self._some(min(left, CHUNK)))
+                write(chunk := self._some(min(left, CHUNK)))
+                left -= len(chunk)
+
+    def answer_nothing(self) -> None:
+        """Answer from now on, while waiting, that nothing is safe here."""
+        self._source.answer = lambda: self._send(*_ACKNOWLEDGED_NOTHING)
+
+    def end(self) -> None:
+        """Let whoever reads from it find its end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it, when nobody reads from it."""
+        self._socket.close()
+
+    def _send(self, *words: bytes) -> None:
+        self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+
+    def _line(self) -> bytes:
+        """Return the next line that is not empty."""
+        while not (line := _read_line(self.incoming)):
+            pass
+        return line
 
     def _some(self, most: int) -> bytes:
-        if not (chunk := self._incoming.read1(most)):
+        if not (chunk := self.incoming.read1(most)):
             raise ConnectionError("the connection was closed")
         return chunk
 

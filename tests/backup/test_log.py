@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,17 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
 from sites import KINDS, Site, session_of
+from support.processes import RedisServer
 from support.waiting import wait_until
 from topologies import PASSWORD
 
 from backup.errors import BackupError, BadBackupError
-from backup.log import _cut
+from backup.log import RETRY_SECONDS, _cut
 from backup.plan import Plan
 from backup.repository import Repository
 from backup.saved import BACKUP_ID, LOG_ID, MOMENT, next_id
-from backup.stream import BrokenError, Stream
-from counter.config import Address
+from backup.segments import Segments
+from backup.snapshot import Nodes
+from backup.stream import BrokenError, EndedError, Stream
+from counter.config import Address, Config
+from counter.store import open_route
 from counter.store.types import StoreError
 
 INTERVAL = 2
@@ -187,23 +194,20 @@ def test_a_log_is_not_damaged_because_cutting_it_was_killed(tmp_path: Path, monk
     program.write_text("#!/bin/sh\nkill -9 $$\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "a.aof").touch()
     with pytest.raises(BackupError, match=r"a.aof of the log could not be cut: .* \(raise backup_memory\)") as raised:
-        list(_cut(tmp_path, datetime.now(UTC)))
+        list(_cut([tmp_path / "a.aof"], datetime.now(UTC)))
     assert not isinstance(raised.value, BadBackupError)
 
 
-@pytest.mark.parametrize("kind", ["standalone", "sentinel"])
-def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, kind: str) -> None:
-    site = Site(tmp_path / "site", kind, stack, log_seconds=INTERVAL)
+def test_a_log_begins_anew_after_a_restart(tmp_path: Path, stack: ExitStack) -> None:
+    """Redis then calls its changes otherwise, and knows none of the former ones."""
+    site = Site(tmp_path / "site", "standalone", stack, log_seconds=INTERVAL)
     site.count({"a": 1})
     service = site.start("serve")
     wait_until("the log to begin", lambda: len(logs(site)) == 1, 60)
     before = reaches(site, time.time())
-    primary = next(node for node in site.nodes if node.client().role()[0] == "master")
-    primary.kill()
-    if kind == "standalone":
-        primary.start()
+    site.nodes[0].kill()
+    site.nodes[0].start()
     wait_until("to count again", lambda: counted(site), 60)
     after = reaches(site, whole(time.time()))
     assert (several := len(logs(site))) > 1
@@ -213,14 +217,116 @@ def test_a_log_begins_anew_after_a_failover(tmp_path: Path, stack: ExitStack, ki
     assert len(logs(site)) > several
     assert site.run("restore", "log")["sum"] == 1
     assert site.run("restore", after)["sum"] == 2
+    assert {"log of changes begins anew", "log of changes continues"} < set(events_of(service))
+
+
+@pytest.mark.parametrize(("kind", "loss"), [("sentinel", "primary"), ("cluster", "connection")])
+def test_a_log_goes_on(tmp_path: Path, stack: ExitStack, kind: str, loss: str) -> None:
+    """After a failover or a lost connection: without another copy, and with what arrived before."""
+    site = Site(tmp_path / "site", kind, stack, log_seconds=INTERVAL)
+    site.count(dict.fromkeys(NAMES, 1))
+    service = site.start("serve")
+    before = reaches(site, time.time())
+    copies = {node.port: node.client().info("stats")["sync_full"] for node in site.nodes}
+    lost = site.found.primary() if loss == "primary" else next(node for node in site.nodes if followers(node))
+    if loss == "primary":
+        lost.kill()
+    else:
+        lost.client().execute_command("CLIENT", "KILL", "TYPE", "replica")
+    wait_until("to count again", lambda: counted(site, NAMES[0]), 60)
+    after = reaches(site, whole(time.time()))
+    first, second = logs(site)
+    assert first["until"] < second["began"] <= after
+    for node in site.nodes:
+        assert (loss == "primary" and node is lost) or node.client().info("stats")["sync_full"] == copies[node.port]
+    said = events_of(service)
+    assert "log of changes begins anew" not in said
+    assert "log of changes goes on after an interruption" in said
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    assert other.run("restore", f"counter/{before}")["sum"] == len(NAMES)
+    assert other.run("restore", f"counter/{after}")["sum"] == len(NAMES) + 1
+
+
+def events_of(service: subprocess.Popen[str]) -> list[str]:
+    """End the service; return what it logged."""
     service.send_signal(signal.SIGTERM)
     _, said = service.communicate(timeout=60)
-    assert "log of changes continues" in [json.loads(line)["event"] for line in said.splitlines()]
+    return [json.loads(line)["event"] for line in said.splitlines()]
 
 
-def counted(site: Site) -> bool:
+@pytest.mark.parametrize("loss", ["service", "node"])
+def test_what_arrived_last_is_saved(tmp_path: Path, stack: ExitStack, loss: str) -> None:
+    """Before its time, when the service ends, and when the only other thing that has it is gone."""
+    site = Site(tmp_path / "site", "standalone", stack, log_seconds=600)
+    site.count({"a": 1})
+    service = site.start("serve")
+    wait_until("the log to begin", lambda: logs(site) != [], 60)
+    site.count({"a": 1, "b": 5})
+    time.sleep(1.1)
+    if loss == "node":
+        site.nodes[0].kill()
+        wait_until("an upload", lambda: logs(site)[-1]["until"] > logs(site)[-1]["began"], 60)
+        service.kill()
+    else:
+        events_of(service)
+    # Nothing of the counters stays on this host, except after a service that was killed.
+    assert loss == "node" or not list(Path(site.plan["work"], "log").iterdir())
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    other.run("restore", "counter/log")
+    assert other.counters == {"a": 2, "b": 5}
+
+
+def test_a_primary_never_takes_a_log_for_a_replica(tmp_path: Path, stack: ExitStack) -> None:
+    """What is alone with one refuses writes: nothing else would have them."""
+    site = Site(tmp_path / "site", "sentinel", stack, log_seconds=INTERVAL)
+    site.count({"a": 1})
+    site.start("serve")
+    reaches(site, time.time())
+    followed = next(node for node in site.nodes if followers(node))
+    for node in site.found.processes:
+        if node is not followed:
+            node.signal(signal.SIGSTOP)
+    client = followed.client()
+    # It was a replica, and is alone on its side now.
+    client.execute_command("REPLICAOF", "NO", "ONE")
+    until = time.time() + 3 * RETRY_SECONDS
+    try:
+        while time.time() < until:
+            with pytest.raises(ResponseError, match="NOREPLICAS"):
+                client.set("{a}:value", 100)
+            assert not followers(followed)
+            time.sleep(0.05)
+    finally:
+        for node in site.found.processes:
+            node.signal(signal.SIGCONT)
+
+
+def followers(node: RedisServer) -> list[Any]:
+    """Return the replicas without a port."""
+    told = node.client().info("replication")
+    return [told[key] for key in told if re.fullmatch(r"slave\d+", key) and told[key]["port"] == 0]
+
+
+def test_a_replica_that_was_promoted_is_not_followed(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path / "site", "sentinel", stack)
+    replica = site.found.replicas()[0]
+    address = Address("127.0.0.1", replica.port)
+    before = str(replica.client().info("replication")["master_replid"])
+    stream = Stream("backup", PASSWORD, None, Segments(tmp_path, "1"))
+    stack.callback(stream.close)
+    stream.follow(address, before)
+    wait_until("the first changes", lambda: stream.arrived)
+    replica.client().execute_command("REPLICAOF", "NO", "ONE")
+    wait_until("the end of the connection", lambda: not stream.is_following)
+    for _ in range(2):
+        with pytest.raises(EndedError, match="no longer a replica"):
+            stream.follow(address, before)
+        stream.close()
+
+
+def counted(site: Site, name: str = "a") -> bool:
     with suppress(StoreError):
-        return site.store.increment("a", "after").value == 2
+        return site.store.increment(name, "after").value == 2
     return False
 
 
@@ -350,6 +456,13 @@ exit $status
     assert (tmp_path / "asked").is_dir()
 
 
+def test_the_homes_of_all_slots_are_known(site: Site) -> None:
+    """A log that asks for some of them does not notice that others moved."""
+    config = Config.from_env(site.environ)
+    homes = Nodes(config, Plan.read({"BACKUP_PLAN": json.dumps(site.plan)}), open_route(config)).homes()
+    assert len({key_slot(key.encode()) for key in homes}) == 16384
+
+
 def moved_between(site: Site) -> tuple[str, str]:
     """Return two names whose counters have different primaries."""
     first = site.found.primary_of(NAMES[0])
@@ -393,7 +506,8 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
 @pytest.fixture
 def stream(site: Site, tmp_path: Path) -> Iterator[Stream]:
     """Follow the node of ``site``."""
-    found = Stream(Address("127.0.0.1", site.nodes[0].port), "backup", PASSWORD, None, tmp_path / "1.aof")
+    found = Stream("backup", PASSWORD, None, Segments(tmp_path, "1"))
+    found.follow(Address("127.0.0.1", site.nodes[0].port), None)
     yield found
     found.close()
 
@@ -413,7 +527,6 @@ def test_a_nearly_full_disk_ends_a_stream(
     """Also while nothing is saved, since an upload may hang."""
     monkeypatch.setattr("backup.stream.LEAST_FREE", 1 << 60 if full else 0)
     monkeypatch.setattr("backup.stream.LEAST_CHANGES", 1 << 20)
-    stream.start()
     client = site.nodes[0].client()
 
     def follows() -> None:
@@ -433,15 +546,14 @@ def test_a_nearly_full_disk_ends_a_stream(
 
 def test_a_node_that_falls_silent_ends_a_stream(site: Site, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backup.stream.SILENCE_SECONDS", 2)
-    stream.start()
     site.nodes[0].signal(signal.SIGSTOP)
     try:
-        stream.join(20)
-        assert not stream.is_alive()
+        wait_until("the end of the stream", lambda: not stream.is_following, 20)
     finally:
         site.nodes[0].signal(signal.SIGCONT)
-    with pytest.raises(BrokenError, match="ended"):
-        stream.reach(stream.replication_id, stream.offset, 1)
+    stream.reach(stream.replication_id, stream.offset, 1)
+    with pytest.raises(EndedError, match="ended"):
+        stream.reach(stream.replication_id, stream.offset + 1, 1)
 
 
 def test_a_log_begins_anew_when_it_is_long(site: Site) -> None:
