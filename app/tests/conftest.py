@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from flask.testing import FlaskClient
+from support.configurations import configuration
 from support.processes import Gunicorn, RedisServer, running
-from topologies import SentinelSet
+from topologies import Node, SentinelSet
 
 from counter import lifecycle
 from counter.application import create_app
@@ -21,6 +23,11 @@ hypothesis.settings.register_profile(
     "app", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("app")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Node.configuration = partial(configuration, tmp_path_factory)
 
 
 @pytest.fixture

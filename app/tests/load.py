@@ -32,14 +32,21 @@ def counts(store: Store, name: str, key: str) -> bool:
     return False
 
 
+TICK_SECONDS = 0.005
+
+
 class Load:
     """Concurrent increments of one counter; remembers what was promised.
 
+    ``tick``: how long a client waits between two increments; the processors are for what is tested.
     ``keys``: each with an Idempotency-Key of its own, which in a cluster may live on another node than the counter.
     """
 
-    def __init__(self, store: Store, name: str, threads: int = 8, *, keys: bool = True) -> None:
+    def __init__(
+        self, store: Store, name: str, threads: int = 8, tick: float = TICK_SECONDS, *, keys: bool = True
+    ) -> None:
         self.store, self.name, self.keys = store, name, keys
+        self._tick = tick
         self.acknowledged: dict[str, int] = {}
         self.unknown: set[str] = set()
         self.refused = 0
@@ -60,7 +67,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         count = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(self._tick):
             count += 1
             key = f"{self.name}-{number}-{count}"
             try:

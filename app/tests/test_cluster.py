@@ -13,7 +13,7 @@ import pytest
 from load import Load, counts, is_ready
 from support.processes import RedisServer, running
 from support.waiting import wait_until
-from topologies import APP_RIGHTS, PASSWORD, Cluster
+from topologies import Cluster, Node
 
 from counter.config import Address, Config
 from counter.store import open_store
@@ -32,10 +32,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def config(cluster: Cluster, tmp_path: Path) -> Config:
-    secret = tmp_path / "password"
-    secret.write_text(PASSWORD)
-    environ = cluster.environ() | {"REDIS_PASSWORD_FILE": str(secret), "HISTORY_LOG": "1"}
+def config(cluster: Cluster) -> Config:
+    environ = cluster.environ() | {"HISTORY_LOG": "1"}
     return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
 
 
@@ -83,7 +81,7 @@ def test_all_counters_are_read_in_one_round_for_each_primary(cluster: Cluster, c
 def test_a_node_that_has_not_joined_says_nothing_of_the_slots(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lonely = RedisServer(tmp_path, "cluster-enabled yes", APP_RIGHTS)
+    lonely = Node(tmp_path, "cluster")
     with running(lonely):
         lonely.up()
         nodes = (Address("127.0.0.1", lonely.port), *config.redis_nodes)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.processes import running
 from support.waiting import wait_until
-from topologies import PASSWORD, topology
+from topologies import topology
 
 from counter.config import Config
 from counter.data import Import, read_all
@@ -44,9 +44,6 @@ class Site:
         self.found, processes, variables = topology(kind, directory, down=10_000)
         stack.enter_context(running(*processes))
         self.found.up()
-        password = directory / "password"
-        password.write_text(PASSWORD)
-        variables |= {"REDIS_PASSWORD_FILE": str(password)}
         self.environ = {f"COUNTER_{key}": value for key, value in variables.items()}
 
     @property

@@ -12,9 +12,10 @@ import pytest
 from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, Repeat, acknowledged, recording
+from load import TICK_SECONDS
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
-from topologies import DURABLE, SentinelSet, addresses
+from topologies import Node, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault
 
@@ -23,7 +24,8 @@ def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat
     """Record some load, the fault, and load again."""
     out = server.log.with_suffix(".jsonl")
     # Without reads, increments are under way whenever a fault comes.
-    plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=0.0 if repeat is Repeat.BLIND else 0.1)
+    reads = 0.0 if repeat is Repeat.BLIND else 0.1
+    plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=reads, tick=TICK_SECONDS)
     with recording(plan) as more:
         more(200)
         fault()
@@ -86,9 +88,7 @@ def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]
 def test_clients_that_retry_need_keys(
     tmp_path: Path, redis_server: RedisServer, repeat: Repeat, verdict: Verdict
 ) -> None:
-    replica = RedisServer(
-        tmp_path, *DURABLE, f"replicaof {redis_server.address.replace(':', ' ')}", "repl-diskless-sync-delay 0"
-    )
+    replica = Node(tmp_path, "standalone", f"replicaof 127.0.0.1 {redis_server.port}", "repl-diskless-sync-delay 0")
     server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, REPLICAS_PER_PRIMARY="1", HISTORY_LOG="1")
 
     def fault() -> None:

@@ -14,7 +14,7 @@ import pytest
 from support.ports import free_port
 from support.processes import Process, RedisServer, running
 from support.waiting import wait_until
-from topologies import PASSWORD, topology
+from topologies import PASSWORD, Node, topology
 
 from counter.config import Config
 from counter.store import open_store
@@ -28,15 +28,21 @@ KINDS = ("standalone", "sentinel", "cluster")
 
 
 class Source(RedisServer):
-    """What a node left on its volume, shown by a server of its own: neither replica nor part of a cluster."""
+    """What a node left on its volume, shown by a server of its own as deployed, with the rights that the mover has."""
 
     def __init__(self, node: RedisServer) -> None:
         self.port = free_port()
-        options = ["--port", str(self.port), "--dir", str(node.directory), "--appendonly", "yes", "--save", ""]
-        user = ["--user", "counter", "on", f">{PASSWORD}", "~*", "+@all"]
-        Process.__init__(
-            self, ["redis-server", *options, *user, "--bind", "127.0.0.1"], node.directory / f"source-{self.port}.log"
-        )
+        text = Node.configuration("standalone")["source.conf"]
+        for there, here in (
+            ("bind * -::*", f"bind 127.0.0.1\nport {self.port}"),
+            ("dir /data", f"dir {node.directory}"),
+            ("user default off", "user default on nopass"),  # for the tests themselves
+        ):
+            assert there in text, there
+            text = text.replace(there, here)
+        config = node.directory / "source.conf"
+        config.write_text(text)
+        Process.__init__(self, ["redis-server", str(config)], node.directory / f"source-{self.port}.log")
 
 
 class Site:
@@ -44,8 +50,6 @@ class Site:
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory, self._stack = directory, stack
-        self._password = directory / "password"
-        self._password.write_text(PASSWORD)
         self.environ: dict[str, str] = {}
 
     def deploy(self, kind: str) -> list[RedisServer]:
@@ -56,8 +60,7 @@ class Site:
         found, processes, environ = topology(kind, directory, down=10_000)
         self._stack.enter_context(running(*processes))
         found.up()
-        variables = environ | {"REDIS_PASSWORD_FILE": str(self._password), "HISTORY_LOG": "1"}
-        self.environ = {f"COUNTER_{key}": value for key, value in variables.items()}
+        self.environ = {f"COUNTER_{key}": value for key, value in environ.items()} | {"COUNTER_HISTORY_LOG": "1"}
         nodes = [one for one in processes if one.client().info("server")["redis_mode"] != "sentinel"]
         return [one for one in nodes if one.client().role()[0] == "master"]
 

@@ -24,8 +24,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from replicated import FILES, Member, Set
-from support.ansible import render
+from replicated import Member, Set
+from support.configurations import configuration
 from support.passwords import APP_PASSWORD
 from support.waiting import wait_until
 
@@ -226,8 +226,8 @@ def run_every_rule() -> None:
 
 
 @pytest.mark.fault
-def test_no_schedule_of_faults_loses_or_doubles_an_increment(tmp_path: Path) -> None:
-    texts.update(render(tmp_path, {"plain": {"redis_topology": "sentinel"}}, *FILES)["plain"])
+def test_no_schedule_of_faults_loses_or_doubles_an_increment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    texts.update(configuration(tmp_path_factory, "sentinel"))
     examples = os.environ.get("COUNTER_SEARCH_EXAMPLES")
     if not examples:
         run_every_rule()

@@ -14,7 +14,7 @@ import pytest
 from load import Load, counts, is_ready
 from support.processes import RedisServer, running
 from support.waiting import wait_until
-from topologies import PASSWORD, SentinelSet
+from topologies import SentinelSet
 
 from counter.config import Address, Config
 from counter.store import open_store
@@ -27,10 +27,13 @@ from counter.store.types import Description, IndeterminateError, ReusedKeyError,
 
 
 @pytest.fixture
-def config(redis_set: SentinelSet, tmp_path: Path) -> Config:
-    secret = tmp_path / "password"
-    secret.write_text(PASSWORD)
-    environ = redis_set.environ() | {"REDIS_PASSWORD_FILE": str(secret), "HISTORY_LOG": "1"}
+def config(redis_set: SentinelSet) -> Config:
+    return configured(redis_set)
+
+
+def configured(redis_set: SentinelSet, **more: str) -> Config:
+    """Return the app's configuration; ``more``: ``COUNTER_*`` (without the prefix) that differ."""
+    environ = redis_set.environ() | {"HISTORY_LOG": "1"} | more
     return Config.from_env({f"COUNTER_{key}": value for key, value in environ.items()})
 
 
@@ -99,10 +102,8 @@ def pause_and_resume(redis_set: SentinelSet, primary: RedisServer) -> None:
         (pause_and_resume, "all"),
     ],
 )
-def test_a_broken_primary_loses_nothing_acknowledged(
-    redis_set: SentinelSet, config: Config, fault: Break, concern: str
-) -> None:
-    store = open_store(Config.from_env(_environ(config, redis_set, concern)))
+def test_a_broken_primary_loses_nothing_acknowledged(redis_set: SentinelSet, fault: Break, concern: str) -> None:
+    store = open_store(configured(redis_set, WRITE_CONCERN=concern))
     with Load(store, "a") as load:
         load.more()
         broken = redis_set.primary()
@@ -122,7 +123,7 @@ def test_a_primary_that_serves_while_it_is_replaced_loses_nothing_acknowledged(
     """As if the Sentinels had not heard it for a moment: the other replica follows it for up to a second more."""
     store = open_store(config)
     replaced = redis_set.primary()
-    with Load(store, "a") as load:
+    with Load(store, "a", tick=0) as load:
         load.more()
         redis_set.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", redis_set.name)
         wait_until("it to be replaced", lambda: replaced.client().role()[0] == "slave")
@@ -144,7 +145,7 @@ def test_a_primary_that_continues_once_the_sentinels_have_voted_loses_nothing_ac
         return denials(asked.views(time.monotonic() + 5, address), address)
 
     wait_until("all to deny it", lambda: denied() == 3)
-    with Load(store, "a") as load:
+    with Load(store, "a", tick=0) as load:
         load.more()
         replaced.signal(signal.SIGSTOP)
         try:
@@ -239,17 +240,6 @@ def test_without_a_majority_of_the_sentinels_a_primary_that_lost_a_replica_waits
     assert store.increment("b").value == 1
 
 
-def _environ(config: Config, redis_set: SentinelSet, concern: str) -> dict[str, str]:
-    secret = redis_set.nodes[0].directory.parent / "password"
-    environ = redis_set.environ() | {
-        "REDIS_PASSWORD_FILE": str(secret),
-        "HISTORY_LOG": "1",
-        "WRITE_CONCERN": concern,
-        "DEADLINE_SECONDS": str(config.deadline),
-    }
-    return {f"COUNTER_{key}": value for key, value in environ.items()}
-
-
 def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
     redis_set: SentinelSet, config: Config
 ) -> None:
@@ -284,10 +274,9 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
     assert patient.read("a").value == 2
 
 
-def test_write_concern_none_acknowledges_what_a_failover_loses(redis_set: SentinelSet, config: Config) -> None:
+def test_write_concern_none_acknowledges_what_a_failover_loses(redis_set: SentinelSet) -> None:
     """The negative control of the test above: the same fault, without waiting for replicas, loses increments."""
-    environ = _environ(config, redis_set, "none")
-    store = open_store(Config.from_env(environ))
+    store = open_store(configured(redis_set, WRITE_CONCERN="none"))
     assert store.warning
     primary = redis_set.primary()
     primary.client().config_set("min-replicas-to-write", 0)

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, digest
 from support.processes import RedisServer
 from support.waiting import wait_until
 
-PASSWORD = "app-password"  # noqa: S105
-APP_RIGHTS = (
-    f"user counter on >{PASSWORD} resetkeys ~{{*}}:* ~key:* ~counters -@all +eval +get +set +incr +incrby "
-    "+hget +hmget +hset +pttl +rename +pexpire +exists +sadd +smembers +sscan +mget +wait +waitaof +role +info "
-    "+cluster|slots +readonly"
-)
-"""What the application's user may do on a data node: all that it and the drills do, tested by using nothing else."""
-BACKUP_RIGHTS = f"user backup on >{PASSWORD} ~* -@all +info +sync +psync +replconf +flushall"
-"""What the program that makes backups may do on a data node, beside what it does as the application's user."""
-SENTINEL_RIGHTS = (
-    f"user counter on >{PASSWORD} -@all +sentinel|master +sentinel|get-master-addr-by-name +sentinel|myid "
-    "+sentinel|is-master-down-by-addr"
-)
-"""What the application's user may do on a Sentinel."""
+PASSWORD = APP_PASSWORD
+BACKUP_PASSWORD = digest(f"{INTERNAL_PASSWORD} backup")
+"""Of the user whom the program that makes backups is."""
+DOWN_MILLISECONDS = 3000
+"""How long a node is silent before it counts as down. Less, and one that waits for its turn on a busy machine does."""
 
-DURABLE = ("appendonly yes", "appendfsync always", "maxmemory-policy noeviction", APP_RIGHTS, BACKUP_RIGHTS)
-REPLICATED = (
-    "min-replicas-to-write 1",
-    "min-replicas-max-lag 3",
-    "repl-timeout 10",
-    "repl-ping-replica-period 2",
-    "repl-diskless-sync-delay 0",
-    "replica-serve-stale-data no",
-)
+
+class Node(RedisServer):
+    """A node of a topology, or a Sentinel, as deployed. Tests themselves may do everything, as the user ``default``."""
+
+    configuration: ClassVar[Callable[[str], dict[str, str]]]
+    """Return the files of a variant (`support.configurations`); a fixture of the whole run sets it."""
+
+    def __init__(self, directory: Path, variant: str, *options: str, sentinel: bool = False) -> None:
+        """Take the parent directory, the variant, and options that differ."""
+        name = "sentinel" if sentinel else "users"
+        texts = Node.configuration(variant)
+        rights = directory / f"{variant}-{name}.acl"
+        rights.write_text(re.sub("(?m)^user default .*$", "user default on nopass ~* &* +@all", texts[f"{name}.acl"]))
+        config = texts["sentinel.conf" if sentinel else "redis.conf"]
+        # Of what a server is told, only places differ.
+        lines = [line for line in config.splitlines() if not line.startswith(("#", "bind ", "dir ", "aclfile "))]
+        super().__init__(directory, *filter(None, lines), f"aclfile {rights}", *options, sentinel=sentinel)
 
 
 class SentinelSet:
@@ -41,25 +42,19 @@ class SentinelSet:
 
     name = "counter"
 
-    def __init__(self, directory: Path, down: int = 1000) -> None:
+    def __init__(self, directory: Path, down: int = DOWN_MILLISECONDS) -> None:
         """Write the configurations."""
         self._down = down
-        self.nodes = [RedisServer(directory, *DURABLE, *REPLICATED)]
+        self.nodes: list[RedisServer] = [Node(directory, "sentinel")]
         first = self.nodes[0].port
-        self.nodes += [RedisServer(directory, *DURABLE, *REPLICATED, f"replicaof 127.0.0.1 {first}") for _ in range(2)]
+        self.nodes += [Node(directory, "sentinel", f"replicaof 127.0.0.1 {first}") for _ in range(2)]
         self.sentinels = [self.sentinel(directory, first) for _ in range(3)]
 
     def sentinel(self, directory: Path, primary: int) -> RedisServer:
         """Return a Sentinel that has yet to be started."""
-        return RedisServer(
-            directory,
-            f"sentinel monitor {self.name} 127.0.0.1 {primary} 2",
-            f"sentinel down-after-milliseconds {self.name} {self._down}",
-            f"sentinel failover-timeout {self.name} 6000",
-            f"sentinel parallel-syncs {self.name} 2",
-            SENTINEL_RIGHTS,
-            sentinel=True,
-        )
+        watched = f"sentinel monitor {self.name} 127.0.0.1 {primary} 2"
+        down = f"sentinel down-after-milliseconds {self.name} {self._down}"
+        return Node(directory, "sentinel", watched, down, sentinel=True)
 
     def up(self) -> SentinelSet:
         """Start everything and wait until a failover could happen."""
@@ -116,9 +111,7 @@ class SentinelSet:
 
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this set."""
-        return {
-            "TOPOLOGY": "sentinel",
-            "REDIS_NODES": addresses(self.nodes),
+        return logged_in("sentinel", self.nodes) | {
             "SENTINEL_NODES": addresses(self.sentinels),
             "REPLICAS_PER_PRIMARY": "2",
         }
@@ -127,19 +120,10 @@ class SentinelSet:
 class Cluster:
     """Three primaries with one replica each. A node that is silent for ``down`` milliseconds counts as down."""
 
-    def __init__(self, directory: Path, down: int = 1000) -> None:
+    def __init__(self, directory: Path, down: int = DOWN_MILLISECONDS) -> None:
         """Write the configurations."""
-        self.nodes = [
-            RedisServer(
-                directory,
-                *DURABLE,
-                *REPLICATED,
-                "cluster-enabled yes",
-                f"cluster-node-timeout {down}",
-                "cluster-replica-validity-factor 0",
-            )
-            for _ in range(6)
-        ]
+        options = "cluster-announce-hostname localhost", f"cluster-node-timeout {down}"
+        self.nodes: list[RedisServer] = [Node(directory, "cluster", *options) for _ in range(6)]
         self.processes = self.nodes
 
     def up(self) -> Cluster:
@@ -188,16 +172,27 @@ class Cluster:
 
     def environ(self) -> dict[str, str]:
         """``COUNTER_*`` (without the prefix) for this cluster."""
-        return {"TOPOLOGY": "cluster", "REDIS_NODES": addresses(self.nodes), "REPLICAS_PER_PRIMARY": "1"}
+        # By the names that the nodes announce.
+        named = addresses(self.nodes).replace("127.0.0.1", "localhost")
+        return logged_in("cluster", self.nodes) | {"REDIS_NODES": named, "REPLICAS_PER_PRIMARY": "1"}
 
 
-def topology(kind: str, directory: Path, down: int = 1000) -> tuple[Any, list[RedisServer], dict[str, str]]:
+def topology(
+    kind: str, directory: Path, down: int = DOWN_MILLISECONDS
+) -> tuple[Any, list[RedisServer], dict[str, str]]:
     """Return a topology that has yet to be started, its processes, and ``COUNTER_*`` (without the prefix) for it."""
     if kind == "standalone":
-        node = RedisServer(directory, *DURABLE)
-        return node, [node], {"TOPOLOGY": kind, "REDIS_NODES": node.address}
+        node = Node(directory, kind)
+        return node, [node], logged_in(kind, [node])
     found = SentinelSet(directory, down) if kind == "sentinel" else Cluster(directory, down)
     return found, found.processes, found.environ()
+
+
+def logged_in(kind: str, nodes: Sequence[RedisServer]) -> dict[str, str]:
+    """Return what lets the app log in at the nodes with its password, as deployed."""
+    password = nodes[0].directory.parent / "password"
+    password.write_text(PASSWORD)
+    return {"TOPOLOGY": kind, "REDIS_NODES": addresses(nodes), "REDIS_PASSWORD_FILE": str(password)}
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

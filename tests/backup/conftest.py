@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sites import Site
+from support.configurations import configuration
+from topologies import Node
 
 
 def _missing() -> str:
@@ -30,6 +33,11 @@ MISSING = _missing()
 def _programs() -> None:
     if MISSING:
         pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Node.configuration = partial(configuration, tmp_path_factory)
 
 
 @pytest.fixture

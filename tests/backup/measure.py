@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "app/tests", "tests/backup"))]
 
 from sites import Site, session_of  # noqa: E402
+from support.configurations import rendered  # noqa: E402
 from support.waiting import wait_until  # noqa: E402
+from topologies import Node  # noqa: E402
 
 THREADS = 8
 BEFORE_SECONDS = 10.0
@@ -139,6 +142,7 @@ def main() -> None:
     """Measure all."""
     print("topology   counters      backup memory    restore memory        log memory     before  during   log  bytes")
     with tempfile.TemporaryDirectory() as directory:
+        Node.configuration = cache(partial(rendered, Path(directory)))
         for counters in [int(argument) for argument in sys.argv[1:]] or [100, 100_000]:
             for kind in ("standalone", "sentinel"):
                 measure(kind, counters, Path(directory))

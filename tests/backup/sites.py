@@ -14,7 +14,7 @@ from typing import Any
 
 from support.processes import running
 from support.waiting import wait_until
-from topologies import PASSWORD, topology
+from topologies import BACKUP_PASSWORD, topology
 
 from counter.config import Config
 from counter.store import open_store
@@ -22,6 +22,8 @@ from counter.store.durable import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("standalone", "sentinel", "cluster")
+TICK_SECONDS = 0.005
+"""How long a client of a test waits between two increments: the processors are for what is tested."""
 RECORDED = Path(__file__).parent / "recorded/repository"
 """An empty repository that ``restic init`` made on a busy machine, with the password ``one``.
 
@@ -52,10 +54,7 @@ class Site:
         self.nodes = getattr(self.found, "nodes", processes)
         stack.enter_context(running(*processes))
         self.found.up()
-        password = directory / "password"
-        password.write_text(PASSWORD)
-        told |= {"REDIS_PASSWORD_FILE": str(password), "HISTORY_LOG": "1"}
-        self.environ = {f"COUNTER_{key}": value for key, value in told.items()}
+        self.environ = {f"COUNTER_{key}": value for key, value in told.items()} | {"COUNTER_HISTORY_LOG": "1"}
         state = directory / "state"
         (state / "redis").mkdir(parents=True)
         (state / "redis" / "passwords").write_text("secret\n")
@@ -67,7 +66,7 @@ class Site:
             "version": "test",
             "repository": str(directory / "repository"),
             "passwords": ["one"],
-            "redis_password": PASSWORD,
+            "redis_password": BACKUP_PASSWORD,
             "work": str(directory / "work"),
             "answer_seconds": 15,
             "lock_seconds": 60,

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sites import KINDS, Site
+from sites import KINDS, TICK_SECONDS, Site
 from support.waiting import wait_until
 
 from counter.store.types import ReusedKeyError
@@ -49,7 +49,7 @@ def test_a_backup_has_what_was_acknowledged_before_it_began(tmp_path: Path, stac
 
     def count(name: str) -> None:
         store = site.store
-        while not ended.is_set():
+        while not ended.wait(TICK_SECONDS):
             acknowledged[name] = store.increment(name, f"{name}-{acknowledged[name] + 1}").value
 
     threads = [threading.Thread(target=count, args=(name,)) for name in NAMES]

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
-from sites import KINDS, Site, session_of
+from sites import KINDS, TICK_SECONDS, Site, session_of
 from support.processes import RedisServer
 from support.waiting import wait_until
-from topologies import PASSWORD
+from topologies import BACKUP_PASSWORD
 
 from backup.errors import BackupError, BadBackupError
 from backup.log import RETRY_SECONDS, _cut
@@ -63,7 +63,7 @@ class Clients:
         def count(name: str) -> None:
             store = self.site.store
             asked, acknowledged = self.asked.setdefault(name, []), self.acknowledged.setdefault(name, [])
-            while not ended.is_set():
+            while not ended.wait(TICK_SECONDS):
                 asked.append(time.time())
                 value = store.increment(name, f"{name}-{len(asked)}").value
                 acknowledged.append(time.time())
@@ -506,7 +506,7 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
 @pytest.fixture
 def stream(site: Site, tmp_path: Path) -> Iterator[Stream]:
     """Follow the node of ``site``."""
-    found = Stream("backup", PASSWORD, None, Segments(tmp_path, "1"))
+    found = Stream("backup", BACKUP_PASSWORD, None, Segments(tmp_path, "1"))
     found.follow(Address("127.0.0.1", site.nodes[0].port), None)
     yield found
     found.close()

@@ -49,6 +49,8 @@ class Plan:
     repeat: Repeat = Repeat.KEY
     read_share: float = 0.1
     repeat_share: float = 0.02
+    tick: float = 0.0
+    """How many seconds a client waits between two operations."""
 
 
 class Journal:
@@ -97,7 +99,7 @@ class Client:
 
     def run(self) -> None:
         """Count, read and repeat until told to stop."""
-        while not self._stop.is_set():
+        while not self._stop.wait(self._plan.tick):
             draw = self._random.random()
             if draw < self._plan.read_share:
                 self.read()

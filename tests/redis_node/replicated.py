@@ -21,9 +21,6 @@ from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from support.ports import free_port, listens
 from support.waiting import wait_until
 
-FILES = ("redis.conf", "users.acl", "sentinel.conf", "sentinel.acl")
-"""What a node or a Sentinel reads; templates of these names make it."""
-
 
 def held(volume: Path) -> list[str]:
     """Return what a command in the image of a node begins with: it is the only user of the volume."""

@@ -27,12 +27,11 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support import certificates
-from support.ansible import render
+from support.configurations import configuration
 from support.followers import WAITS, following
 from support.passwords import APP_PASSWORD
 from support.small_disk import small_disk
 from support.waiting import wait_until
-from support.workers import made_once
 
 from redis_node.ask import Connection, NoAnswerError
 from redis_node.cluster import behind
@@ -52,6 +51,8 @@ AWAY_SECONDS = 5.0
 """About twice what Swarm takes to start a changed node."""
 FORGOTTEN_SECONDS = 62.0
 """Longer than Redis keeps a forgotten id away."""
+TICK_SECONDS = 0.01
+"""How long a client waits between two operations: the processors are for what is tested."""
 SLOWLY = """
 import sys
 from redis_node.cluster import moving, shape
@@ -61,20 +62,22 @@ sys.exit(shape.main(["8"]))
 """Makes the cluster one of eight nodes in small steps, so that the moves are not over before something breaks."""
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return the rendered templates, with and without replicas."""
-    # On a busy machine a node that waits for its turn is not down.
-    knobs = {"redis_topology": "cluster", "redis_down_after_milliseconds": 3000}
-    variants: dict[str, dict[str, object]] = {"six": {}, "three": {"redis_replicas": 3}, "tls": {"redis_tls": True}}
-    combinations = {name: knobs | more for name, more in variants.items()}
-    return made_once(tmp_path_factory, "cluster", lambda site: render(site, combinations, "redis.conf", "users.acl"))
+@pytest.fixture
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the configuration of a cluster."""
+    return configuration(tmp_path_factory, "cluster")
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, texts: dict[str, dict[str, str]]) -> Iterator[Stack]:
+def texts_of_three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return that of one without replicas."""
+    return configuration(tmp_path_factory, "cluster-of-three")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, texts: dict[str, str]) -> Iterator[Stack]:
     """Return nodes of which none runs yet."""
-    found = Stack(tmp_path, texts["six"])
+    found = Stack(tmp_path, texts)
     yield found
     found.kill()
 
@@ -180,15 +183,17 @@ def test_a_lock_that_was_lost_is_not_waited_for(fresh: Stack) -> None:
     wait_until("the lock", Lock(settings, node).held)
 
 
-def test_three_nodes_are_three_primaries_and_grow_to_pairs(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:
-    stack = Stack(tmp_path, texts["three"])
+def test_three_nodes_are_three_primaries_and_grow_to_pairs(
+    tmp_path: Path, texts: dict[str, str], texts_of_three: dict[str, str]
+) -> None:
+    stack = Stack(tmp_path, texts_of_three)
     try:
         stack.start(3)
         stack.shape(3)
         stack.settled()
         assert {role for role, _ in stack[1].view().values()} == {"primary"}
         stack.count(NAMES)
-        stack.texts = texts["six"]
+        stack.texts = texts
         stack.start(6)
         assert not [line for line in stack.shape(6) if "spread" in line]
         expect_pairs(stack, 6)
@@ -209,8 +214,8 @@ def test_an_interrupted_creation_is_finished(fresh: Stack) -> None:
     assert fresh.shape(6) == []
 
 
-def test_nodes_that_hold_something_are_not_made_a_cluster(fresh: Stack, texts: dict[str, dict[str, str]]) -> None:
-    fresh.texts = texts["three"]
+def test_nodes_that_hold_something_are_not_made_a_cluster(fresh: Stack, texts_of_three: dict[str, str]) -> None:
+    fresh.texts = texts_of_three
     fresh.start(6)
     wait_until("the node", fresh[5].client().ping)
     fresh[5].client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
@@ -241,11 +246,12 @@ def test_data_of_another_topology_is_left_alone(fresh: Stack) -> None:
 
 
 @pytest.mark.fault
-def test_all_parts_speak_tls_only(tmp_path: Path, texts: dict[str, dict[str, str]]) -> None:
+def test_all_parts_speak_tls_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The nodes meet, the app verifies their names, and all find each other again after a restart elsewhere."""
     for made in ("site", "stack"):
         (tmp_path / made).mkdir()
-    stack = Stack(tmp_path / "stack", texts["tls"], certificates.make(tmp_path / "site"))
+    texts = configuration(tmp_path_factory, "cluster-tls")
+    stack = Stack(tmp_path / "stack", texts, certificates.make(tmp_path / "site"))
     try:
         stack.start(6)
         stack.shape(6)
@@ -568,7 +574,10 @@ def drill(stack: Stack, change: Callable[[Callable[[], None]], object]) -> list[
     The change is given a function that waits until all counters go on.
     """
     with stack.app() as url:
-        plans = [Plan(url, name, 2, LIFETIME_SECONDS, stack.directory / f"{name}.jsonl") for name in NAMES[:6]]
+        plans = [
+            Plan(url, name, 2, LIFETIME_SECONDS, stack.directory / f"{name}.jsonl", tick=TICK_SECONDS)
+            for name in NAMES[:6]
+        ]
         with recording(*plans) as more:
             # Far more than the two clients of a counter have under way.
             all_go_on = partial(more, 20)

@@ -13,29 +13,20 @@ from history.checker import Verdict, check
 from history.model import load
 from history.recorder import Plan, recording
 from redis import Redis
-from replicated import FILES, Set, is_primary
-from support.ansible import render
+from replicated import Set, is_primary
+from support.configurations import configuration
 from support.passwords import APP_PASSWORD
 from support.processes import Gunicorn, RedisServer, running
 from support.small_disk import MIB, small_disk
 from support.waiting import wait_until
-from support.workers import made_once
 
 pytestmark = pytest.mark.fault
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the rendered templates of three nodes with Sentinels."""
-    # On a busy machine a node that waits for its turn is not down.
-    knobs = {"plain": {"redis_topology": "sentinel", "redis_down_after_milliseconds": 3000}}
-    return made_once(tmp_path_factory, "full-disk", lambda site: render(site, knobs, *FILES))["plain"]
-
-
 @pytest.fixture
-def three(tmp_path: Path, texts: dict[str, str]) -> Iterator[Set]:
+def three(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Set]:
     """Return three nodes with Sentinels, of which nothing runs yet."""
-    found = Set(tmp_path / "set", texts)
+    found = Set(tmp_path / "set", configuration(tmp_path_factory, "sentinel"))
     yield found
     found.kill()
 
@@ -43,7 +34,7 @@ def three(tmp_path: Path, texts: dict[str, str]) -> Iterator[Set]:
 @contextlib.contextmanager
 def counting(app: Gunicorn) -> Iterator[Callable[[int], None]]:
     """Let clients count meanwhile; yield a function that waits for so many more acknowledged increments."""
-    plan = Plan(app.url, "full", 8, 300, app.log.with_suffix(".jsonl"))
+    plan = Plan(app.url, "full", 8, 300, app.log.with_suffix(".jsonl"), tick=0.005)
     with recording(plan) as more:
         more(100)
         yield more

@@ -18,13 +18,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import FILES, Member, Set, is_primary
+from replicated import Member, Set, is_primary
 from support import certificates
-from support.ansible import render
+from support.configurations import configuration
 from support.followers import WAITS, following
 from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
-from support.workers import made_once
 
 from redis_node.fence import REMEMBERED_SECONDS
 from redis_node.quorum import PRIMARY_NAME
@@ -35,19 +34,10 @@ PATIENT = 60_000
 """After how many milliseconds the Sentinels replace a primary where a busy machine must not cause that."""
 
 
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return the rendered templates of the topology, without and with TLS."""
-    # On a busy machine a node that waits for its turn is not down.
-    knobs = {"redis_topology": "sentinel", "redis_down_after_milliseconds": 3000}
-    combinations = {"plain": knobs, "tls": knobs | {"redis_tls": True}}
-    return made_once(tmp_path_factory, "replicated", lambda site: render(site, combinations, *FILES))
-
-
 @pytest.fixture
-def texts(rendered: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Return those without TLS."""
-    return rendered["plain"]
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the configuration of a replicated set."""
+    return configuration(tmp_path_factory, "sentinel")
 
 
 @pytest.fixture
@@ -588,12 +578,12 @@ def test_passwords_change_while_all_goes_on(running: Set) -> None:
 
 
 @pytest.mark.fault
-def test_all_parts_speak_tls_only(tmp_path: Path, rendered: dict[str, dict[str, str]]) -> None:
+def test_all_parts_speak_tls_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """They find each other, hand over, and change passwords and certificate over TLS; nothing else is heard."""
     for made in ("new", "renewed", "set"):
         (tmp_path / made).mkdir()
     first = certificates.make(tmp_path / "new")
-    found = Set(tmp_path / "set", rendered["tls"] | certificates.files(first))
+    found = Set(tmp_path / "set", configuration(tmp_path_factory, "sentinel-tls") | certificates.files(first))
     try:
         found.start()
         found.settled()
