@@ -312,7 +312,7 @@ def test_a_replica_that_was_promoted_is_not_followed(tmp_path: Path, stack: Exit
     replica = site.found.replicas()[0]
     address = Address("127.0.0.1", replica.port)
     before = str(replica.client().info("replication")["master_replid"])
-    stream = Stream("backup", PASSWORD, None, Segments(tmp_path, "1"))
+    stream = Stream("backup", BACKUP_PASSWORD, None, Segments(tmp_path, "1"))
     stack.callback(stream.close)
     stream.follow(address, before)
     wait_until("the first changes", lambda: stream.arrived)
