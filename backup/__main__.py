@@ -5,7 +5,8 @@
   larger sum (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no
   room. ``shared_with`` names the other stacks for which a former password still opens the repository. With
   ``replaced``, a restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed. With
-  either word, it waits for another run
+  either word, it waits for another run. With ``scheduled``, the log of changes is replayed and compared too;
+  ``log_failure`` says what is wrong with it
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
@@ -23,6 +24,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -39,6 +41,7 @@ from backup.errors import BackupError, BadBackupError
 from backup.making import Maker
 from backup.plan import Plan
 from backup.processes import locked
+from backup.replay import replay
 from backup.repository import Repository
 from backup.restoring import is_prepared, prepare, remove_abandoned, restore
 from backup.saved import Log, Saved
@@ -72,7 +75,7 @@ def alone(plan: Plan, seconds: float = 0.0) -> Iterator[None]:
 def run(plan: Plan, arguments: Sequence[str]) -> Any:
     """Make a backup."""
     primaries = Primaries(open_route(Config.from_env()))
-    replaced = "replaced" in arguments
+    replaced, began = "replaced" in arguments, time.monotonic()
     # The app is stopped already when a restore makes its backup, and nobody repeats one of the schedule.
     with alone(plan, schedule.RUN_SECONDS if "scheduled" in arguments else WAIT_SECONDS if replaced else 0.0):
         if is_unfinished(plan.state):
@@ -93,7 +96,11 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         less_than = newest.less_than(repository, plan)
         # After a loss, the old backups are needed.
         not_freed = "" if replaced or less_than else maker.tidy()
-    return asdict(saved) | {"less_than": less_than, "not_freed": not_freed, "shared_with": repository.shared_with}
+        log_failure = replay(plan, primaries) if "scheduled" in arguments and plan.log_seconds else ""
+        if not replaced:
+            newest.add(primaries, plan, seconds=round(time.monotonic() - began), repository_bytes=repository.size())
+    said = {"less_than": less_than, "not_freed": not_freed, "log_failure": log_failure}
+    return asdict(saved) | said | {"shared_with": repository.shared_with}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:

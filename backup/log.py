@@ -18,6 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,19 @@ from backup.saved import BEGAN, FORM, ID, LOG_FORMAT, LOG_ID, MOMENT, STACK, UNT
 from backup.segments import Segments, joined
 from backup.snapshot import CATCH_UP_SECONDS, Holder, Nodes
 from backup.stream import LEAST_CHANGES, BrokenError, EndedError, Stream
+from backup.watch import Watch
 from counter.config import Address, Config
 from counter.store import open_route
 from counter.store.primaries import Primaries
+from counter.store.types import StoreError
 
 _log = logging.getLogger(__name__)
 
 DIRECTORY = "log"
 """Below ``work``."""
 ABOUT = "log.json"
+ANEW = "anew"
+"""The file in ``work`` that asks for a new log."""
 ATTEMPTS = 5
 COPIES = 3
 """How much room to leave, in copies of the data: a log begins anew when its changes take as much as its copy."""
@@ -200,9 +205,9 @@ class Recording:
 class Recorder:
     """Records changes and saves them every ``log_seconds``. What fails is logged, and tried again."""
 
-    def __init__(self, config: Config, plan: Plan) -> None:
-        """Take whose changes go where."""
-        self._config, self._plan = config, plan
+    def __init__(self, config: Config, plan: Plan, watch: Watch) -> None:
+        """Take whose changes go where, and who is told of it."""
+        self._config, self._plan, self._watch = config, plan, watch
         self._primaries = Primaries(open_route(config))
         self._repository: Repository | None = None
         self._recording: Recording | None = None
@@ -235,20 +240,29 @@ class Recorder:
                 _log.warning("a former password still opens the repository", extra={"stacks": others})
             # Nodes to which the counters were moved do not know it.
             newest.write(self._primaries, repository, self._plan)
+        if (anew := self._plan.work / ANEW).exists():
+            anew.unlink()
+            raise BrokenError("what was restored from it differed from the counters")
         self._recording = recording = self._recording or Recording(self._config, self._plan, repository)
         until = recording.save(repository)
         self._has_saved = True
-        newest.write_log(self._primaries, self._plan, until)
+        self._watch.log_saved(shown := _shown(until.timestamp()))
+        began = min(log.began for log in repository.logs() if log.stack == self._plan.stack)
+        newest.add(self._primaries, self._plan, log_began=began, log_until=shown, log_failure="")
         if recording.is_long:
             self._recording = _anew(recording, repository, self._config, self._plan)
         if self._failure:
-            _log.info("log of changes continues", extra={"until": _shown(until.timestamp())})
+            _log.info("log of changes continues", extra={"until": shown})
         self._failure = ""
 
     def _failed(self, error: Exception) -> None:
-        if self._failure != (failure := _text(error)):
+        self._watch.log_failed(failure := _text(error))
+        if self._failure != failure:
             _log.warning("log of changes interrupted", extra={"error": failure})
             self._failure = failure
+            with suppress(StoreError):
+                newest.add(self._primaries, self._plan, log_failure=failure)
+                newest.add_failure(self._primaries, self._plan, f"change log: {failure}")
         if isinstance(error, BrokenError):
             _log.warning("log of changes begins anew", extra={"error": failure})
             self._close()
@@ -283,8 +297,13 @@ def _anew(recording: Recording, repository: Repository, config: Config, plan: Pl
     return following
 
 
-def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> None:
-    """Write the content that the nodes had at the moment that is the log's id.
+def begin_anew(plan: Plan) -> None:
+    """Let the recorder begin with new copies: something is wrong with what it has."""
+    (plan.work / ANEW).touch()
+
+
+def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> dict[str, int]:
+    """Write the content that the nodes had at the moment that is the log's id; return the counters.
 
     Raises:
         BadBackupError: the log is damaged.
@@ -303,9 +322,10 @@ def rebuild(plan: Plan, repository: Repository, log: Log, content: Content) -> N
     files = (
         sorted(fetched.glob("*.aof")) if streams is None else (joined(fetched, *stream) for stream in streams.items())
     )
-    content.add_parts(_cut(files, datetime.fromisoformat(log.id)), manifest)
+    counters = content.add_parts(_cut(files, datetime.fromisoformat(log.id)), manifest)
     content.finish(manifest)
     empty(fetched)
+    return counters
 
 
 def _cut(files: Iterable[Path], moment: datetime) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from backup.plan import Plan
@@ -16,8 +16,16 @@ from backup.saved import MOMENT, Saved
 from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
 
-LASTING = ("repository", "log_until")
-"""What stays in the note after the backup that it named was found bad or was removed."""
+LASTING = (
+    *("repository", "repository_bytes", "seconds"),
+    *("log_began", "log_until", "log_failure", "failed", "failure"),
+)
+"""What stays in the note after the backup that it named was found bad or was removed.
+
+``repository_bytes``: the room that the repository takes. ``seconds``: how long the last backup took. ``log_began``,
+``log_until``: the first and the last moment that can be restored. ``log_failure``: why the log does not go on; empty if
+it does. ``failed``, ``failure``: when a backup or the log last failed, and why.
+"""
 
 
 def read(primaries: Primaries) -> dict[str, Any]:
@@ -45,9 +53,14 @@ def less_than(repository: Repository, plan: Plan) -> str:
     return former.id if former.sum > newest.sum else ""
 
 
-def write_log(primaries: Primaries, plan: Plan, until: datetime) -> None:
-    """Note until when the log of changes reaches, once there has been a proved backup."""
-    _change(primaries, plan, lambda note: note and note | {"log_until": f"{until:{MOMENT}}"})
+def add(primaries: Primaries, plan: Plan, **fields: object) -> None:
+    """Note some of what lasts, once there has been a proved backup."""
+    _change(primaries, plan, lambda note: note and note | fields)
+
+
+def add_failure(primaries: Primaries, plan: Plan, failure: str) -> None:
+    """Note that a backup or the log has just failed."""
+    add(primaries, plan, failed=f"{datetime.now(UTC):{MOMENT}}", failure=failure)
 
 
 def _proved(repository: Repository, plan: Plan) -> list[Saved]:

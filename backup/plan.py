@@ -17,8 +17,9 @@ class Plan:
     for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``schedule``: a cron
     expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
     ``log_seconds``: how often changes go to the repository; 0: never. ``log_days``: how long they stay there.
-    ``report_url``: receives the result of each run of the schedule. ``redis_user``, ``redis_password``: may copy the
-    data of nodes.
+    ``report_url``: receives the result of each run of the schedule, and when the log stops or goes on.
+    ``heartbeat_url``: is called while the last backup and the log are good. ``redis_user``, ``redis_password``: may
+    copy the data of nodes.
     """
 
     stack: str
@@ -33,6 +34,7 @@ class Plan:
     log_seconds: int = 0
     log_days: int = 7
     report_url: str = field(default="", repr=False)
+    heartbeat_url: str = field(default="", repr=False)
     redis_user: str = "backup"
     redis_password: str = field(default="", repr=False)
     work: Path = Path("/work")
@@ -43,6 +45,8 @@ class Plan:
     """How long the repository may take to answer the first question."""
     lock_seconds: int = 300
     """How long to wait for locks of other programs. A lock that is not renewed is stale after 30 minutes."""
+    late_seconds: int = 10 * 60
+    """For how long changes may stay out of the repository, at least: three times ``log_seconds`` if that is longer."""
     retry_seconds: int = 15 * 60
     """How long after a backup of the schedule failed to try again."""
 

@@ -179,6 +179,11 @@ class Repository:
             )
         return newest
 
+    def size(self) -> int:
+        """Return how many bytes the repository takes; 0 if it does not say so in time."""
+        done = self._restic.attempt(["stats", "--json", "--no-lock", "--mode", "raw-data"], QUICK_SECONDS)
+        return 0 if done.status else int(json.loads(done.printed)["total_size"])
+
     def fetch(self, saved: Saved | Log, directory: Path, *only: str) -> None:
         """Write the files of a backup or a log, or ``only`` these, below a directory.
 

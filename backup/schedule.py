@@ -10,9 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
+from contextlib import suppress
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from backup.plan import Plan
 from backup.processes import STOP_SECONDS, TIMED_OUT, run
 from backup.restoring import remove_abandoned
 from backup.saved import MOMENT
+from backup.watch import Watch
 from counter.config import Config
 from counter.logs import LOGGING
 from counter.store import open_route
@@ -34,7 +34,6 @@ from counter.store.types import StoreError
 log = logging.getLogger(__name__)
 
 RUN_SECONDS = 4 * 3600
-REPORT_SECONDS = 10
 STEP_SECONDS = 60.0
 """How long to sleep at most, so that a corrected clock is noticed."""
 
@@ -46,16 +45,20 @@ def serve(plan: Plan) -> NoReturn:
     empty(plan.work / DIRECTORY)
     remove_abandoned(plan)
     config = Config.from_env()
-    recorder = threading.Thread(target=Recorder(config, plan).run, args=(ended,), daemon=True, name="log of changes")
+    watch = Watch(plan)
+    recorder = threading.Thread(
+        target=Recorder(config, plan, watch).run, args=(ended,), daemon=True, name="log of changes"
+    )
     if plan.log_seconds:
         recorder.start()
+    threading.Thread(target=watch.run, args=(ended,), daemon=True, name="watch").start()
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
     try:
         if plan.schedule and _has_missed(plan, config):
             log.info("no backup was made at the last time of the schedule")
-            _make_all(plan, failed=not _make(plan))
-        _make_all(plan)
+            _make_all(plan, watch, failed=not _make(plan, watch))
+        _make_all(plan, watch)
     finally:
         # An upload that is ended by force leaves a lock in the repository.
         ended.set()
@@ -73,7 +76,7 @@ def _has_missed(plan: Plan, config: Config) -> bool:
     return made is not None and made < f"{due:{MOMENT}}"
 
 
-def _make_all(plan: Plan, *, failed: bool = False) -> NoReturn:
+def _make_all(plan: Plan, watch: Watch, *, failed: bool = False) -> NoReturn:
     while True:
         due = next(CronSim(plan.schedule, datetime.now(UTC))) if plan.schedule else None
         retry = time.monotonic() + (plan.retry_seconds if failed else math.inf)
@@ -83,35 +86,31 @@ def _make_all(plan: Plan, *, failed: bool = False) -> NoReturn:
             time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time() if due else left)))
             # Sooner, after a clock that was ahead was set back.
             due = due and min(due, next(CronSim(plan.schedule, datetime.now(UTC))))
-        failed = not _make(plan, again=early)
+        failed = not _make(plan, watch, again=early)
 
 
-def _make(plan: Plan, *, again: bool = False) -> bool:
+def _make(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
     """Make a backup; return whether there is one. If it fails ``again``, this is not reported, as it was before."""
+    is_good = False
     done = run([sys.executable, "-m", "backup", "run", "scheduled"], RUN_SECONDS)
     said = done.said.strip()
     if done.status == TIMED_OUT:
         said = f"no end within {RUN_SECONDS} s; {said}"
     backup: dict[str, Any] = {} if done.status else json.loads(done.printed)
     if done.status:
-        log.error("backup failed", extra={"error": said or f"exit status {done.status}"})
+        said = said or f"exit status {done.status}"
+        log.error("backup failed", extra={"error": said})
     elif less := backup["less_than"]:
         said = f"the sum of the counters is less than in backup {less}: if nobody lowered them, Redis lost data"
         log.error("backup proved, but it holds less", extra={"backup": backup, "error": said})
+    elif said := backup["log_failure"]:
+        log.error("backup proved, but not the log of changes", extra={"backup": backup, "error": said})
     else:
         log.info("backup proved", extra={"backup": backup})
+        is_good = True
         said = backup["not_freed"] and f"old backups still take room: {backup['not_freed']}"
-    if plan.report_url and (backup or not again):
-        _report(plan.report_url, {"stack": plan.stack, "backup": backup or None, "error": said})
+    if not is_good:
+        with suppress(StoreError):
+            newest.add_failure(Primaries(open_route(Config.from_env())), plan, said)
+    watch.backup_ended(backup or None, said, is_good=is_good, known=again and not backup)
     return bool(backup)
-
-
-def _report(url: str, report: dict[str, object]) -> None:
-    """Send the result of a run; a failure is only logged."""
-    body = json.dumps(report).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # preflight allows http only
-    try:
-        with urllib.request.urlopen(request, timeout=REPORT_SECONDS):  # noqa: S310
-            pass
-    except (OSError, HTTPException) as error:
-        log.warning("result not reported", extra={"error": str(error)})

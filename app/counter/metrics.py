@@ -21,7 +21,15 @@ MEMORY_USED = Gauge(
 MEMORY_LIMIT = Gauge(
     "counter_store_memory_limit_bytes", "Memory at which this node refuses increments; 0: no limit.", ["node"]
 )
-BACKUP = Gauge("counter_backup_timestamp_seconds", "When the newest proved backup was made.")
+BACKUP = {
+    "time": Gauge("counter_backup_timestamp_seconds", "When the newest proved backup was made."),
+    "failed": Gauge("counter_backup_failure_timestamp_seconds", "When a backup or the change log last failed."),
+    "seconds": Gauge("counter_backup_duration_seconds", "How long the last backup took."),
+    "repository_bytes": Gauge("counter_backup_repository_bytes", "The room that the repository of backups takes."),
+    "log_began": Gauge("counter_backup_log_first_timestamp_seconds", "The first moment that can be restored."),
+    "log_until": Gauge("counter_backup_log_timestamp_seconds", "The last moment that can be restored."),
+}
+"""By the field of ``Store.newest_backup`` that they show: a number, or a moment."""
 DRAINING = Gauge("counter_draining", "1 while this replica is about to stop.")
 INFO = Gauge("counter_info", "Always 1; what runs.", ["image", "topology", "replica"])
 

@@ -145,7 +145,9 @@ def exposition() -> Response:
     metrics.DRAINING.set(lifecycle.draining())
     with suppress(StoreError):
         backup = counting().store.newest_backup()
-        metrics.BACKUP.set(datetime.fromisoformat(backup["time"]).timestamp() if backup else 0)
+        for field, gauge in metrics.BACKUP.items():
+            value = backup.get(field, 0)
+            gauge.set(datetime.fromisoformat(value).timestamp() if isinstance(value, str) else value)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 

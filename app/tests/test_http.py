@@ -65,16 +65,24 @@ def test_the_api_shows_the_newest_backup(
 ) -> None:
     monkeypatch.setattr(durable, "PROBE_SECONDS", 60)  # on a busy machine, a second may be too short
 
-    def timestamp() -> float:
+    def shown(what: str) -> float:
         text = client.get("/metrics").text
-        return float(text.partition("\ncounter_backup_timestamp_seconds ")[2].partition("\n")[0])
+        return float(text.partition(f"\ncounter_backup_{what} ")[2].partition("\n")[0])
+
+    def timestamp() -> float:
+        return shown("timestamp_seconds")
 
     assert client.get("/api/store").get_json()["backup"] is None
     assert timestamp() == 0
     note = {"id": "20261126T030000Z", "time": "2026-11-26T03:00:00Z", "counters": 2, "sum": 9}
+    later = {f"log_{end}": f"2026-11-26T0{hour}:00:00Z" for end, hour in (("began", 1), ("until", 4))}
+    note |= later | {"seconds": 12, "repository_bytes": 345, "failed": "2026-11-26T02:00:00Z"}
     redis_server.client().set("{.backup}:value", json.dumps(note))
     assert client.get("/api/store").get_json()["backup"] == note
     assert timestamp() == datetime(2026, 11, 26, 3, tzinfo=UTC).timestamp()
+    assert (shown("duration_seconds"), shown("repository_bytes")) == (12, 345)
+    ends = ("log_first", 1), ("log", 4), ("failure", 2)
+    assert all(shown(f"{what}_timestamp_seconds") == timestamp() + (hour - 3) * 3600 for what, hour in ends)
     redis_server.client().set("{.backup}:value", '{"repository": "0123456789ab"}')  # it was found bad
     assert client.get("/api/store").get_json()["backup"] is None
     assert timestamp() == 0

@@ -5,43 +5,18 @@ from __future__ import annotations
 import json
 import queue
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from receiving import receiver
 from sites import Site, session_of
 from support.waiting import wait_until
 
 from backup.processes import locked
 from counter.store.keys import BACKUP_KEY
-
-
-@contextmanager
-def receiver() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
-    """Run an HTTP server; yield its address, and what is sent to it."""
-    received: queue.Queue[dict[str, Any]] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", received
-    finally:
-        server.shutdown()
 
 
 def test_it_makes_logs_and_reports_backups(new_site: Site, tmp_path: Path, stack: ExitStack) -> None:

@@ -106,8 +106,10 @@ OTHER_WORDS = {
     "ansible_user",
     "as_deployed",
     "base_image",
-    "counter_backup_timestamp_seconds",
+    *(f"counter_backup_{what}" for what in ("duration_seconds", "failure_timestamp_seconds", "repository_bytes")),
+    *(f"counter_backup_{what}timestamp_seconds" for what in ("", "log_", "log_first_")),
     "ip_vs",
+    "log_until",
     "operation_id",
 }
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})

@@ -82,6 +82,7 @@ WRONG = {
     "backup_log_days": "0",
     "backup_memory": "64M",
     "backup_report_url": "me@example.org",
+    "backup_heartbeat_url": "example.org/ping",
     "backup": "the last one",
     "to": "2026-11-26T10:00:05",
     "list": "perhaps",

@@ -65,7 +65,7 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
     secrets = {name for name, spec in SETTINGS.items() if spec.get("no_log")}
     assert secrets == {
         *("edge_certificates", "redis_url", "redis_password"),
-        *("backup_password", "backup_environment", "backup_report_url"),
+        *("backup_password", "backup_environment", "backup_report_url", "backup_heartbeat_url"),
     }
     derived = yaml.safe_load((ROOT / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8"))
     options = set(derived["options_of_verbs"])

@@ -154,6 +154,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "new": note(29, 5),
         "old": note(31, 5),
         "stopped": note(1, 15),
+        "failed": note(1, 15) | {"log_failure": "no room"},
         "never": note(1, None),
         "soon": note(0.1, None),
         "slow": note(1, 15),
@@ -176,9 +177,9 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
     }
     makes = "this makes one, or says what is wrong: ./counter backup"
 
-    def ended(when: str) -> str:
+    def ended(when: str, failure: str = "") -> str:
         reason = "this shows why: ./counter logs -e service=backup"
-        return f"changes after {when} have not reached /srv/backups; {reason}"
+        return f"changes after {when} have not reached /srv/backups{failure}; {reason}"
 
     less = "the newest proved backup holds less than 20261126T030000Z before it: if nobody lowered the counters,"
     old, stopped = notes["old"], notes["stopped"]
@@ -188,6 +189,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "new": [],
         "old": [f"the newest proved backup is {old['id']}, older than backup_max_age=30 hours; {makes}"],
         "stopped": [ended(stopped["log_until"])],
+        "failed": [ended(stopped["log_until"], " (no room)")],
         "never": [ended("the newest backup")],
         "soon": [],
         "slow": [],
