@@ -64,6 +64,8 @@ def serve(plan: Plan) -> NoReturn:
         ended.set()
         if plan.log_seconds:
             recorder.join(STOP_SECONDS)
+        # The next task may run on another node, and these are the counters in plain text.
+        empty(plan.work / DIRECTORY)
 
 
 def _has_missed(plan: Plan, config: Config) -> bool:

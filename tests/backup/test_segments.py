@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +103,28 @@ def test_uploads_are_in_proportion_to_the_changes(site: Site) -> None:
         return (size(site) - before) // uploads
 
     assert grown(5) < 20_000
+
+
+def test_a_log_removes_what_it_replaced_despite_the_lock_of_a_dead_program(site: Site) -> None:
+    """Removing needs a lock for itself. All snapshots once stayed until the next backup of the schedule."""
+    site.count({"a": 1})
+    site.plan["log_seconds"] = INTERVAL
+    told = os.environ | {"RESTIC_REPOSITORY": site.plan["repository"], "RESTIC_PASSWORD": site.plan["passwords"][0]}
+    command = ["restic", "--no-cache", "backup", "--stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=told) as program:
+        repository = Path(site.plan["repository"])
+        locks = wait_until("the lock", lambda: list(repository.glob("locks/*")), 60)
+        program.kill()
+    site.start("serve")
+    seen: set[Path] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < 8 and time.monotonic() < deadline:
+        seen |= set(repository.glob("snapshots/*"))
+        time.sleep(0.1)
+    assert len(seen) >= 8
+    assert len(list(repository.glob("snapshots/*"))) <= 4
+    assert locks
+    assert not locks[0].exists()
 
 
 def size(site: Site) -> int:
