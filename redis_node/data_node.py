@@ -8,8 +8,15 @@ from pathlib import Path
 
 from redis_node.ask import NoAnswerError, ask
 from redis_node.settings import Settings
+from redis_node.whole import write_whole
 
 USER = "replication"
+INCOMPLETE = "incomplete"
+"""The mark on the volume of a node whose copy of the primary is not on its disk yet. It contains the manifest of the
+outdated file, if there is one, so it is void once Redis has written another."""
+FILES = "appendonlydir"
+_ACCUMULATING = "temp-appendonly.aof.incr"
+"""What Redis appends to until the file after a copy is complete. It is there at once, but is removed before a retry."""
 
 
 def directives(passwords: Mapping[str, str]) -> list[str]:
@@ -39,5 +46,36 @@ def role(settings: Settings) -> str:
 
 
 def holds_data(data: Path) -> bool:
-    """Tell whether a volume has an append-only file."""
-    return any((data / "appendonlydir").glob("*.manifest"))
+    """Tell whether a volume has an append-only file that is not older than what its node held in memory."""
+    manifest = _manifest(data)
+    return manifest != "" and not (data / FILES / _ACCUMULATING).exists() and _marked(data) != manifest
+
+
+def mark(data: Path, facts: Mapping[str, str], *, serves: bool) -> bool:
+    """Mark the volume while a copy is not on its disk, and remove the mark once it is; return whether it is.
+
+    A node that is promoted meanwhile and dies would start as the primary with its former data, and all would copy that.
+    ``facts``: the sections ``replication`` and ``persistence`` of its INFO. ``serves``: it is the primary of its data.
+    """
+    names = "aof_rewrite_in_progress", "aof_rewrite_scheduled", "loading"
+    written = facts["aof_enabled"] != "0" and all(facts[name] == "0" for name in names)
+    whole = written and (serves or facts.get("master_link_status") == "up")
+    if whole:
+        for name in (INCOMPLETE, f"{FILES}/{_ACCUMULATING}"):
+            (data / name).unlink(missing_ok=True)
+    elif (data / FILES / _ACCUMULATING).exists() and _marked(data) != (manifest := _manifest(data)):
+        write_whole(data / INCOMPLETE, manifest)
+    return whole
+
+
+def _manifest(data: Path) -> str:
+    """Return the list of the files that are the append-only file; empty if there is none."""
+    return _text(data / FILES / "appendonly.aof.manifest")
+
+
+def _marked(data: Path) -> str:
+    return _text(data / INCOMPLETE)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -35,6 +35,7 @@ class Situation:
     sentinels: int
     """How many Sentinels there are in all."""
     has_data: bool
+    """Whether its volume has what it held in memory when it ended."""
     last_primary: Address | None
     """The last primary of this node, itself if it was one; None on a new volume."""
     patient: bool
@@ -63,7 +64,9 @@ def decide(now: Situation) -> Start | Wait:
             return Start(primary, "the Sentinels name it")
         if now.has_data:
             return Start(now.me, "the Sentinels name this node, and it has its data")
-        return Wait("the Sentinels name this node, but its volume is empty: it waits until they promote a replica")
+        return Wait(
+            "the Sentinels name this node, but its volume is empty or outdated: it waits until they promote a replica"
+        )
     if now.has_data:
         return Wait("no majority of the Sentinels names a primary") if now.patient else _without_sentinels(now)
     return _without_data(now)

@@ -5,7 +5,7 @@ whatever the nodes hold, and could promote a replica that was away while others 
 with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
 
 A replica whose primary was restarted gets priority 0 again until it is in sync, since their offsets cannot be compared.
-So does one that was away, from when it is in sync until its copy is on its disk.
+So does one that was away, while its copy is not on its disk yet. (Promoted before that, it would acknowledge nothing.)
 
 With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
 """
@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 
 from redis_node.ask import NoAnswerError, ask, info
+from redis_node.data_node import holds_data, mark
 from redis_node.journal import Journal
 from redis_node.quorum import agreed_primary, views
 from redis_node.settings import Address, Settings
@@ -33,23 +34,24 @@ def directives(settings: Settings) -> list[str]:
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
-    wanted, away, whole, journal = NEVER, False, "", Journal(settings.address)
-    while _applies(settings):
+    journal, wanted, sound = Journal(settings.address), NEVER, ""
+    while True:
         try:
             copy = copy_id(settings)  # before the facts: they are not older than the copy
             facts = info(settings, settings.address, "replication", "persistence")
-            reason = missing(settings, facts)
-            # Compared with the present value, because `promote` changes it too. A primary does not report its own.
-            now = int(facts.get("slave_priority", UNKNOWN))
-            connected = facts.get("master_link_status") == "up"
-            away = reason != "" and (away or not connected or copy != whole)
-            whole = copy if reason == "" else whole
-            stays = reason and not (away if connected else is_outdated(settings, facts))
-            wanted = ELECTABLE if reason == "" else now if stays else NEVER
-            if wanted != now:
-                set_priority(settings, wanted)
-            journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
-        except NoAnswerError as error:
+            mark(settings.data, facts, serves=facts["role"] == "master")
+            if _applies(settings):
+                reason = missing(settings, facts)
+                sound = copy if reason == "" else sound
+                # Compared with the present value, because `promote` changes it too. A primary does not report its own.
+                now = int(facts.get("slave_priority", UNKNOWN))
+                connected = facts.get("master_link_status") == "up"
+                stays = reason and (copy == sound if connected else not is_outdated(settings, facts))
+                wanted = ELECTABLE if reason == "" else now if stays else NEVER
+                if wanted != now:
+                    set_priority(settings, wanted)
+                journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
+        except (NoAnswerError, OSError) as error:
             if not wanted:
                 journal.write(f"cannot be promoted yet: {error}")
         time.sleep(POLL_SECONDS)
@@ -72,15 +74,14 @@ def copy_id(settings: Settings) -> str:
 def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:
     """Return what a replica lacks to be promoted, empty when it lacks nothing, and None for a primary.
 
-    ``facts``: the sections ``replication`` and ``persistence`` of its INFO. Raises NoAnswerError.
+    ``facts``: the section ``replication`` of its INFO. Raises NoAnswerError.
     """
     if facts["role"] == "master":
         return None
     primary = Address(facts["master_host"], int(facts["master_port"]))
     if facts["master_link_status"] != "up":
         return f"it is not in sync with {primary}"
-    # A server that dies before its first file after a copy is complete starts again with its old data.
-    if facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0":
+    if not holds_data(settings.data):
         return "its copy is not on its disk yet"
     # A primary that was replaced but does not know it yet may lack what others hold.
     if agreed_primary(views(settings), len(settings.sentinels)) != primary:

@@ -33,7 +33,7 @@ def open_when_seen(settings: Settings, journal: Journal) -> None:
     loaded_at = sound_since = math.inf
     while True:
         try:
-            facts = info(settings, settings.address, "replication", "persistence")
+            facts = info(settings, settings.address, "server", "replication", "persistence")
             if facts["role"] == "slave":
                 _open(settings)
                 journal.write("is a replica")
@@ -42,7 +42,7 @@ def open_when_seen(settings: Settings, journal: Journal) -> None:
             # The server also answers the Sentinels' pings while it loads its data; those say nothing.
             if facts["loading"] == "0":
                 loaded_at = min(loaded_at, began)
-            sound = _sound(settings, loaded_at)
+            sound = _sound(settings, facts["run_id"], loaded_at)
             sound_since = min(sound_since, time.monotonic()) if sound > len(settings.sentinels) // 2 else math.inf
             if sound == len(settings.sentinels) or began - sound_since > REMEMBERED_SECONDS:
                 _open(settings)
@@ -60,13 +60,16 @@ def _open(settings: Settings) -> None:
     ask(settings, settings.address, "CONFIG", "SET", "min-replicas-to-write", OPEN)
 
 
-def _sound(settings: Settings, loaded_at: float) -> int:
-    """Return how many Sentinels have reached this node as the primary since it loaded its data; 0 during a failover."""
+def _sound(settings: Settings, run_id: str, loaded_at: float) -> int:
+    """Return how many Sentinels have reached this server as the primary since it loaded its data; 0 during a failover.
+
+    Another server, which had the name of this one before, may have answered their last ping.
+    """
 
     def look(sentinel: Address) -> tuple[View, set[str], float]:
         asked = time.monotonic()
         facts = ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
-        heard_at = asked - int(facts["last-ok-ping-reply"]) / 1000
+        heard_at = asked - int(facts["last-ok-ping-reply"]) / 1000 if facts["runid"] == run_id else -math.inf
         return view(settings, sentinel), set(facts["flags"].split(",")), heard_at
 
     answers = [found for found in ask_all(settings.sentinels, look).values() if not isinstance(found, NoAnswerError)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from redis_node.ask import NoAnswerError, ask, info, is_primary, until
@@ -37,23 +38,24 @@ def hand_over(settings: Settings) -> tuple[Address, float]:
     me = settings.address
     if agreed_primary(views(settings), len(settings.sentinels)) != me:
         raise NoAnswerError("no majority of the Sentinels names this node")
-    sentinel, moment = _moment(settings)
+    sentinel, moment, eligible = _moment(settings)
     time.sleep(max(0.0, moment - PREPARATION_SECONDS - time.monotonic()))
     # A ping that only one replica received would set it apart from the new primary: it would have to copy everything.
     ask(settings, me, "CONFIG", "SET", "repl-ping-replica-period", 3600)
     began = time.monotonic()
     ask(settings, me, "CLIENT", "PAUSE", int(PAUSE_SECONDS * 1000), "WRITE")
-    until(lambda: _in_sync(settings), SYNC_SECONDS, "the replicas are not in sync")
+    until(lambda: _in_sync(settings, eligible), SYNC_SECONDS, "the replicas are not in sync")
     time.sleep(max(0.0, moment - time.monotonic()))
     ask(settings, sentinel, "SENTINEL", "FAILOVER", PRIMARY_NAME)
     until(lambda: _promoted(settings, sentinel), PROMOTION_SECONDS, f"{sentinel} promoted no replica")
     return view(settings, sentinel).primary, time.monotonic() - began
 
 
-def _in_sync(settings: Settings) -> bool:
-    """Tell whether every replica has all that this primary wrote.
+def _in_sync(settings: Settings, eligible: set[Address]) -> bool:
+    """Tell whether every replica has all that this primary wrote, those that may be promoted among them.
 
-    This asks the replicas. They report to their primary only once a second unless a client waits for them.
+    The Sentinel does not know yet of a link that broke a moment ago. This asks the replicas, since they report to their
+    primary only once a second unless a client waits for them.
     """
     facts = info(settings, settings.address, "replication")
     followers = [
@@ -63,15 +65,16 @@ def _in_sync(settings: Settings) -> bool:
     ]
     # The change log of backups has no port, and never confirms anything.
     replicas = [one for one in followers if one["port"] != "0"]
-    return bool(replicas) and all(
-        replica["state"] == "online" and _held(settings, replica) >= int(facts["master_repl_offset"])
-        for replica in replicas
+    listed = {Address(one["ip"], int(one["port"])): one["state"] for one in replicas}
+    return eligible <= set(listed) and all(
+        state == "online" and _held(settings, replica) >= int(facts["master_repl_offset"])
+        for replica, state in listed.items()
     )
 
 
-def _held(settings: Settings, replica: dict[str, str]) -> int:
+def _held(settings: Settings, replica: Address) -> int:
     """Return the offset up to which a replica has everything on its disk; -1 if it is no replica any more."""
-    role = ask(settings, Address(replica["ip"], int(replica["port"])), "ROLE")
+    role = ask(settings, replica, "ROLE")
     return int(role[4]) if role[0] == "slave" else -1
 
 
@@ -81,8 +84,11 @@ def _promoted(settings: Settings, sentinel: Address) -> bool:
     return primary != settings.address and is_primary(settings, primary)
 
 
-def _moment(settings: Settings) -> tuple[Address, float]:
-    """Make one Sentinel ask all replicas now; return it, and the best monotonic time to ask it for a failover."""
+def _moment(settings: Settings) -> tuple[Address, float, set[Address]]:
+    """Make one Sentinel ask all replicas now.
+
+    Return it, the best monotonic time to ask it for a failover, and the replicas that it may promote.
+    """
     reason = NoAnswerError("there is no Sentinel")
     for sentinel in settings.sentinels:
         try:
@@ -91,26 +97,31 @@ def _moment(settings: Settings) -> tuple[Address, float]:
                 raise NoAnswerError(f"{sentinel} is in TILT mode")
             ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
             try:
-                asked, oldest = _young(settings, sentinel)
+                asked, oldest, eligible = _young(settings, sentinel)
             finally:
                 ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
         except NoAnswerError as error:
             reason = error
         else:
-            return sentinel, asked + PROMOTION_AT - oldest
+            return sentinel, asked + PROMOTION_AT - oldest, eligible
     raise reason
 
 
-def _young(settings: Settings, sentinel: Address) -> tuple[float, float]:
-    """Wait until the Sentinel has a young INFO of every replica; return when, and the age of the oldest in seconds."""
+def _young(settings: Settings, sentinel: Address) -> tuple[float, float, set[Address]]:
+    """Wait until the Sentinel has a young INFO of every replica.
+
+    Return when, the age of the oldest in seconds, and the replicas that it may promote.
+    """
     deadline = time.monotonic() + ALIGN_SECONDS
     while True:
         asked = time.monotonic()
         replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
-        if not any(int(replica["slave-priority"]) for replica in replicas):
+        reached = [replica for replica in replicas if not re.search("down|disconnected", replica["flags"])]
+        eligible = {Address(one["ip"], int(one["port"])) for one in reached if int(one["slave-priority"])}
+        if not eligible:
             raise NoAnswerError(f"{sentinel} may promote none of the {len(replicas)} replicas that it knows")
-        ages = [int(replica["info-refresh"]) / 1000 for replica in replicas if "down" not in replica["flags"]]
+        ages = [int(replica["info-refresh"]) / 1000 for replica in reached]
         oldest = max(ages, default=PROMOTION_AT)
         if oldest <= YOUNG_SECONDS or asked > deadline:
-            return asked, oldest
+            return asked, oldest, eligible
         time.sleep(POLL_SECONDS)

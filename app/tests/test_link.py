@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.followers import following
 from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
 
-from counter.config import Address, Config
+from counter.config import Address, Config, WriteConcern
 from counter.store import link as link_module
 from counter.store.client import connection_options
+from counter.store.cluster import ClusterRoute
 from counter.store.ids import Memory
 from counter.store.kinds import Increment, Read
 from counter.store.link import Link
@@ -224,6 +226,26 @@ def test_what_connects_too_late_leaves_nothing_in_doubt(
     (done,) = committed(link, Increment("late", "1", Memory(1000), soon()))
     assert (done.value, len(located)) == (1, 1)
     assert link.troubled_seconds < 0
+
+
+def test_the_log_of_the_backups_is_no_replica(redis_server: RedisServer) -> None:
+    """Redis lets a primary write that has only this follower, for as long as it is cut off from its replicas."""
+    node = redis_server.client()
+    node.config_set("repl-diskless-sync-delay", 0)
+    node.config_set("min-replicas-to-write", 1)
+    address = Address("127.0.0.1", redis_server.port)
+    route = ClusterRoute(Config(redis_nodes=(address,), write_concern=WriteConcern.NONE, replicas_per_primary=1))
+    alone, one = route._lane(address).link, Link(lambda _: address, OPTIONS, acks=0)  # noqa: SLF001
+    (refused,) = committed(alone, Increment("a", "1", Memory(60_000), soon()))
+    assert refused.failure
+    assert "NOREPLICAS" in refused.failure.reason
+    with following(node):
+        (control,) = committed(one, Increment("a", "2", Memory(60_000), soon()))
+        assert (control.failure, control.value) == (None, 1)
+        (refused,) = committed(alone, Increment("a", "3", Memory(60_000), soon()))
+        assert refused.failure
+        assert "has no replica" in refused.failure.reason
+        assert refused.failure.uncertain
 
 
 def test_an_old_failure_says_nothing_about_redis_now(monkeypatch: pytest.MonkeyPatch) -> None:

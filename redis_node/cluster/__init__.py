@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from redis_node.ask import NoAnswerError, ask, until
 from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
-from redis_node.cluster.volume import INCOMPLETE, prepare
-from redis_node.data_node import directives, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
+from redis_node.cluster.volume import prepare
+from redis_node.data_node import INCOMPLETE, directives, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole

@@ -11,12 +11,14 @@ different hosts. The loss of a host with the primaries of two pairs could take t
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import Any
 
 from redis_node.ask import NoAnswerError, ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
-from redis_node.cluster.volume import INCOMPLETE
+from redis_node.cluster.volume import OUTDATED
+from redis_node.data_node import INCOMPLETE, mark
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 
@@ -84,17 +86,19 @@ class Joining:
 
     def _allow_to_take_over(self) -> None:
         """Allow the node to take over from its primary once it has been in sync and has its copy on disk."""
-        mark = self._settings.data / INCOMPLETE
+        data, facts = self._settings.data, info(self._settings, self._own, "replication", "persistence")
+        serves = facts["role"] == "master" and any(
+            member.mine and member.slots for member in members(self._settings, self._own)
+        )
+        whole = mark(data, facts, serves=serves)
+        if whole:
+            shutil.rmtree(data / OUTDATED, ignore_errors=True)
         if lacks_copy(self._settings, self._own):
-            mark.touch()
-            facts = info(self._settings, self._own, "replication", "persistence")
-            copies = facts["aof_rewrite_in_progress"] != "0" or facts["aof_rewrite_scheduled"] != "0"
-            serves = any(member.mine and member.slots for member in members(self._settings, self._own))
-            if not serves and (facts.get("master_link_status") != "up" or copies):
-                return
-            self._do("CONFIG", "SET", NO_FAILOVER, "no")
-            self._say("serves slots" if serves else "has a whole copy, and can take over")
-        mark.unlink(missing_ok=True)
+            if serves or whole:
+                self._do("CONFIG", "SET", NO_FAILOVER, "no")
+                self._say("serves slots" if serves else "has a whole copy, and can take over")
+            else:
+                (data / INCOMPLETE).touch()
 
     def _follow_to_another_address(self) -> None:
         """Follow the primary to its new address.

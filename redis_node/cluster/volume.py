@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 from redis_node.cluster.members import Member, parse
-from redis_node.data_node import holds_data
+from redis_node.data_node import FILES, INCOMPLETE, holds_data
+from redis_node.whole import write_whole
 
 IDENTITY = "nodes.conf"
 PURGE = "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
-INCOMPLETE = "incomplete"
-"""The file on the volume of a node whose first copy is not whole. Redis itself writes an append-only file at once."""
+OUTDATED = "outdated"
+"""Where the files go that lack what the node held in memory: a node with keys cannot follow another one."""
 
 
 def prepare(data: Path) -> str:
@@ -34,8 +36,13 @@ def prepare(data: Path) -> str:
     if kept or me is None or not me.slots:
         return "it starts as the node that it was"
     # With its id it would serve its slots without data, and its replica would delete the only copy.
+    if (data / FILES).exists():
+        shutil.rmtree(data / OUTDATED, ignore_errors=True)
+        (data / FILES).rename(data / OUTDATED)
+    write_whole(data / INCOMPLETE, "")
     identity.unlink()
-    return f"its data is gone: it gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"
+    gone = "gone" if not (data / OUTDATED).exists() else "outdated"
+    return f"its data is {gone}: it gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"
 
 
 def read(identity: Path) -> list[Member]:

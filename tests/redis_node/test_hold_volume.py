@@ -21,11 +21,13 @@ WAITS = "waits: another container of this node still uses the volume"
 class Container(RedisServer):
     """A server on a volume, as a container of its image runs it; ``alone=False`` leaves the lock out."""
 
-    def __init__(self, volume: Path, name: str, *, alone: bool = True) -> None:
+    def __init__(self, volume: Path, name: str, *options: str, alone: bool = True) -> None:
         self.port = free_port()
         server = ["redis-server", "--port", str(self.port), "--dir", str(volume), "--bind", "127.0.0.1"]
         durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        Process.__init__(self, [*(held(volume) if alone else []), *server, *durable], volume.parent / f"{name}.log")
+        Process.__init__(
+            self, [*(held(volume) if alone else []), *server, *durable, *options], volume.parent / f"{name}.log"
+        )
 
     def answers(self) -> bool:
         return bool(self.client().ping())
@@ -34,7 +36,12 @@ class Container(RedisServer):
         return self.log.read_text() == f"{WAITS}\n"
 
 
-@pytest.mark.parametrize(("alone", "kept"), [(True, 150), (False, 100)], ids=["held", "as a control, without the lock"])
+KEPT = pytest.mark.parametrize(
+    ("alone", "kept"), [(True, 150), (False, 100)], ids=["held", "as a control, without the lock"]
+)
+
+
+@KEPT
 def test_what_the_old_container_acknowledged_meanwhile_is_kept(tmp_path: Path, *, alone: bool, kept: int) -> None:
     (volume := tmp_path / "volume").mkdir()
     old, new = Container(volume, "old", alone=alone), Container(volume, "new", alone=alone)
@@ -49,6 +56,53 @@ def test_what_the_old_container_acknowledged_meanwhile_is_kept(tmp_path: Path, *
         wait_until("the new one", new.answers)
         assert new.client().get("value") == str(kept)
         assert new.client().incr("value") == kept + 1
+
+
+@KEPT
+def test_a_copy_that_was_confirmed_is_on_the_disk(tmp_path: Path, *, alone: bool, kept: int) -> None:
+    """Two containers of a replica follow the primary; the newer one replaces the file that the older one appends to."""
+    for name in ("primary", "volume"):
+        (tmp_path / name).mkdir()
+    primary = Container(tmp_path / "primary", "first")
+    follows = ["--replicaof", f"127.0.0.1 {primary.port}", "--repl-diskless-sync-delay", "0"]
+    old, new = (Container(tmp_path / "volume", name, *follows, alone=alone) for name in ("old", "new"))
+    again = Container(tmp_path / "volume", "again")
+
+    with running(primary, old, new, again):
+        app = primary.up().client()
+        old.up()
+        assert app.incrby("value", 100) == 100
+        wait_until("it to be confirmed", lambda: app.execute_command("WAITAOF", 1, 1, 1000) == [1, 1])
+        new.start()
+        if alone:
+            wait_until("the new one to say why it waits", new.waits)
+        else:
+            wait_until("its copy", lambda: new.client().info("replication")["master_link_status"] == "up")
+            wait_until("its file", lambda: not new.client().info("persistence")["aof_rewrite_in_progress"])
+            new.signal(signal.SIGSTOP)
+        assert app.incrby("value", 50) == 150
+        assert app.execute_command("WAITAOF", 1, 1, 1000) == [1, 1]
+        new.kill()
+        old.kill()
+        again.up()
+        assert again.client().get("value") == str(kept)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["held", "as a control, without the lock"])
+def test_no_two_servers_have_the_id_of_one_cluster_node(tmp_path: Path, *, alone: bool) -> None:
+    """Redis locks the file with the id, but replaces that file."""
+    (volume := tmp_path / "volume").mkdir()
+    old, new = (Container(volume, name, "--cluster-enabled", "yes", alone=alone) for name in ("old", "new"))
+    with running(old, new):
+        old.up()
+        old.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 100)
+        new.start()
+        if alone:
+            wait_until("the new one to say why it waits", new.waits)
+            return
+        wait_until("the new one", new.answers)
+        one, other = (each.client().execute_command("CLUSTER", "MYID") for each in (old, new))
+        assert one == other
 
 
 def test_a_volume_that_was_emptied_is_still_held(tmp_path: Path) -> None:

@@ -25,8 +25,12 @@ from support.followers import WAITS, following
 from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
 
+from redis_node import handover
+from redis_node.ask import NoAnswerError
 from redis_node.fence import REMEMBERED_SECONDS
+from redis_node.fence import _sound as sound
 from redis_node.quorum import PRIMARY_NAME
+from redis_node.settings import Settings
 
 LATE_SECONDS = 8.0
 """Longer than the Sentinels take to replace a primary."""
@@ -169,7 +173,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
-    assert "its volume is empty: it waits until they promote a replica" in emptied.said()
+    assert "its volume is empty or outdated: it waits until they promote a replica" in emptied.said()
 
 
 @pytest.mark.fault
@@ -227,6 +231,92 @@ def after(sentinels: Iterable[Member], milliseconds: int) -> None:
     """Set after how long the Sentinels replace a primary that does not answer."""
     for sentinel in sentinels:
         sentinel.client().execute_command("SENTINEL", "SET", PRIMARY_NAME, "down-after-milliseconds", str(milliseconds))
+
+
+@pytest.mark.fault
+def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_again(running: Set) -> None:
+    """It was promoted meanwhile. Its disk has what it held before, and all others would copy that."""
+    primary = running.primary()
+    away, other = [node for node in running.nodes if node is not primary]
+    wait_until("it to be promotable", lambda: int(replication(away)["slave_priority"]) == 100)
+    primary.client().config_set("repl-backlog-size", 16384)
+    away.client().config_set("masterauth", "wrong")
+    away.client("sentinel").client_kill_filter(_type="master")
+    for one in range(100):  # more than what the primary keeps for replicas that were away
+        primary.client("counter").set(f"{{a}}:{one}", "x" * 1000)
+    assert running.increment(50, primary) == 53
+    other.kill()
+    away.client().config_set("rdb-key-save-delay", 300_000)  # microseconds
+    away.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
+    wait_until("the copy", lambda: replication(away)["master_link_status"] == "up")
+    assert away.process
+    away.process.send_signal(signal.SIGSTOP)  # it would say that it cannot be promoted
+    away.client().config_set("replica-priority", 100)
+    primary.kill()
+    wait_until("its promotion", lambda: is_primary(away))
+    assert away.client().info("persistence")["aof_rewrite_in_progress"]
+    away.kill()
+    away.log.write_text("")
+    away.start()
+    wait_until("a decision", lambda: "starts as" in away.said() or "waits: the Sentinels name this node" in away.said())
+    primary.start()
+    wait_until("its choice", lambda: primary.ask("promote").returncode == 0)
+    other.start()
+    running.settled()
+    assert running.value() == 53
+
+
+@pytest.mark.fault
+def test_a_new_container_of_the_primary_waits_until_the_former_one_has_ended(running: Set) -> None:
+    """The engine starts it beside the former one, if the host was cut off from the managers."""
+    primary = running.primary()
+    after(running.sentinels, PATIENT)
+    former = primary.process
+    assert former
+    assert str(primary.volume) in {os.path.realpath(one) for one in Path(f"/proc/{primary.server()}/fd").iterdir()}
+    primary.start()
+    wait_until("it to say why it waits", lambda: "still uses the volume" in primary.log.read_text())
+    assert running.increment(50, primary) == 53
+    former.terminate()
+    former.wait(40)
+    assert "handed over to " in primary.said()
+    running.settled()
+    assert running.primary() is not primary
+    assert running.value() == 53
+
+
+@pytest.mark.fault
+def test_a_primary_is_not_seen_by_what_another_server_answered(running: Set) -> None:
+    """One that had its name before, if both ran for a moment."""
+    primary = running.primary()
+    settings = Settings.from_env(primary.environ)
+    assert sound(settings, primary.client().info("server")["run_id"], 0.0) == 3
+    assert sound(settings, "another", 0.0) == 0
+
+
+@pytest.mark.fault
+def test_a_primary_does_not_hand_over_while_a_replica_that_may_be_promoted_is_away(
+    running: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its link breaks after the Sentinel has asked it: the Sentinel could still choose it."""
+    primary = running.primary()
+    after(running.sentinels, PATIENT)
+    away, other = [node for node in running.nodes if node is not primary]
+    moment = handover._moment  # noqa: SLF001
+
+    def broken(settings: Settings) -> object:
+        found = moment(settings)
+        away.client().config_set("masterauth", "wrong")
+        away.client("sentinel").client_kill_filter(_type="master")
+        wait_until("one replica", lambda: primary.client().info("replication")["connected_slaves"] == 1)
+        assert running.increment(50, primary) == 53
+        return found
+
+    monkeypatch.setattr(handover, "_moment", broken)
+    with pytest.raises(NoAnswerError, match="not in sync"):
+        handover.hand_over(Settings.from_env(primary.environ))
+    assert not is_primary(away)
+    assert not is_primary(other)
 
 
 @pytest.mark.fault

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis import Redis
 
@@ -16,16 +17,22 @@ WAITS = "Waiting for replicas before shutting down"
 
 
 @contextmanager
-def following(node: Redis, user: str, password: str) -> Iterator[None]:
-    """Follow a node for the block."""
+def following(node: Redis, user: str = "", password: str = "") -> Iterator[None]:
+    """Follow a node for the block; without a user, where none has to log in."""
     where = node.connection_pool.connection_kwargs
     with socket.create_connection((where["host"], where.get("port", 6379))) as connection:
-        connection.sendall(f"AUTH {user} {password}\r\n".encode())
-        assert connection.recv(100) == b"+OK\r\n"
+        if user:
+            connection.sendall(f"AUTH {user} {password}\r\n".encode())
+            assert connection.recv(100) == b"+OK\r\n"
         connection.sendall(b"PSYNC ? -1\r\n")
-        wait_until("the follower", lambda: any(port == 0 for port in _ports(node)))
+
+        def online() -> bool:
+            connection.sendall(b"REPLCONF ACK 0\r\n")
+            return any(one["port"] == 0 and one["state"] == "online" for one in _followers(node))
+
+        wait_until("the follower", online)
         yield
 
 
-def _ports(node: Redis) -> list[int]:
-    return [one["port"] for name, one in node.info("replication").items() if re.fullmatch(r"slave\d+", name)]
+def _followers(node: Redis) -> list[dict[str, Any]]:
+    return [one for name, one in node.info("replication").items() if re.fullmatch(r"slave\d+", name)]

@@ -91,7 +91,9 @@ class ClusterRoute(Replicated):
     def _lane(self, address: Address) -> Lane:
         lane = self._lanes.get(address)
         if lane is None:
-            link = Link(lambda _: address, self._options, acks=self._config.required_acks)
+            acks = self._config.required_acks
+            alone = None if acks else lambda replicas, *_: self._alone(replicas)
+            link = Link(lambda _: address, self._options, acks=acks, suspect=alone)
             lane = self._lanes.setdefault(address, Lane(link))
         return lane
 

@@ -61,7 +61,8 @@ class Link:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round.
 
         ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory. ``suspect`` is asked about
-        each round that enough replicas confirmed; with it, a round waits for the others too, for a moment.
+        each round that enough replicas confirmed; with it, a round that must be confirmed waits for the others too, for
+        a moment.
         """
         self._locate = locate
         self._suspect = suspect
@@ -247,13 +248,13 @@ class Link:
                 return Failure(f"{self.node} itself has not written to its disk", uncertain=True)
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
-            if self._suspect:
-                self._replicas = _replicas(role)
-                reached = confirmed[-2] if self._disk else confirmed[-1]
-                if reached >= len(self._replicas):
-                    self._all_again = 0.0
-                if reason := self._suspect(self._replicas, reached, until):
-                    return Failure(reason, uncertain=True)
+        if self._suspect:
+            self._replicas = _replicas(role)
+            reached = (0, *(one for one in confirmed if isinstance(one, int)))[-1]  # by the last WAIT, if there is one
+            if reached >= len(self._replicas):
+                self._all_again = 0.0
+            if reason := self._suspect(self._replicas, reached, until):
+                return Failure(reason, uncertain=True)
         return None
 
     def _reply(self, until: float) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counter.config import Config, WriteConcern
+from counter.config import Address, Config, WriteConcern
 
 
 class Replicated:
@@ -32,3 +32,12 @@ class Replicated:
         if self._config.write_concern is WriteConcern.NONE:
             return "Write concern none: acknowledged increments may be lost when the primary fails."
         return None
+
+    def _alone(self, replicas: set[Address]) -> str:
+        """Return why a round that no replica must confirm is not to be trusted, if it is not.
+
+        A primary without replicas is cut off from them. It refuses writes, unless the log of the backups follows it,
+        which Redis counts as a replica.
+        """
+        alone = not (replicas or self._config.required_acks) and self._config.replicas_per_primary > 0
+        return "the primary has no replica" if alone else ""

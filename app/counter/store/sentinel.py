@@ -62,6 +62,8 @@ class SentinelRoute(Replicated):
         confirm then is lost. So unless all replicas have confirmed, a majority of the Sentinels, asked after that, must
         deny that they replace it. If no majority answers, it may be on the other side, and promote a replica there.
         """
+        if not self._config.required_acks:
+            return self._alone(replicas)
         primary = self._primary
         if primary is None or confirmed >= max(len(replicas), self._config.replicas_per_primary):
             return ""
