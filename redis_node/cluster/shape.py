@@ -152,7 +152,7 @@ class Shape:
             place = resolve(gone.name, self._settings.address.port) if gone.name else None
             if place is None and gone.name in self._names:
                 raise ShapeError(f"{gone.name} cannot be reached")
-            if gone.slots:
+            if gone.slots and not self._took_over(gone):
                 raise ShapeError(
                     f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "
                     f"on a volume that is gone or not reached. If it never returns, this removes "
@@ -160,6 +160,13 @@ class Shape:
                 )
             forget(self._settings, gone, self._view())
             _say(f"forgot {gone.id}, the former id of {gone.name or 'a node without a name'}")
+
+    def _took_over(self, gone: Member) -> bool:
+        """Tell whether the other node of a pair serves in the place of one that is gone, and so has all its counters.
+
+        It may not have heard of slots that had just arrived. They are handed out, to the node that has their counters.
+        """
+        return any(one.name == partner(gone.name) and one.alive and one.slots for one in self._view())
 
     def _replicate(self) -> None:
         """Make the other node of each pair follow the primary, and wait until it is in sync and can take over."""
@@ -186,8 +193,8 @@ class Shape:
             if member.name in (first, partner(first)) and member.name in self._names and member.id != primary.id:
                 if member.slots:
                     raise ShapeError(
-                        f"{primary.name} and {member.name} are a pair, but both serve slots. If this stays so, "
-                        f"the only way out removes all counters: {PURGE}"
+                        f"{primary.name} and {member.name} are a pair, but both serve slots. No counter is missing; "
+                        "deploy again. If this stays so, save them with ./counter export before you try anything else"
                     )
                 if member.primary != primary.id:
                     self._follow(member, primary)

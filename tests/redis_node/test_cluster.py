@@ -24,6 +24,7 @@ from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, recording
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support import certificates
@@ -486,6 +487,28 @@ def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
         "slots of redis-1 are not served by any node" in done.stderr
         or "slots of redis-4 are not served by any node" in done.stderr
     )
+
+
+@pytest.mark.fault
+def test_slots_that_a_lost_node_had_just_got_are_served_by_its_partner(cluster: Stack) -> None:
+    """The partner has their counters, but did not hear of the slots before it took over."""
+    lost, mate = cluster[1], cluster[4]
+    name = next(one for one in NAMES if cluster.at(f"{{{one}}}:value") is lost)
+    slot, former = key_slot(name.encode()), lost.client().execute_command("CLUSTER", "MYID")
+    lost.kill()
+    wait_until("redis-4 to take over", lambda: mate.client().role()[0] == "master")
+    wait_until("all to see it", lambda: all(cluster[n].view()["redis-4"][1] for n in (2, 3, 5, 6)))
+    for number in (4, 5, 6):
+        cluster[number].client().execute_command("CLUSTER", "DELSLOTS", slot)
+    for number in (2, 3):
+        cluster[number].client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", former)
+    lost.empty()
+    lost.start()
+    wait_until("it to wait", lambda: lost.said("waits until redis-4 serves the 1 slots that this node served"))
+    cluster.shape(6)
+    cluster.settled()
+    expect_all_counted(cluster)
+    expect_pairs(cluster, 6)
 
 
 # -- Planned changes
