@@ -223,6 +223,11 @@ def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(
     assert not away.client().info("persistence")["aof_rewrite_in_progress"]
 
 
+def named(sentinel: Member) -> int:
+    """Return the port of the primary that a Sentinel names."""
+    return int(sentinel.client().sentinel_get_master_addr_by_name(PRIMARY_NAME)[1])
+
+
 def replication(node: Member) -> dict[str, str]:
     return node.client().info("replication")
 
@@ -253,12 +258,13 @@ def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_aga
     away.process.send_signal(signal.SIGSTOP)  # it would say that it cannot be promoted
     away.client().config_set("replica-priority", 100)
     primary.kill()
-    wait_until("its promotion", lambda: is_primary(away))
+    wait_until("its promotion", lambda: {named(sentinel) for sentinel in running.sentinels} == {away.port})
     assert away.client().info("persistence")["aof_rewrite_in_progress"]
     away.kill()
     away.log.write_text("")
     away.start()
-    wait_until("a decision", lambda: "starts as" in away.said() or "waits: the Sentinels name this node" in away.said())
+    wait_until("a decision", lambda: re.search("starts as|waits: the Sentinels name this node", away.said()))
+    assert "its volume is empty or outdated" in away.said()
     primary.start()
     wait_until("its choice", lambda: primary.ask("promote").returncode == 0)
     other.start()
