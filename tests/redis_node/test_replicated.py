@@ -225,7 +225,7 @@ def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(
 
 def named(sentinel: Member) -> int:
     """Return the port of the primary that a Sentinel names."""
-    return int(sentinel.client().sentinel_get_master_addr_by_name(PRIMARY_NAME)[1])
+    return int(sentinel.client().execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)[1])
 
 
 def replication(node: Member) -> dict[str, str]:
