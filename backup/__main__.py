@@ -1,17 +1,23 @@
 """``python -m backup VERB [ID]``.
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
-- ``run [replaced|scheduled]``: make a backup and prove it; prints it, with the id of the one before if that has a
-  larger sum (``less_than``). Then remove what is not kept, unless the sum is less; ``not_freed`` says why that freed no
-  room. ``shared_with`` names the other stacks for which a former password still opens the repository. With
-  ``replaced``, a restore makes it of what it replaces: ``latest`` is never this one, and nothing is removed. With
-  either word, it waits for another run. With ``scheduled``, the log of changes is replayed and compared too;
-  ``log_failure`` says what is wrong with it
+- ``run [replaced|scheduled|confirmed|repaired]``: make a backup and prove it; prints it, with the id of an earlier one
+  that has more of a counter (``less_than``) and these counters (``lower``). That stays so until a run is ``confirmed``.
+  Then remove what is not kept, unless a counter has less; ``not_freed`` says what went wrong. ``shared_with`` names the
+  other stacks for which a former password still opens the repository. With ``replaced``, a restore makes it of what it
+  replaces: ``latest`` is never this one, and nothing is removed. With either of the first words, it waits for another
+  run. With ``scheduled``, the log of changes is replayed and compared too; ``log_failure`` says what is wrong with it.
+  With ``repaired``, the repository first does without what is damaged or missing; ``removed`` are the ids of what
+  needed it
+- ``tidy``: only remove what is not kept; prints ``not_freed``
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
+- ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
+  the newest proved ``backup``
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
+- ``export WHAT csv|json``: prints its ``counters``, their ``sum`` and the ``text`` of a file with them
 
 WHAT is the id of a backup, ``latest``, a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
 last moment; of another stack STACK/WHAT.
@@ -36,18 +42,19 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from backup import log, newest, schedule
-from backup.content import MANIFEST, STATE, empty, is_unfinished
-from backup.errors import BackupError, BadBackupError
+from backup.content import MANIFEST, STATE, Content, empty, is_unfinished
+from backup.errors import BackupError, BadBackupError, NoRepositoryError
 from backup.making import Maker
 from backup.plan import Plan
 from backup.processes import locked
 from backup.replay import replay
 from backup.repository import Repository
-from backup.restoring import is_prepared, prepare, remove_abandoned, restore
-from backup.saved import Log, Saved
+from backup.restoring import fetch, is_prepared, prepare, remove_abandoned, restore
+from backup.saved import BACKUP_ID, Log, Saved
 from counter.config import Config
 from counter.data import give_way
-from counter.entries import EntryError
+from counter.entries import EntryError, some
+from counter.records import Record, lines_of
 from counter.store import open_route
 from counter.store.primaries import Primaries
 from counter.store.types import UnavailableError
@@ -84,29 +91,58 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
             remove_abandoned(plan)
         if "scheduled" in arguments and is_prepared(plan):
             raise BackupError("a restore has been prepared, and may be about to begin")
-        repository = newest.opened(primaries, plan)
+        repository = newest.opened(primaries, plan, replaced=replaced)
         maker = Maker(Config.from_env(), plan, repository)
-        try:
-            saved = maker.make(replaced=replaced)
-        except BadBackupError:
-            if not repository.repair():
-                raise
-            saved = maker.make(replaced=replaced)
-        newest.write(primaries, repository, plan)
-        less_than = newest.less_than(repository, plan)
+        copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}"
+        removed = repository.repair(copies, plan.files / "proof") if "repaired" in arguments else []
+        compared = not replaced and "confirmed" not in arguments
+        saved, lower = maker.make(
+            replaced=replaced, former=newest.former(primaries, repository, plan) if compared else None
+        )
+        not_noted = _noted(lambda: newest.write(primaries, repository, plan))
         # After a loss, the old backups are needed.
-        not_freed = "" if replaced or less_than else maker.tidy()
+        not_freed = not_noted if replaced or saved.less_than else _tidy(primaries, plan, maker) or not_noted
         log_failure = replay(plan, primaries) if "scheduled" in arguments and plan.log_seconds else ""
         if not replaced:
-            newest.add(primaries, plan, seconds=round(time.monotonic() - began), repository_bytes=repository.size())
-    said = {"less_than": less_than, "not_freed": not_freed, "log_failure": log_failure}
+            facts = {"seconds": round(time.monotonic() - began), "repository_bytes": repository.size()}
+            not_freed = not_freed or _noted(lambda: newest.add(primaries, plan, **facts))
+    said = {"lower": some(lower), "not_freed": not_freed, "removed": removed, "log_failure": log_failure}
     return asdict(saved) | said | {"shared_with": repository.shared_with}
+
+
+def _noted(write: Callable[[], None]) -> str:
+    """Note something in Redis, which may be full; return why that failed."""
+    try:
+        write()
+    except (UnavailableError, RedisError) as error:
+        return f"Redis did not store the result: {error}"
+    return ""
+
+
+def _tidy(primaries: Primaries, plan: Plan, maker: Maker) -> str:
+    """Remove what is not kept, and note the result; return what went wrong."""
+    not_freed = maker.tidy()
+    not_noted = _noted(lambda: newest.add(primaries, plan, not_freed=not_freed))
+    return not_freed or not_noted
+
+
+def tidied(plan: Plan, _: Sequence[str]) -> Any:
+    """Remove what is not kept, without a new backup."""
+    primaries = Primaries(open_route(Config.from_env()))
+    with alone(plan, schedule.RUN_SECONDS):
+        if is_unfinished(plan.state) or newest.read(primaries).get("less_than"):
+            return {"not_freed": ""}
+        try:
+            repository = newest.opened(primaries, plan, create=False)
+        except NoRepositoryError:  # nothing was saved yet, or its directory is not mounted
+            return {"not_freed": ""}
+        return {"not_freed": _tidy(primaries, plan, Maker(Config.from_env(), plan, repository))}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:
     """List what can be restored."""
     repository = Repository(plan)
-    repository.open(create=False)
+    repository.open()
     return {
         "backups": [asdict(saved) for saved in repository.backups()],
         "logs": [asdict(found) for found in repository.logs()],
@@ -116,41 +152,50 @@ def listed(plan: Plan, _: Sequence[str]) -> Any:
 def verify(plan: Plan, arguments: Sequence[str]) -> Any:
     """Prove one backup or all of the stack."""
     repository = Repository(plan)
+    maker = Maker(Config.from_env(), plan, repository)
     with alone(plan):
-        repository.open(create=False)
+        repository.open()
         if arguments[0] == "all":
             wanted = [saved.name for saved in repository.backups() if saved.stack == plan.stack]
         else:
             wanted = [repository.find(arguments[0]).name]
-        failures = Maker(Config.from_env(), plan, repository).prove_all(wanted)
+        failures = [f"{name}: {error}" for name, error in maker.prove_all(wanted).items()]
         if arguments[0] == "all":
             try:
-                repository.check()
+                if packs := repository.check():
+                    failures.append(f"these files of the repository are damaged: {some(packs)}")
             except BadBackupError as error:
                 failures.append(str(error))
         with suppress(UnavailableError):  # a proof needs no Redis nodes
             newest.write(Primaries(open_route(Config.from_env())), repository, plan)
     if failures:
-        raise BadBackupError("; ".join(failures))
+        raise BackupError("; ".join(failures))
     return [asdict(repository.find(name)) for name in wanted]
+
+
+def whose(plan: Plan, _: Sequence[str]) -> Any:
+    """Tell whether another stack of the plan's name has backups."""
+    repository = Repository(plan)
+    with suppress(NoRepositoryError):
+        repository.open()
+    if not (found := repository.stranger()):
+        return {}
+    proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
+    return {"newest": found.id, "backup": asdict(proved[-1]) if proved else {}}
 
 
 def state(plan: Plan, arguments: Sequence[str]) -> Any:
     """Print the state directory of a backup or a log."""
     repository = Repository(plan)
-    # Whatever becomes of the restore, the managers have not stored a password that was given for it.
-    repository.open(create=False, renew=False)
+    repository.open()
     found = _find(repository, arguments[0])
     manifest = log.ABOUT if isinstance(found, Log) else MANIFEST
     with TemporaryDirectory(dir=plan.work) as directory:
         repository.fetch(found, Path(directory), f"/{manifest}", f"/{STATE}")
-        below = Path(directory, STATE)
         return {
             "backup": asdict(found),
             "manifest": json.loads(Path(directory, manifest).read_text("utf-8")),
-            "files": {
-                str(path.relative_to(below)): path.read_text("utf-8") for path in below.rglob("*") if path.is_file()
-            },
+            "files": Content(Path(directory)).files(),
         }
 
 
@@ -159,7 +204,7 @@ def prepared(plan: Plan, arguments: Sequence[str]) -> Any:
     repository = Repository(plan)
     # The service may have begun to make up for a backup when it was started for the restore.
     with alone(plan, WAIT_SECONDS):
-        repository.open(create=False)
+        repository.open()
         found = _find(repository, arguments[0])
         prepare(Config.from_env(), plan, repository, found)
     return {"backup": asdict(found)}
@@ -169,11 +214,32 @@ def restored(plan: Plan, arguments: Sequence[str]) -> Any:
     """Restore a backup or a moment."""
     config, repository = Config.from_env(), Repository(plan)
     with alone(plan, WAIT_SECONDS):
-        repository.open(create=False)
+        repository.open()
         found = _find(repository, arguments[0])
         done = restore(config, plan, repository, found)
-        newest.write(Primaries(open_route(config)), repository, plan)
+        newest.write(Primaries(open_route(config)), repository, plan, restored=True)
     return asdict(done) | {"backup": asdict(found)}
+
+
+def exported(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Print the counters of a backup or a moment as a file."""
+    wanted, form = arguments
+    repository = Repository(plan)
+    with alone(plan, WAIT_SECONDS):
+        repository.open()
+        found = _find(repository, wanted)
+        content = Content(empty(plan.files / "export"))
+        manifest = fetch(plan, repository, found, content)
+        values: dict[str, int] = {}
+        for entries in (entries for part in manifest.parts for entries in content.entries(part)):
+            values |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
+    records = [Record(name, value, manifest.began) for name, value in sorted(values.items())]
+    return {
+        "backup": asdict(found),
+        "counters": len(records),
+        "sum": sum(values.values()),
+        "text": "".join(lines_of(records, form)),
+    }
 
 
 def _find(repository: Repository, wanted: str) -> Saved | Log:
@@ -190,11 +256,14 @@ def _find(repository: Repository, wanted: str) -> Saved | Log:
 
 VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
     "run": run,
+    "tidy": tidied,
     "list": listed,
     "verify": verify,
+    "whose": whose,
     "state": state,
     "prepare": prepared,
     "restore": restored,
+    "export": exported,
 }
 
 

@@ -23,6 +23,10 @@ MANIFEST = "manifest.json"
 STATE = "state"
 HOST_ONLY = ("redis-secrets", "step.yml")
 """What belongs to a host or a run."""
+STATE_ATTEMPTS = 3
+SHOWN_BYTES = 1 << 20
+"""The largest file of the state that a restore is told of. The stack's own files are smaller."""
+STATE_DOCUMENTS = ("releases.json", "restore.json", "maintenance.json", "redis/redis.json", "redis/certificates.json")
 RESERVE_BYTES = 64 << 20
 
 
@@ -101,9 +105,37 @@ class Content:
         return held
 
     def add_state(self, state: Path) -> None:
-        """Copy the state directory of the stack."""
-        if state.is_dir():
-            shutil.copytree(state, self.directory / STATE, ignore=shutil.ignore_patterns(*HOST_ONLY))
+        """Copy the state directory of the stack; raises BackupError if it is not there, or not what a restore needs."""
+        for attempt in range(1, STATE_ATTEMPTS + 1):
+            shutil.rmtree(self.directory / STATE, ignore_errors=True)
+            try:
+                shutil.copytree(state, self.directory / STATE, ignore=shutil.ignore_patterns(*HOST_ONLY))
+                self.files()
+            except (BadBackupError, OSError) as error:  # a deployment may be writing it
+                if attempt == STATE_ATTEMPTS:
+                    raise BackupError(f"the state of the stack cannot be saved: {error}") from error
+                time.sleep(1)
+            else:
+                return
+
+    def files(self) -> dict[str, str]:
+        """Return the texts of the state directory, which is all that a restore needs besides the parts.
+
+        Raises:
+            BadBackupError: one that the project writes is missing or damaged.
+
+        """
+        below, texts = self.directory / STATE, {}
+        for path in sorted(below.rglob("*")):
+            if path.is_file() and path.stat().st_size <= SHOWN_BYTES:
+                # The project writes text only, so replaced bytes belong to files of somebody else.
+                texts[str(path.relative_to(below))] = path.read_text("utf-8", "replace")
+        try:
+            for name in {"deployed.json", *(name for name in STATE_DOCUMENTS if name in texts)}:
+                json.loads(texts[name])
+        except (KeyError, ValueError) as error:
+            raise BadBackupError(f"the state of the stack has no usable {name}: {error}") from error
+        return texts
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest."""
@@ -114,8 +146,10 @@ class Content:
         try:
             manifest = Manifest(**json.loads((self.directory / MANIFEST).read_text("utf-8")))
             found = {name: _digest(self.directory / name) for name in manifest.parts}
-        except (OSError, ValueError, TypeError) as error:
+        except (FileNotFoundError, ValueError, TypeError) as error:
             raise BadBackupError(f"a file of it is missing or damaged: {error}") from error
+        except OSError as error:
+            raise BackupError(f"a file of it cannot be read on this host: {error}") from error
         if wrong := [name for name, digest in found.items() if digest != manifest.parts[name]]:
             raise BadBackupError(f"these files are not what was saved: {some(wrong)}")
         return manifest

@@ -7,5 +7,13 @@ class BackupError(Exception):
     """A backup could not be made, proved or restored; the text says why."""
 
 
-class BadBackupError(BackupError):
+class NoRepositoryError(BackupError):
+    """There is no repository."""
+
+
+class UnreadableError(BackupError):
+    """A backup cannot be read now, which says nothing of what was saved."""
+
+
+class BadBackupError(UnreadableError):
     """A backup is not what was saved."""

@@ -10,11 +10,26 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from backup.content import Content, Manifest, empty, room
-from backup.errors import BackupError, BadBackupError
+from backup.content import Content, Held, Manifest, empty, room
+from backup.errors import BackupError, BadBackupError, UnreadableError
 from backup.plan import Plan
 from backup.repository import Repository
-from backup.saved import BACKUP_ID, COUNTERS, FORM, FORMAT, ID, MOMENT, PROVED, REPLACED, STACK, SUM, Saved, next_id
+from backup.saved import (
+    BACKUP_ID,
+    BAD,
+    COUNTERS,
+    FORM,
+    FORMAT,
+    ID,
+    LESS,
+    MOMENT,
+    PROVED,
+    REPLACED,
+    STACK,
+    SUM,
+    Saved,
+    next_id,
+)
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
@@ -37,8 +52,11 @@ class Maker:
     plan: Plan
     repository: Repository
 
-    def make(self, *, replaced: bool = False) -> Saved:
-        """Read the nodes, save and prove; return the backup. ``replaced``: a restore will replace what they hold.
+    def make(self, *, replaced: bool = False, former: Saved | None = None) -> tuple[Saved, list[str]]:
+        """Read the nodes, save and prove; return the backup, and the counters that have less than in ``former``.
+
+        Counters only grow, so nodes that hold less may have lost their data. Until that is confirmed, each backup is
+        compared with the same one and marked. ``replaced``: a restore will replace what the nodes hold.
 
         Raises:
             BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
@@ -49,36 +67,60 @@ class Maker:
         route = open_route(self.config)
         primaries, nodes = Primaries(route), Nodes(self.config, self.plan, route)
         content = Content(empty(self.plan.files / "backup"))
-        manifest, before, found = self._read(primaries, nodes, content, began)
+        manifest, found = self._read(primaries, nodes, content, began)
         content.add_state(self.plan.state)
         content.finish(manifest)
-        former = [saved.id for saved in self.repository.backups() if saved.stack == self.plan.stack]
-        identifier = next_id(BACKUP_ID, began, former)
+        lower = self._lower(found, former) if former else []
+        others = [saved.id for saved in self.repository.backups() if saved.stack == self.plan.stack]
+        identifier = next_id(BACKUP_ID, began, others)
         labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
         labels |= {REPLACED: "yes"} if replaced else {}
+        if former and (lower or former.less_than):
+            labels[LESS] = former.less_than or former.id
         saved = self.repository.save(content.directory, began, labels)
         empty(content.directory)
-        after = {record.name: record.value for record in read_all(primaries, found)}
-        return self.prove(saved, (before, after))
+        return self.prove(saved), lower
+
+    def _lower(self, found: Mapping[str, int], former: Saved) -> list[str]:
+        """Return in words which counters have less than in a former backup, or in the one that had more than that."""
+        content = Content(empty(self.plan.files / "former"))
+        held = Held()
+        try:
+            fuller = self.repository.find(f"{former.stack}/{former.less_than}") if former.less_than else former
+            self.repository.fetch(fuller, content.directory)
+            for part in content.manifest().parts:
+                for entries in content.entries(part):
+                    held.add(entries)
+        except BackupError:  # it cannot be read now, or was removed
+            now = len(found), sum(found.values())
+            is_lower = now[0] < former.counters or now[1] < former.sum
+            return [f"{former.counters} counters with the sum {former.sum} to {now[0]} with {now[1]}"] * is_lower
+        finally:
+            empty(content.directory)
+        values = sorted(held.counters.items())
+        return [f"{name} from {value} to {found.get(name, 0)}" for name, value in values if found.get(name, 0) < value]
 
     def _read(
         self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime
-    ) -> tuple[Manifest, dict[str, int], dict[str, int]]:
-        """Write the data of all primaries to files; return the manifest, and the counters before and in the files."""
+    ) -> tuple[Manifest, dict[str, int]]:
+        """Write the data of all primaries to files; return the manifest, and the counters.
+
+        Each value is between those that were read before and after.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             manifest = Manifest(self.plan.stack, self.plan.version, self.config.topology, f"{began:{MOMENT}}")
             before = {record.name: record.value for record in read_all(primaries)}
             try:
                 found = self._copy(nodes, content, manifest)
-                if short := [name for name, value in before.items() if found.get(name, 0) < value]:
-                    raise BackupError(f"the copies of these counters hold less than was read before: {some(short)}")
+                after = {record.name: record.value for record in read_all(primaries, found)}
+                _check(found, before, after)
             except BackupError:
                 if attempt == ATTEMPTS:
                     raise
                 time.sleep(PAUSE_SECONDS)
             else:
                 manifest.ended = f"{datetime.now(UTC):{MOMENT}}"
-                return manifest, before, found
+                return manifest, found
         raise AssertionError
 
     def _copy(self, nodes: Nodes, content: Content, manifest: Manifest) -> dict[str, int]:
@@ -98,53 +140,59 @@ class Maker:
             raise BackupError("a primary was replaced, or slots moved, while the data was copied")
         return found
 
-    def prove(self, saved: Saved, between: tuple[Mapping[str, int], Mapping[str, int]] | None = None) -> Saved:
+    def prove(self, saved: Saved) -> Saved:
         """Restore a backup into a spare Redis and compare it with what was saved, note the result and return it.
 
-        ``between``: each counter's value before and after it was read, if the backup has just been made.
-
         Raises:
-            BadBackupError: it differs, or cannot be read back.
+            BadBackupError: it differs, which is noted too.
+            UnreadableError: it cannot be read now, which says nothing of it.
 
         """
         content = Content(empty(self.plan.files / "proof"))
-        with self.repository.judging(saved):
+        try:
             self.repository.fetch(saved, content.directory)
-            held = content.prove(content.manifest()).counters
+            content.prove(content.manifest())
+            content.files()
+        except BadBackupError:
+            self.repository.mark(saved, BAD)
+            raise
+        finally:
             empty(content.directory)
-            _check(held, *between or (held, held))
         return self.repository.mark(saved, PROVED)
 
-    def prove_all(self, names: Iterable[str]) -> list[str]:
-        """Prove backups again; return what is wrong with the bad ones."""
-        failures = []
+    def prove_all(self, names: Iterable[str]) -> dict[str, UnreadableError]:
+        """Prove backups again; return what is wrong with those that are bad or cannot be read now."""
+        failures = {}
         for name in names:
             try:
                 self.prove(self.repository.find(name))
-            except BadBackupError as error:
-                failures.append(f"{name}: {error}")
+            except UnreadableError as error:
+                failures[name] = error
         return failures
 
     def tidy(self) -> str:
-        """Remove what the plan does not keep; return why its room could not be freed, empty if it was."""
+        """Remove what the plan does not keep; return what is wrong with that, empty if nothing is.
+
+        A bad backup is removed once there is a newer one that is proved, if it is found bad again.
+        """
+        backups = [saved for saved in self.repository.backups() if saved.stack == self.plan.stack]
+        proved = max((saved.id for saved in backups if saved.proved), default="")
         try:
-            if (reason := self.repository.forget()) and self.repository.repair():
-                # Old backups and logs may need the files that are lost. Then nothing can restore them.
-                self.repository.open(create=False)
-                self.prove_all(saved.name for saved in self.repository.backups() if saved.stack == self.plan.stack)
-                self.repository.forget_bad_logs(self.plan.files / "proof")
-                reason = self.repository.forget()
+            failures = self.prove_all(saved.name for saved in backups if saved.bad and saved.id < proved)
+            bad = [name for name, error in failures.items() if isinstance(error, BadBackupError)]
+            reason = self.repository.forget([self.repository.find(name) for name in bad])
         except (BackupError, RedisError, OSError) as error:
             return str(error)
-        return reason
+        unread = [f"{name}: {error}" for name, error in failures.items() if name not in bad]
+        return "; ".join([*unread, *([reason] if reason else [])])
 
 
 def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Raise BadBackupError unless each value is between those read before and after."""
+    """Raise BackupError unless each value is between those read before and after."""
     wrong = [
         f"{name}: {held.get(name, 0)}, but {before.get(name, 0)} before and {after.get(name, 0)} after"
         for name in sorted({*held, *before})
         if not before.get(name, 0) <= held.get(name, 0) <= after.get(name, 0)
     ]
     if wrong:
-        raise BadBackupError(f"these counters of the restored backup have impossible values: {some(wrong)}")
+        raise BackupError(f"the copies of these counters have impossible values: {some(wrong)}")

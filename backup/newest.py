@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from backup.errors import BackupError
 from backup.plan import Plan
 from backup.processes import locked
 from backup.repository import Repository
@@ -17,40 +18,51 @@ from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import Primaries
 
 LASTING = (
-    *("repository", "repository_bytes", "seconds"),
+    *("repository", "repository_bytes", "seconds", "since", "not_freed"),
     *("log_began", "log_until", "log_failure", "failed", "failure"),
 )
 """What stays in the note after the backup that it named was found bad or was removed.
 
-``repository_bytes``: the room that the repository takes. ``seconds``: how long the last backup took. ``log_began``,
-``log_until``: the first and the last moment that can be restored. ``log_failure``: why the log does not go on; empty if
-it does. ``failed``, ``failure``: when a backup or the log last failed, and why.
+``repository_bytes``: the room that the repository takes. ``seconds``: how long the last backup took. ``since``: the
+newest backup when a restore replaced the counters; what was saved until then says nothing of them. ``not_freed``: why
+outdated backups and logs were not removed; empty if they were. ``log_began``, ``log_until``: the first and the last
+moment that can be restored. ``log_failure``: why the log does not go on; empty if it does. ``failed``, ``failure``:
+when a backup or the log last failed, and why.
 """
 
 
 def read(primaries: Primaries) -> dict[str, Any]:
-    """Return the newest proved backup's fields, ``repository``, ``less_than`` and ``log_until``; empty without one."""
+    """Return the newest proved backup's fields, ``repository``, ``log_until`` and ``since``; empty without one."""
     (text,) = primaries.run([("GET", BACKUP_KEY)])
     return dict(json.loads(text)) if text else {}
 
 
-def write(primaries: Primaries, repository: Repository, plan: Plan) -> None:
-    """Note the newest proved backup of the stack, or that none is left."""
-    proved = _proved(repository, plan)
-    own = {"repository": digest(plan), "less_than": less_than(repository, plan)}
-    fields = asdict(proved[-1]) | own if proved else {}
-    _change(primaries, plan, lambda note: {key: note[key] for key in LASTING if key in note} | fields)
+def write(primaries: Primaries, repository: Repository, plan: Plan, *, restored: bool = False) -> None:
+    """Note the newest proved backup of the stack, or that none is left. ``restored``: a restore has just ended."""
+    own = _own(repository, plan)
+    proved = [saved for saved in own if saved.proved and not saved.replaced]
+    fields = asdict(proved[-1]) | {"repository": digest(plan)} if proved else {}
+
+    def changed(note: dict[str, Any]) -> dict[str, Any]:
+        since = {"since": own[-1].id} if restored and own else {}
+        note = {key: note[key] for key in LASTING if key in note} | fields | since
+        is_current = note.get("id", "") > _since(own, note)
+        return note | {"less_than": note["less_than"] if is_current else ""} if fields else note
+
+    _change(primaries, plan, changed)
 
 
-def less_than(repository: Repository, plan: Plan) -> str:
-    """Return the id of the proved backup before the newest one if its sum is larger.
+def former(primaries: Primaries, repository: Repository, plan: Plan) -> Saved | None:
+    """Return the newest proved backup since the last restore, with which the next one can be compared."""
+    own = _own(repository, plan)
+    since = _since(own, read(primaries))
+    found = [saved for saved in own if saved.proved and not saved.replaced and saved.id > since]
+    return found[-1] if found else None
 
-    Counters only grow, so nodes that hold less may have lost their data. Around a restore, nothing follows from it.
-    """
-    *_, former, newest = [None, None, *_proved(repository, plan)]
-    if not former or not newest or former.replaced or newest.replaced:
-        return ""
-    return former.id if former.sum > newest.sum else ""
+
+def _since(own: list[Saved], note: dict[str, Any]) -> str:
+    """Return the newest backup that was made before or by the last restore; empty without one."""
+    return max([str(note.get("since", "")), *(saved.id for saved in own if saved.replaced)])
 
 
 def add(primaries: Primaries, plan: Plan, **fields: object) -> None:
@@ -63,9 +75,9 @@ def add_failure(primaries: Primaries, plan: Plan, failure: str) -> None:
     add(primaries, plan, failed=f"{datetime.now(UTC):{MOMENT}}", failure=failure)
 
 
-def _proved(repository: Repository, plan: Plan) -> list[Saved]:
-    """Return the stack's proved backups, the oldest first."""
-    return [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
+def _own(repository: Repository, plan: Plan) -> list[Saved]:
+    """Return the stack's backups, the oldest first."""
+    return [saved for saved in repository.backups() if saved.stack == plan.stack]
 
 
 def _change(primaries: Primaries, plan: Plan, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -75,11 +87,27 @@ def _change(primaries: Primaries, plan: Plan, change: Callable[[dict[str, Any]],
             primaries.run([("SET", BACKUP_KEY, json.dumps(note))])
 
 
-def opened(primaries: Primaries, plan: Plan, *, create: bool = True) -> Repository:
-    """Open the plan's repository, or ``create`` it if the stack has no backups there; raises BackupError."""
+def opened(primaries: Primaries, plan: Plan, *, create: bool = True, replaced: bool = False) -> Repository:
+    """Open the plan's repository for writing, or ``create`` it if the stack has no backups there.
+
+    Raises:
+        BackupError: it cannot be used, or another stack of this name uses it. What a restore ``replaced`` may be saved
+            there.
+
+    """
     repository = Repository(plan)
+    note = read(primaries)
     # A directory that is not mounted looks like a new repository.
-    repository.open(create=create and read(primaries).get("repository") != digest(plan))
+    is_known = note.get("repository") == digest(plan)
+    repository.open(create=create and not is_known)
+    if not replaced and (found := repository.stranger(is_known=is_known)):
+        raise BackupError(
+            f"{repository.shown} has backups and changes of another stack named {plan.stack}, until {found.id}. Each "
+            "would remove what the other needs, so nothing was written. To go on from them: ./counter restore -e "
+            "backup=latest, or -e to=latest for the last change. To keep both apart: another stack_name or "
+            "backup_repository"
+        )
+    repository.renew_password()
     return repository
 
 

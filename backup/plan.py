@@ -51,6 +51,12 @@ class Plan:
     """How long after a backup of the schedule failed to try again."""
 
     @property
+    def site(self) -> str:
+        """The id of the stack's counters; empty if an earlier version deployed the stack."""
+        path = self.state / "site"
+        return path.read_text("utf-8").strip() if path.exists() else ""
+
+    @property
     def files(self) -> Path:
         """The directory for the files of a run, which is emptied when the next one begins."""
         return self.work / "files"

@@ -44,7 +44,7 @@ def _replay(plan: Plan, primaries: Primaries) -> None:
             raise BackupError(f"it has not reached {wanted}")
         time.sleep(POLL_SECONDS)
     repository = Repository(plan)
-    repository.open(create=False)
+    repository.open()
     log = repository.at(None)
     content = Content(empty(plan.files / "replay"))
     try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup.content import empty, room
-from backup.errors import BackupError, BadBackupError
+from backup.content import STATE, empty, room
+from backup.errors import BackupError, BadBackupError, UnreadableError
 from backup.passwords import change_password
 from backup.plan import Plan
 from backup.processes import Done, locked
-from backup.restic import LONG_SECONDS, QUICK_SECONDS, Exit, Restic, last_lines, messages, says_nothing
+from backup.restic import LONG_SECONDS, QUICK_SECONDS, Exit, Restic, is_damage, last_lines, messages, says_nothing
+from backup.retention import outdated
 from backup.saved import (
     BAD,
     LOG,
@@ -23,7 +23,7 @@ from backup.saved import (
     PROJECT,
     PROVED,
     SAFETY,
-    STACK,
+    SITE,
     Log,
     Saved,
     Snapshot,
@@ -33,9 +33,10 @@ from backup.saved import (
 )
 
 SPANS_SHOWN = 3
-UNPROVED_KEPT = 3
 FETCH_ATTEMPTS = 5
 LOOK_ATTEMPTS = 3
+NODES_FILE = "redis/internal"
+"""A file of the state directory: secrets of the stack's Redis nodes, the newest first."""
 
 
 class Repository:
@@ -50,10 +51,8 @@ class Repository:
         self.shared_with: list[str] = []
         """Other stacks, for which a former password still opens the repository."""
 
-    def open(self, *, create: bool, renew: bool = True) -> None:
-        """Find out what the repository holds, or make it.
-
-        With ``renew``, a password that was replaced is replaced in the repository, too: only if it is stored already.
+    def open(self, *, create: bool = False) -> None:
+        """Find out what the repository holds, or make it. Otherwise, nothing in it is changed.
 
         Raises:
             BackupError: it is not there, cannot be used, or holds something else only.
@@ -61,9 +60,9 @@ class Repository:
         """
         # Two programs that make a repository at the same time make one that cannot be opened.
         with locked(self._plan.work / "opening"):
-            self._open(create=create, renew=renew)
+            self._open(create=create)
 
-    def _open(self, *, create: bool, renew: bool) -> None:
+    def _open(self, *, create: bool) -> None:
         for password in self._plan.passwords:
             self._restic = Restic(self._plan, password)
             done = self._look()
@@ -77,10 +76,39 @@ class Repository:
         self._all, self._logs = listed(done.printed)
         if not (self._all or self._logs) and (foreign := len(json.loads(done.printed))):
             raise BackupError(f"{self._restic.shown} holds {foreign} snapshots of something else, and no backup")
-        if renew:
+
+    @property
+    def shown(self) -> str:
+        """What to call it in a message."""
+        return self._restic.shown
+
+    def renew_password(self) -> None:
+        """Replace a password that was replaced in the plan; only one that is stored already may be the new one."""
+        with locked(self._plan.work / "opening"):
             others = {one.stack for one in (*self._all, *self._logs)} - {self._plan.stack}
             self._restic, stays = change_password(self._restic, shared=bool(others))
             self.shared_with = sorted(others) if stays else []
+
+    def stranger(self, *, is_known: bool = False) -> Saved | Log | None:
+        """Return the newest backup or log of another stack that has the same name; None if there is none.
+
+        An earlier version saved no id. What it saved is the own stack's if that ``is_known`` to use the repository, or
+        if both store a secret of the Redis nodes.
+        """
+        # What a restore replaced has the id from before.
+        found: list[Saved | Log] = [*(saved for saved in self.backups() if not saved.replaced), *self.logs()]
+        own = [one for one in found if one.stack == self._plan.stack]
+        tagged = [one for one in own if one.site]
+        if strangers := [one for one in tagged if one.site != self._plan.site]:
+            return strangers[-1]
+        if tagged or not own or is_known or self._has_own_secret(own[-1]):
+            return None
+        return own[-1]
+
+    def _has_own_secret(self, saved: Saved | Log) -> bool:
+        done = self._restic.attempt(["dump", "--no-lock", saved.snapshot, f"/{STATE}/{NODES_FILE}"], QUICK_SECONDS)
+        path = self._plan.state / NODES_FILE
+        return path.exists() and not set(path.read_text("utf-8").split()).isdisjoint(done.printed.split())
 
     def save(self, directory: Path, began: datetime, labels: Mapping[str, object]) -> Saved:
         """Save a backup from a directory; returns when the repository has all of it."""
@@ -110,6 +138,7 @@ class Repository:
         self, directory: Path, time: datetime, options: list[str], tags: list[str], labels: Mapping[str, object]
     ) -> dict[str, Any]:
         """Save a directory; return what ``restic snapshots`` tells of it."""
+        labels = dict(labels) | ({SITE: self._plan.site} if self._plan.site else {})
         tags = [PROJECT, *tags, *(f"{name}={value}" for name, value in labels.items())]
         options = [*options, "--host", self._plan.stack, "--time", f"{time:%Y-%m-%d %H:%M:%S}"]
         options += [option for tag in tags for option in ("--tag", tag)]
@@ -187,16 +216,19 @@ class Repository:
     def fetch(self, saved: Saved | Log, directory: Path, *only: str) -> None:
         """Write the files of a backup or a log, or ``only`` these, below a directory.
 
+        It needs no lock, so it also works where nothing can be written.
+
         Raises:
-            BadBackupError: a part is damaged or missing.
-            BackupError: the repository cannot be used, it was removed, or the disk of this host is full.
+            BadBackupError: a part is damaged.
+            UnreadableError: a part cannot be read now.
+            BackupError: it was removed, the repository cannot be used, or the disk of this host is full.
 
         """
         room(directory, 0 if only else saved.size)
         paths = [option for path in only for option in ("--include", path)]
         snapshot, failed = saved.snapshot, ""
         for _ in range(FETCH_ATTEMPTS):
-            restore = ["restore", "--quiet", snapshot, "--target", str(directory), *paths]
+            restore = ["restore", "--quiet", "--no-lock", snapshot, "--target", str(directory), *paths]
             done = self._restic.attempt(restore, LONG_SECONDS)
             if not done.status:
                 return
@@ -210,22 +242,14 @@ class Repository:
                 if snapshot != failed:
                     failed = snapshot
                     continue
-                raise BadBackupError(f"{saved.id} cannot be read back from {self._restic.shown}: {last_lines(done)}")
+                error = BadBackupError if is_damage(done) else UnreadableError
+                raise error(f"{saved.id} cannot be read back from {self._restic.shown}: {last_lines(done)}")
             # Another program has saved the log again, or judged the backup, and removed the former snapshot.
             newest: Saved | Log | None = (newest_snapshots(backups) | newest_snapshots(logs)).get(saved.identity)
             if not newest:
                 raise BackupError(f"{saved.id} was removed from {self._restic.shown} meanwhile")
             snapshot = newest.snapshot
         raise BackupError(f"{saved.id} was replaced in {self._restic.shown} while it was read: try again later")
-
-    @contextmanager
-    def judging(self, saved: Saved) -> Iterator[None]:
-        """Mark a backup as bad if the block finds it so."""
-        try:
-            yield
-        except BadBackupError:
-            self.mark(saved, BAD)
-            raise
 
     def mark(self, saved: Saved, verdict: str) -> Saved:
         """Note that a backup was ``proved`` or is ``bad`` now, instead of what was noted before; return it so."""
@@ -245,74 +269,80 @@ class Repository:
         self._all[self._all.index(saved)] = marked
         return marked
 
-    def forget(self) -> str:
-        """Remove what the plan does not keep, and bad backups; of those neither proved nor bad, the newest three stay.
+    def forget(self, bad: Collection[Saved] = ()) -> str:
+        """Remove what the plan does not keep, and these ``bad`` backups; return why no room was freed, empty if it was.
 
-        Returns why its room could not be freed; empty if it was.
+        Raises:
+            BackupError: nothing was removed.
+
         """
         backups = [saved for saved in self.backups() if saved.stack == self._plan.stack]
-        unproved = [saved.snapshot for saved in backups if not saved.proved and not saved.bad][:-UNPROVED_KEPT]
-        unproved = unproved if self._plan.keep else []
-        # While one of them needs a file that is missing, restic frees no room at all.
-        proved = max((saved.id for saved in backups if saved.proved), default="")
-        bad = [saved.snapshot for saved in backups if saved.bad and saved.id < proved]
-        kept = {saved.snapshot for saved in backups} | {log.snapshot for log in self.logs()}
-        doubles = [
-            one.snapshot
-            for one in (*self._all, *self._logs)
-            if one.stack == self._plan.stack and one.snapshot not in kept
-        ]
-        forget = ["forget", "--quiet"]
-        if rest := bad + unproved + doubles:
-            self._restic.run([*forget, *rest], LONG_SECONDS)
-        policies = {
-            PROVED: [text for unit, number in self._plan.keep.items() for text in (f"--keep-{unit}", str(number))],
-            LOG: (recent := ["--keep-within", f"{self._plan.log_days}d"]),
-            SAFETY: recent if self._plan.keep else [],
-        }
-        for kind, policy in policies.items():
-            if policy:
-                tags = f"{PROJECT},{STACK}={self._plan.stack},{kind}"
-                self._restic.run([*forget, "--group-by", "", "--tag", tags, *policy], LONG_SECONDS)
+        logs = [log for log in self.logs() if log.stack == self._plan.stack]
+        kept = {one.snapshot for one in (*self.backups(), *self.logs())}
+        doubles = [one for one in (*self._all, *self._logs) if one.stack == self._plan.stack]
+        doubles = [one for one in doubles if one.snapshot not in kept]
+        removed = [*outdated(backups, logs, self._plan, datetime.now(UTC)), *bad, *doubles]
+        if removed:
+            self._restic.run(["forget", "--quiet", *(one.snapshot for one in removed)], LONG_SECONDS)
         # Fails while a backup or a log needs what is missing.
         done = self._restic.attempt(["prune", "--quiet"], LONG_SECONDS)
         return str(self._restic.error(done)) if done.status else ""
 
-    def forget_bad_logs(self, directory: Path) -> None:
-        """Remove the stack's logs that cannot be read back, with a directory for their files."""
-        for log in self.logs():
-            try:
-                if log.stack == self._plan.stack:
-                    self.fetch(log, empty(directory))
-            except BadBackupError:
-                self._restic.run(["forget", "--quiet", log.snapshot], LONG_SECONDS)
-                self._logs = [one for one in self._logs if one.snapshot != log.snapshot]
-        empty(directory)
+    def check(self) -> list[str]:
+        """Read the whole repository; return the damaged packs.
 
-    def check(self) -> None:
-        """Read the whole repository; raises BadBackupError if a part is damaged or missing."""
-        done = self._restic.attempt(["check", "--read-data", "--quiet"], LONG_SECONDS)
-        if says_nothing(done):
-            raise self._restic.error(done)
-        if done.status:
-            raise BadBackupError(f"{self._restic.shown} is damaged: {last_lines(done)}")
+        Raises:
+            BadBackupError: something else is damaged or missing; BackupError: the repository cannot be used.
 
-    def repair(self) -> bool:
-        """Remove damaged packs, so that the next backup saves again what they held; return whether there is any damage.
-
-        Otherwise it would refer to them, since restic saves nothing that the repository already has.
         """
         done = self._restic.attempt(["check", "--read-data", "--json"], LONG_SECONDS)
         if says_nothing(done):
             raise self._restic.error(done)
         summary = next(iter(messages(done.printed, "summary")), {})
-        if not summary.get("num_errors"):
-            return False
-        if packs := summary.get("broken_packs"):
+        packs = list(summary.get("broken_packs") or [])
+        if (done.status or summary.get("num_errors")) and not packs:
+            raise BadBackupError(f"{self._restic.shown} is damaged: {last_lines(done)}")
+        return packs
+
+    def repair(self, copies: Path, files: Path) -> list[str]:
+        """Do without what is damaged or missing; return the ids of the stack's backups and logs that needed it.
+
+        They are removed. New backups would refer to what they need, since restic saves nothing that the repository
+        already has. Before anything changes, the snapshots, the index and the damaged packs are copied to the directory
+        ``copies``. ``files``: a directory for what is read.
+        """
+        try:
+            packs = self.check()
+        except BadBackupError:
+            packs = []
+        else:
+            if not packs:
+                return []
+        for kind, those in (("snapshot", "snapshots"), ("index", "index")):
+            (below := copies / those).mkdir(parents=True)
+            for name in self._restic.run(["list", "--no-lock", those], QUICK_SECONDS).split():
+                # One that is damaged cannot be copied.
+                (below / name).write_text(self._restic.attempt(["cat", "--no-lock", kind, name], QUICK_SECONDS).printed)
+        if packs:
             # Restic copies them to its working directory.
-            self._restic.run(["repair", "packs", *packs], LONG_SECONDS, cwd=self._plan.files)
+            self._restic.run(["repair", "packs", *packs], LONG_SECONDS, cwd=copies)
         # Forgets packs that are missing.
         self._restic.run(["repair", "index"], LONG_SECONDS)
+        everything: list[Saved | Log] = [*self.backups(), *self.logs()]
+        unreadable = [one for one in everything if not self._can_read(one, files)]
+        if unreadable:
+            self._restic.run(["forget", "--quiet", *(one.snapshot for one in unreadable)], LONG_SECONDS)
+            self._open(create=False)
+        return [one.id for one in unreadable]
+
+    def _can_read(self, one: Saved | Log, files: Path) -> bool:
+        try:
+            if one.stack == self._plan.stack:
+                self.fetch(one, empty(files))
+        except UnreadableError:
+            return False
+        finally:
+            empty(files)
         return True
 
     def _look(self) -> Done:

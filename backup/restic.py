@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from backup.errors import BackupError
+from backup.errors import BackupError, NoRepositoryError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, Done, ended, run
 
@@ -93,7 +93,7 @@ class Restic:
         match done.status:
             case Exit.NO_REPOSITORY:
                 copy = "; if it is on a host that was the first manager before, copy it from there"
-                return BackupError(f"{self.shown} does not exist{copy if self.plan.repository[0] == '/' else ''}")
+                return NoRepositoryError(f"{self.shown} does not exist{copy if self.plan.repository[0] == '/' else ''}")
             case Exit.LOCKED:
                 holder = next((line for line in done.said.splitlines() if "already locked" in line), done.said)
                 return BackupError(
@@ -114,6 +114,11 @@ class Restic:
 def says_nothing(done: Done) -> bool:
     """Tell whether what restic did says nothing of the backups: it could not begin or finish, or was killed."""
     return done.status < 0 or done.status in set(Exit)
+
+
+def is_damage(done: Done) -> bool:
+    """Tell whether restic read something else than what was saved. What it cannot read may be there again later."""
+    return re.search("ciphertext verification failed|invalid hash|wrong data returned", done.said) is not None
 
 
 def last_lines(done: Done) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from backup.content import Content, empty, is_unfinished
+from backup.content import Content, Manifest, empty, is_unfinished
 from backup.errors import BackupError
 from backup.log import rebuild
 from backup.newest import digest
@@ -36,6 +36,20 @@ class Restored:
     keys: int
 
 
+def fetch(plan: Plan, repository: Repository, wanted: Saved | Log, content: Content) -> Manifest:
+    """Fetch a backup or the content of a moment; return its manifest, after comparing the files with it.
+
+    Raises:
+        BadBackupError: it is not what was saved; BackupError: it cannot be read now.
+
+    """
+    if isinstance(wanted, Log):
+        rebuild(plan, repository, wanted, content)
+    else:
+        repository.fetch(wanted, content.directory)
+    return content.manifest()
+
+
 def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | Log) -> None:
     """Fetch and prove what will be restored, while clients count.
 
@@ -44,13 +58,7 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
 
     """
     content = Content(empty(plan.work / PREPARED))
-    if isinstance(wanted, Log):
-        rebuild(plan, repository, wanted, content)
-        proved = content.prove(content.manifest())
-    else:
-        with repository.judging(wanted):
-            repository.fetch(wanted, content.directory)
-            proved = content.prove(content.manifest())
+    proved = content.prove(fetch(plan, repository, wanted, content))
     nodes = Nodes(config, plan, open_route(config))
     limit = nodes.limit(nodes.homes().values())
     if limit and proved.used > limit:

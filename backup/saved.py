@@ -16,6 +16,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BACKUP_ID, LOG_ID = "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S.%fZ"
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
 REPLACED, SAFETY = "replaced", "safety"
+SITE, LESS = "site", "less"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked.
 
@@ -25,12 +26,17 @@ A proved backup of what a restore replaced has ``safety`` instead of ``proved``,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Something in the repository that can be restored. ``size`` in bytes."""
+    """Something in the repository that can be restored. ``size`` in bytes.
+
+    ``site``: the id of the stack's counters, since stacks of two sites can have the same name; an earlier version saved
+    none.
+    """
 
     reads: ClassVar[int] = FORMAT
     """The newest format that this program knows."""
     id: str
     stack: str
+    site: str
     format: int
     size: int
     snapshot: str
@@ -72,13 +78,15 @@ class Log(Snapshot):
 class Saved(Snapshot):
     """A backup. ``replaced``: whether a restore made it, of what it replaced.
 
-    ``proved``, ``bad``: when it was last proved or found bad.
+    ``proved``, ``bad``: when it was last proved or found bad. ``less_than``: the id of an earlier backup that has more
+    of a counter, if nobody has confirmed that since.
     """
 
     time: str
     counters: int
     sum: int
     replaced: bool
+    less_than: str
     proved: str
     bad: str
 
@@ -93,6 +101,7 @@ class Saved(Snapshot):
             counters=int(tags.get(COUNTERS, "0")),
             sum=int(tags.get(SUM, "0")),
             replaced=REPLACED in tags,
+            less_than=tags.get(LESS, ""),
             proved=tags.get(PROVED, ""),
             bad=tags.get(BAD, ""),
         )
@@ -147,6 +156,7 @@ def _common(snapshot: dict[str, Any]) -> dict[str, Any]:
     tags = _tags(snapshot)
     return {
         "stack": tags.get(STACK, ""),
+        "site": tags.get(SITE, ""),
         "format": int(tags.get(FORM, "0")),
         "size": int(snapshot.get("summary", {}).get("total_bytes_processed", 0)),
         "snapshot": snapshot["id"],

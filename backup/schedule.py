@@ -1,4 +1,4 @@
-"""Makes backups at the times of the schedule, each in a process of its own."""
+"""Makes backups at the times of the schedule, or only removes what is outdated, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ from counter.store.types import StoreError
 log = logging.getLogger(__name__)
 
 RUN_SECONDS = 4 * 3600
+TIDYING = "0 3 * * *"
+"""When outdated backups and logs are removed if there is no schedule, after whose backups that is done otherwise."""
 STEP_SECONDS = 60.0
 """How long to sleep at most, so that a corrected clock is noticed."""
 
 
 def serve(plan: Plan) -> NoReturn:
-    """Make backups by the schedule, if there is one, until a signal ends the process."""
+    """Make backups by the schedule, or without one only remove what is outdated, until a signal ends the process."""
     logging.config.dictConfig(LOGGING)
     ended = threading.Event()
     empty(plan.work / DIRECTORY)
@@ -80,15 +82,29 @@ def _has_missed(plan: Plan, config: Config) -> bool:
 
 def _make_all(plan: Plan, watch: Watch, *, failed: bool = False) -> NoReturn:
     while True:
-        due = next(CronSim(plan.schedule, datetime.now(UTC))) if plan.schedule else None
+        due = next(CronSim(plan.schedule or TIDYING, datetime.now(UTC)))
         retry = time.monotonic() + (plan.retry_seconds if failed else math.inf)
-        if due:
+        if plan.schedule:
             log.info("next backup", extra={"at": f"{due:{MOMENT}}"} | ({"retry": plan.retry_seconds} if failed else {}))
-        while (early := not due or due.timestamp() > time.time()) and (left := retry - time.monotonic()) > 0:
-            time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time() if due else left)))
+        while (early := due.timestamp() > time.time()) and (left := retry - time.monotonic()) > 0:
+            time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time())))
             # Sooner, after a clock that was ahead was set back.
-            due = due and min(due, next(CronSim(plan.schedule, datetime.now(UTC))))
-        failed = not _make(plan, watch, again=early)
+            due = min(due, next(CronSim(plan.schedule or TIDYING, datetime.now(UTC))))
+        failed = not (_make(plan, watch, again=early) if plan.schedule else _tidy(watch, again=early))
+
+
+def _tidy(watch: Watch, *, again: bool = False) -> bool:
+    """Remove what is outdated; return whether that was possible. If it fails ``again``, this is not reported."""
+    done = run([sys.executable, "-m", "backup", "tidy"], RUN_SECONDS)
+    said = done.said.strip() if done.status else json.loads(done.printed)["not_freed"]
+    if done.status or said:
+        said = f"outdated backups and logs were not removed: {said or f'exit status {done.status}'}"
+        log.error("outdated backups and logs were not removed", extra={"error": said})
+        watch.backup_ended(None, said, is_good=False, known=again)
+    else:
+        log.info("outdated backups and logs removed")
+        watch.backup_ended(None, "", is_good=True, known=True)
+    return not said
 
 
 def _make(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
@@ -103,7 +119,8 @@ def _make(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
         said = said or f"exit status {done.status}"
         log.error("backup failed", extra={"error": said})
     elif less := backup["less_than"]:
-        said = f"the sum of the counters is less than in backup {less}: if nobody lowered them, Redis lost data"
+        said = f"counters have less than in backup {less}: if nobody lowered or removed them, Redis lost data"
+        said += f": {backup['lower']}" if backup["lower"] else ""
         log.error("backup proved, but it holds less", extra={"backup": backup, "error": said})
     elif said := backup["log_failure"]:
         log.error("backup proved, but not the log of changes", extra={"backup": backup, "error": said})

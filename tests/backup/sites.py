@@ -58,6 +58,7 @@ class Site:
         state = directory / "state"
         (state / "redis").mkdir(parents=True)
         (state / "redis" / "passwords").write_text("secret\n")
+        (state / "redis" / "internal").write_text("internal\n")
         (state / "deployed.json").write_text('{"format": 2}\n')
         if "repository" not in plan:
             shutil.copytree(RECORDED, directory / "repository")

@@ -6,12 +6,18 @@ import json
 import os
 import subprocess
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sites import Site
 from support.small_disk import MIB, small_disk
 
+from backup.plan import Plan
+from backup.retention import outdated
+from backup.saved import BACKUP_ID, Log, Saved
+from counter.records import parse
 from counter.store.keys import BACKUP_KEY
 
 
@@ -105,8 +111,12 @@ def test_state(site: Site) -> None:
     saved = site.run("run")
     assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == saved["id"]
     found = site.run("state", "latest")
-    assert found["files"] == {"deployed.json": '{"format": 2}\n', "redis/passwords": "secret\n"}
-    assert found["backup"] | {"less_than": "", "not_freed": "", "shared_with": []} == saved
+    assert found["files"] == {
+        "deployed.json": '{"format": 2}\n',
+        "redis/internal": "internal\n",
+        "redis/passwords": "secret\n",
+    }
+    assert found["backup"] == {name: saved[name] for name in found["backup"]}
     assert (found["manifest"]["stack"], found["manifest"]["counters"]) == ("counter", 1)
     assert "of this host" not in json.dumps(found)
     # What a restore is given before it is certain is not stored anywhere yet.
@@ -126,11 +136,15 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
     site.store.increment("a")
     before = site.keys
     disk.fill()
-    for verb in ("run", *(["restore latest", "verify latest"] if full == "work" else [])):
+    for verb in ("run", *(["restore latest", "verify latest"] if full == "work" else ["verify latest"])):
         said = site.refused(*verb.split()).lower()
         assert "make room" in said or "no space left" in said
         assert "traceback" not in said
     assert site.keys == before
+    if full == "repository":
+        assert site.run("state", "latest")["files"]
+        assert site.run("restore", "latest")["sum"] == 1
+        site.store.increment("a")
     disk.make_room()
     assert [(saved["id"], saved["bad"]) for saved in site.backups if saved["proved"]] == [(first["id"], "")]
     saved = site.run("run")
@@ -171,24 +185,157 @@ def test_what_is_saved_need_not_fit_into_the_directory_for_temporary_files(
     assert site.run("run")["proved"]
 
 
-def test_nothing_is_removed_after_a_loss(site: Site) -> None:
-    """A store that lost its data is saved too; the backups from before are all that is left of it."""
+def note(site: Site) -> dict[str, object]:
+    return dict(json.loads(str(site.nodes[0].client().get(BACKUP_KEY))))
+
+
+def test_nothing_is_removed_after_a_loss_until_it_is_confirmed(site: Site) -> None:
+    """One counter that is lost is hidden in the sum by all others; and two backups after a loss hold the same."""
     site.plan["keep"] = {"last": 1}
-    site.count({"a": 3})
+    site.count({"a": 3, "b": 1})
     first = site.run("run")
-    assert first["less_than"] == ""
+    assert (first["less_than"], first["lower"]) == ("", "")
     site.nodes[0].client().set("{a}:value", 1)
-    second = site.run("run")
-    assert second["less_than"] == first["id"]
-    assert [saved["id"] for saved in site.backups] == [first["id"], second["id"]]
-    note = json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))
-    assert (note["id"], note["less_than"]) == (second["id"], first["id"])
+    site.count({"b": 8})
+    made = [first]
+    for _ in range(2):
+        made.append(site.run("run"))
+        assert (made[-1]["less_than"], made[-1]["lower"]) == (first["id"], "a from 3 to 1")
+        assert note(site)["less_than"] == first["id"]
+    assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in made]
+    confirmed = site.run("run", "confirmed")
+    assert (confirmed["less_than"], note(site)["less_than"]) == ("", "")
+    assert [saved["id"] for saved in site.backups] == [confirmed["id"]]
     # What a restore replaces, and what counts after it, may hold anything.
-    site.nodes[0].client().set("{a}:value", 0)
+    site.nodes[0].client().delete("{a}:value")
     safety = site.run("run", "replaced")
-    assert safety["less_than"] == ""
-    assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["less_than"] == ""
-    site.count({"a": 5})
+    assert (safety["less_than"], note(site)["id"]) == ("", confirmed["id"])
     last = site.run("run")
     assert last["less_than"] == ""
     assert [saved["id"] for saved in site.backups] == [safety["id"], last["id"]]
+
+
+def test_after_a_restore_on_new_hosts_less_is_no_loss(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+    """There is no backup of what the restore replaced, which would tell."""
+    site.count({"a": 1})
+    first = site.run("run")
+    site.store.increment("a")
+    site.run("run")
+    new = Site(tmp_path / "new", "standalone", stack, repository=site.plan["repository"])
+    new.run("restore", first["id"])
+    assert new.run("run")["less_than"] == ""
+
+
+def of_site(site: Site, name: str) -> None:
+    Path(site.plan["state"], "site").write_text(f"{name * 32}\n")
+
+
+def test_two_stacks_of_one_name_do_not_share_a_repository(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+    """Such as a copy of a stack for tests, or one that was deployed anew instead of restored."""
+    site.count({"a": 1})
+    site.run("run")
+    # An earlier version gave no ids. The stack knows what it has used.
+    of_site(site, "a")
+    first = site.run("run")
+    assert first["site"] == "a" * 32
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"], keep={"last": 1})
+    of_site(other, "b")
+    other.count({"b": 1})
+    said = other.refused("run")
+    assert "has backups and changes of another stack named counter" in said
+    assert "./counter restore -e backup=latest" in said
+    assert [saved["id"] for saved in other.backups] == [saved["id"] for saved in site.backups]
+    # The way on, which first saves what the restore replaces.
+    replaced = other.run("run", "replaced")
+    of_site(other, "a")
+    assert other.run("restore", "latest")["backup"]["id"] == first["id"]
+    assert other.run("run")["sum"] == 1
+    assert replaced["id"] in [saved["id"] for saved in other.backups]
+
+
+def test_whose_the_backups_of_an_earlier_version_are(site: Site, tmp_path: Path, stack: ExitStack) -> None:
+    site.count({"a": 1})
+    secret = Path(site.plan["state"], "redis", "internal")
+    secret.write_text("former\n")
+    site.run("run")
+    # The nodes may have forgotten the backup: their counters were moved to others.
+    site.nodes[0].client().delete(BACKUP_KEY)
+    secret.write_text("new\nformer\n")
+    of_site(site, "a")
+    assert site.run("whose") == {}
+    assert site.run("run")["proved"]
+    other = Site(tmp_path / "other", "standalone", stack, repository=site.plan["repository"])
+    of_site(other, "b")
+    assert other.run("whose")["backup"]["sum"] == 1
+    other.plan["repository"] += "-that-is-not-there"
+    assert other.run("whose") == {}
+
+
+def test_state_in_any_encoding_is_restored_and_none_is_refused(site: Site) -> None:
+    site.count({"a": 1})
+    state = Path(site.plan["state"])
+    (state / ".swp").write_bytes(b"\xff\x00\xfe")
+    saved = site.run("run")
+    assert site.run("state", saved["id"])["files"]["redis/passwords"] == "secret\n"
+    (state / "releases.json").write_text("[{")
+    assert "the state of the stack has no usable releases.json" in site.refused("run")
+    (state / "releases.json").unlink()
+    (state / "deployed.json").unlink()
+    assert "the state of the stack has no usable deployed.json" in site.refused("run")
+    assert [one["id"] for one in site.backups] == [saved["id"]]
+
+
+def made(time: str, **fields: str | bool) -> Saved:
+    identifier = f"{datetime.fromisoformat(time):{BACKUP_ID}}"
+    texts = {"stack": "counter", "site": "", "snapshot": identifier, "less_than": "", "bad": ""}
+    numbers = {"format": 1, "size": 1, "counters": 1, "sum": 1}
+    proved = {"proved": time, "replaced": False}
+    return Saved(**{"id": identifier, "time": time} | texts | numbers | proved | fields)  # type: ignore[arg-type]
+
+
+def log_until(time: str) -> Log:
+    texts = {"stack": "counter", "site": "", "snapshot": time, "log": time, "began": time, "until": time, "id": time}
+    return Log(**texts, format=1, size=1)  # type: ignore[arg-type]
+
+
+def test_the_newest_proved_backup_stays_whatever_a_clock_said() -> None:
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    plan = Plan("counter", "/repository", ("one",), keep={"last": 1}, log_days=7)
+    days = [made(f"2026-11-{day}T03:00:00Z") for day in (24, 25, 26)]
+    assert outdated(days, [], plan, now) == days[:2]
+    # Made while the clock was ahead, with ids that go on from there.
+    ahead = [made("2030-01-01T00:00:00Z"), made("2026-11-26T04:00:00Z", id="20300101T000001Z")]
+    assert outdated([*days, *ahead], [], plan, now) == days
+    assert outdated([*days, ahead[0]], [], plan, now) == days[:2]
+    # Made while the clock was behind.
+    behind = made("2020-01-01T00:00:00Z", id="20261126T030001Z")
+    assert outdated([*days, behind], [], replace(plan, keep={"daily": 2}), now) == days[:2]
+    assert outdated([*days, behind], [], replace(plan, keep={}), now) == []
+
+
+def test_what_is_no_proved_backup_takes_the_place_of_none() -> None:
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    plan = Plan("counter", "/repository", ("one",), keep={"last": 1, "weekly": 2}, log_days=7)
+    old, new = (made(f"2026-11-{day}T03:00:00Z") for day in (10, 25))
+    safety = [made(f"2026-11-{day}T05:00:00Z", replaced=True) for day in (11, 20, 26)]
+    unproved = [made(f"2026-11-26T{hour:02}:00:00Z", proved="") for hour in range(6, 10)]
+    bad = made("2026-11-25T04:00:00Z", proved="", bad="2026-11-25T04:00:00Z")
+    logs = [log_until(f"2026-11-{day}T03:00:00Z") for day in (10, 20, 26)] + [log_until("2030-01-01T00:00:00Z")]
+    everything = [old, safety[0], safety[1], new, bad, safety[2], *unproved]
+    assert outdated(everything, logs, plan, now) == [safety[0], unproved[0], logs[0]]
+
+
+def test_what_is_outdated_goes_without_a_new_backup(site: Site) -> None:
+    """Nothing else removes it if there is no schedule."""
+    assert site.run("tidy") == {"not_freed": ""}
+    site.count({"a": 2})
+    site.run("run")
+    last = site.run("run")
+    site.plan["keep"] = {"last": 1}
+    assert site.run("tidy") == {"not_freed": ""}
+    assert [saved["id"] for saved in site.backups] == [last["id"]]
+    # The counters of a backup as a file, which an import reads.
+    site.store.increment("a")
+    exported = site.run("export", "latest", "csv")
+    assert (exported["counters"], exported["sum"], exported["backup"]["id"]) == (1, 2, last["id"])
+    assert [(one.name, one.value) for one in parse(exported["text"], "csv")] == [("a", 2)]

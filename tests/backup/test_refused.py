@@ -123,7 +123,7 @@ def truncate(pack: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
-def test_damage_is_found_and_the_next_run_saves_everything_again(
+def test_damage_is_found_and_repaired_only_when_asked(
     shared: Site, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     with copied(shared, tmp_path) as site:
@@ -138,43 +138,59 @@ def test_damage_is_found_and_the_next_run_saves_everything_again(
         before = site.keys
         assert f"{newest['id']} cannot be read back" in site.refused("restore", newest["id"])
         assert site.keys == before
-        marked = {saved["id"]: bool(saved["bad"]) for saved in site.backups}
-        assert marked == {first["id"]: False, newest["id"]: True}
-        if damage is flip:
-            assert f"{newest['id']}: " in site.refused("verify", newest["id"])
+        # A restore judges nothing.
+        assert all(saved["proved"] and not saved["bad"] for saved in site.backups)
         said = site.refused("verify", "all")
         assert newest["id"] in said
         assert first["id"] not in said
-        assert "is damaged" in said
-        assert json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))["id"] == first["id"]
-        assert site.run("restore", "latest")["backup"]["id"] == first["id"]
-        site.store.increment("a", "after it")  # what the newest backup holds
-        again = site.run("run")
+        assert "damaged" in said
+        # Only what has another content is bad.
+        marked = {saved["id"]: bool(saved["bad"]) for saved in site.backups}
+        assert marked == {first["id"]: False, newest["id"]: damage is flip}
+        named = note["id"] if (note := json.loads(str(site.nodes[0].client().get(BACKUP_KEY)))) else ""
+        assert named == (first if damage is flip else newest)["id"]
+        # A new backup refers to what is damaged, since the repository has it already.
+        if damage is Path.unlink:  # otherwise, what the next one needs may be intact
+            assert "cannot be read back" in site.refused("run")
+        again = site.run("run", "repaired")
         assert again["proved"]
         assert again["not_freed"] == ""
+        assert newest["id"] in again["removed"]
         assert [saved["id"] for saved in site.backups] == [first["id"], again["id"]]
+        (copies,) = Path(site.plan["work"], "damaged").iterdir()
+        assert any((copies / "snapshots").iterdir())
+        assert any(path.read_text() for path in (copies / "index").iterdir())
         assert site.run("restore", "latest")["backup"]["id"] == again["id"]
 
 
-def test_what_needs_damaged_files_is_removed_although_it_was_proved(shared: Site, tmp_path: Path) -> None:
-    """Restic would free no room."""
+def test_what_cannot_be_read_for_a_while_is_neither_bad_nor_removed(shared: Site, tmp_path: Path) -> None:
+    """A server that has the snapshots, and not the data; a permission that is missing."""
     with copied(shared, tmp_path) as site:
+        site.plan["keep"] = {"last": 7}
         (first,) = site.backups
-        packs = Path(site.plan["repository"], "data")
-        before = set(packs.rglob("*"))
-        Path(site.plan["state"], "large").write_text("what all the next ones refer to")
-        site.run("run")
-        tags = ["counter-deploy", "log", "stack=counter", "format=1", "id=1", "began=2026", "until=2026"]
-        options = [option for tag in tags for option in ("--tag", tag)]
-        site.restic("backup", "--quiet", *options, site.plan["state"])
-        (log,) = site.run("list")["logs"]
-        for pack in set(packs.rglob("*")) - before:
-            if pack.is_file():
-                pack.unlink()
-        again = site.run("run")
-        assert (bool(again["proved"]), again["not_freed"]) == (True, "")
-        assert [saved["id"] for saved in site.backups] == [first["id"], again["id"]]
-        assert log not in site.run("list")["logs"]
+        Path(site.plan["state"], "more").write_text("more")
+        second = site.run("run")
+        data = Path(site.plan["repository"], "data")
+        away = data.rename(data.with_name("away"))
+        data.mkdir()
+        assert first["id"] in (said := site.refused("verify", "all"))
+        assert second["id"] in said
+        assert f"{second['id']} cannot be read back" in site.refused("restore", "latest")
+        data.rmdir()
+        away.rename(data)
+        assert not any(saved["bad"] for saved in site.backups)
+        third = site.run("run")
+        assert third["not_freed"] == ""
+        assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in (first, second, third)]
+
+
+def test_a_bad_backup_is_proved_again_before_it_is_removed(site: Site) -> None:
+    """It may have been found bad by mistake, for example by an earlier version."""
+    site.count({"a": 1})
+    saved = site.run("run")
+    site.restic("tag", "--remove", "proved", "--add", "bad", "--add", "bad=2026-11-26T03:00:00Z")
+    again = site.run("run")
+    assert [(one["id"], one["bad"]) for one in site.backups] == [(saved["id"], ""), (again["id"], "")]
 
 
 def test_a_backup_that_is_found_bad_is_not_the_newest_proved_one(site: Site) -> None:

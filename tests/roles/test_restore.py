@@ -28,11 +28,12 @@ FILES = {
     "acme/account.pem": "key\n",
     "backup/passwords": "password\n",
     "backup/backup.json": "{}",
+    "site": "0123456789abcdef0123456789abcdef\n",
 }
 GIVEN = {"backup_password": "a secret"}
 COMES_BACK = {
     *("redis/passwords", "redis/internal", "redis/certificates.json"),
-    *("acme/account.pem", "backup/passwords", "releases.json"),
+    *("acme/account.pem", "backup/passwords", "releases.json", "site"),
 }
 
 
@@ -62,6 +63,8 @@ def test_new_hosts_get_the_settings_of_the_backup(tmp_path: Path) -> None:
     assert found["settings"] == known | {"replicas": 6}
     assert found["odd"] == []
     assert set(found["files"]) == COMES_BACK
+    # By this file, a host has a state, so an interrupted restore repeats the rest.
+    assert found["order"][-1] == "redis/internal"
     assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e @file-with-backup_password"
 
 
@@ -76,7 +79,7 @@ def test_another_stack_in_another_topology(tmp_path: Path) -> None:
         tmp_path, backup="latest", stack_name="beside", redis_topology="standalone", replicas=2, confirm="beside"
     )
     assert found["settings"] == HTTPS | {"http_port": 8080, "app_threads": 7}
-    assert set(found["files"]) == COMES_BACK - {"releases.json"}
+    assert set(found["files"]) == COMES_BACK - {"releases.json", "site"}
     assert found["command"].endswith(" -e stack_name=beside -e redis_topology=standalone -e replicas=2")
 
 

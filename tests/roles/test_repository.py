@@ -1,0 +1,83 @@
+"""A deployment neither ends backups by mistake nor uses the repository of another stack; a module is the engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.ansible import play, run, stand_in_for_the_engine
+
+BACKUP = {"counters": 12, "sum": 345, "id": "20261126T030000Z"}
+
+
+def said(site: Path, answer: dict[str, Any], **given: Any) -> str:
+    """Return what a deployment with these variables says, or nothing if it refuses nothing.
+
+    ``answer``: of the module that runs the program.
+    """
+    known = {
+        "deployed": {"settings": {"backup_repository": "/srv/backups"}},
+        "deployed_store": {"files": {"backup/stack.yml": {"content": "services: {}\n", "mtime": 0}}},
+        "docker_host_engine": {"images": []},
+    }
+    images = {"ansible.builtin.set_fact": {"images": {"backup": "counter-backup:0123456789ab"}}}
+    hosts = {"host": {"ansible_connection": "local"} | known}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    refuse = {"ansible.builtin.include_role": {"name": "backup", "tasks_from": "refuse"}}
+    (site / "play.yml").write_text(yaml.safe_dump(play(images, refuse)))
+    environ = stand_in_for_the_engine(site, docker_container=answer)
+    command = ("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(given))
+    done = run(*command, ANSIBLE_ROLES_PATH=str(Path(__file__).resolve().parents[2] / "roles"), **environ)
+    found = re.search(r"Nothing was changed[^\n\"]*", done.stdout)
+    assert bool(found) == (done.returncode != 0), done.stdout + done.stderr
+    return found[0] if found else ""
+
+
+REST = "rest:https://backup.example/"
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    # What the repository has of another stack, what the command line gives, and what is said.
+    "forgotten": (
+        {},
+        {"stack_name": "shop"},
+        [
+            "shop makes backups in /srv/backups",
+            "-e backup_repository=/srv/backups",
+            "To end the backups: ./counter deploy -e stack_name=shop -e backup_repository=",
+        ],
+    ),
+    "ended": ({}, {"backup_repository": ""}, []),
+    "unused": ({}, {"backup_repository": REST}, []),
+    "of another stack": (
+        {"newest": "20261126T040000Z", "backup": BACKUP},
+        {"backup_repository": REST, "stack_name": "shop"},
+        [
+            f"{REST} has backups of another stack named shop: 12 counters with the sum 345",
+            f"./counter restore -e backup_repository={REST} -e stack_name=shop -e backup=latest, or -e to=latest",
+            "another stack_name",
+        ],
+    ),
+    "only a log": (
+        {"newest": "2026-11-26T03:00:00Z", "backup": {}},
+        {"backup_repository": REST},
+        ["another stack named counter; its newest data is of 2026-11-26T03:00:00Z"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(tmp_path: Path, name: str) -> None:
+    stranger, given, reasons = CASES[name]
+    told = {"status": 0, "container": {"Output": json.dumps(stranger)}}
+    found = said(tmp_path, told, **given)
+    assert [reason for reason in reasons if reason not in found] == [], found
+    assert bool(found) == bool(reasons)
+
+
+def test_a_repository_that_cannot_be_used_is_found_at_once(tmp_path: Path) -> None:
+    failed = {"failed": True, "status": 1, "container": {"Output": "the password does not open the repository\n"}}
+    found = said(tmp_path, failed, backup_repository="rest:https://backup.example/")
+    assert "cannot be used: the password does not open the repository" in found
