@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,38 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 Open = Callable[..., WebDriver]
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], WebDriver]]:
+    """Start Chromium with JavaScript or without, once: each test has a tab of its own."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(javascript: bool) -> WebDriver:  # noqa: FBT001
+            options = webdriver.ChromeOptions()
+            options.binary_location = "/usr/bin/chromium"
+            for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+                options.add_argument(switch)
+            if not javascript:
+                options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+            options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+            driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+            stack.callback(driver.quit)
+            driver.set_page_load_timeout(20)
+            return driver
+
+        yield started
+
+
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Open]:
-    """Open Chromium with a size, a colour scheme, and JavaScript on or off."""
-    opened: list[WebDriver] = []
+def browser(chromium: Callable[[bool], WebDriver]) -> Iterator[Open]:
+    """Open a tab with a size, a colour scheme, and JavaScript on or off."""
+    opened: list[tuple[WebDriver, str]] = []
 
     def start(*, size: tuple[int, int] = DESKTOP, scheme: str = "light", javascript: bool = True) -> WebDriver:
-        options = webdriver.ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for switch in (*SWITCHES, f"--user-data-dir={tmp_path / f'profile-{len(opened)}'}"):
-            options.add_argument(switch)
-        if not javascript:
-            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-        opened.append(driver)
-        driver.set_page_load_timeout(20)
+        driver = chromium(javascript)
+        opened.append((driver, driver.current_window_handle))
+        driver.switch_to.new_window("tab")
+        driver.get_log("browser")  # of tests before this one
         width, height = size
         driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -49,8 +66,9 @@ def browser(tmp_path: Path) -> Iterator[Open]:
         return driver
 
     yield start
-    for driver in opened:
-        driver.quit()
+    for driver, before in reversed(opened):
+        driver.close()
+        driver.switch_to.window(before)
 
 
 def text(driver: WebDriver, element: str) -> str:

@@ -1,5 +1,6 @@
 """Recorded runs, and the real application on loopback for tests that run Locust themselves."""
 
+import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,8 +18,8 @@ from support.waiting import wait_until
 
 
 def pytest_configure() -> None:
-    # A busy machine is slow, not wrong.
-    hypothesis.settings.register_profile("bench", deadline=None)
+    # A busy machine is slow, not wrong. Without the variable, which `nightly` and `full` set, each run tries the same examples.
+    hypothesis.settings.register_profile("bench", deadline=None, derandomize="COUNTER_SEARCH_EXAMPLES" not in os.environ)
     hypothesis.settings.load_profile("bench")
 
 

@@ -116,6 +116,7 @@ def start_worker() -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
         worker.wait()
 
 
+@pytest.mark.slow
 def test_workers_report_what_was_answered_after_the_end(
     slow_server: tuple[str, list[str]], start_worker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_workers_report_what_was_answered_after_the_end(
     assert sum(recorded) == len(counted) > 20
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_the_run_not_the_counter(
     slow_server: tuple[str, list[str]], start_worker: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -191,6 +193,7 @@ def finish(directory: Path, name: str, arm: dict[str, object], entries: Sequence
     (directory / "arms" / name / "ledger.json").write_text(json.dumps(list(entries)))
 
 
+@pytest.mark.slow
 def test_throttled_generator_is_inconclusive(static_server: str, tmp_path: Path) -> None:
     """A generator that cannot send what is due must not be taken for a slow server."""
     settings = settings_for(static_server, users=50, spawn_rate=50)
@@ -205,6 +208,7 @@ def test_throttled_generator_is_inconclusive(static_server: str, tmp_path: Path)
     assert "offered rate" in rules
 
 
+@pytest.mark.slow
 def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
     """A server that stops for a second: service times hide most of the wait, corrected times show it."""
     port = free_port()
@@ -251,6 +255,7 @@ class Mine(FastHttpUser):
 """
 
 
+@pytest.mark.slow
 def test_an_error_of_a_users_own_locustfile_is_counted(static_server: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(f"{MINE}        assert answer.status_code == 0, 'another answer'\n")
@@ -260,6 +265,7 @@ def test_an_error_of_a_users_own_locustfile_is_counted(static_server: str, tmp_p
     assert errors == {("task", "AssertionError: another answer")}
 
 
+@pytest.mark.slow
 def test_a_users_own_locustfile_is_recorded_and_paced(static_server: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(MINE)

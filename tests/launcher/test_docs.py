@@ -16,8 +16,9 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "app/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-MESSAGES = "\n".join(
-    re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+# What prints messages, without comments.
+SOURCES = [
+    re.sub(r"\s+", " ", re.sub(r"^\s*#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
     for pattern in (
         "playbooks/*.yml",
         "roles/**/*.yml",
@@ -28,9 +29,9 @@ MESSAGES = "\n".join(
         "counter",
     )
     for path in sorted(ROOT.glob(pattern))
-)
+]
 # What differs from one message to the next.
-VARIES = re.compile(r"\.\.\.|\b[A-Z]{4,}\b|\b[NM]\b")
+VARIES = re.compile(r"\.\.\.|\b(?:\w+=)?[A-Z]{4,}\b|\b[NM]\b")
 
 
 def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -133,5 +134,5 @@ def test_a_message_is_one_that_the_project_prints(message: str) -> None:
     pieces = [piece.strip(" :()") for piece in VARIES.split(message)]
     fixed = [piece for piece in pieces if len(piece) > 3]
     assert fixed, message
-    for piece in fixed:
-        assert piece in MESSAGES, piece
+    # One file has all of it.
+    assert any(all(piece in source for piece in fixed) for source in SOURCES)

@@ -113,7 +113,7 @@ OTHER_VERBS = [
         *("export", "import", "backup", "restore"),
     )
 ]
-# The wrong values are tried in groups, since each case takes half a second.
+# The wrong values are tried in groups.
 GROUPS = [list(WRONG)[first::8] for first in range(8)]
 # The options that are said to work contain the name of the stack.
 OTHERS = set(DEFAULTS) - {"stack_name"}
@@ -319,19 +319,54 @@ Refused = dict[str, tuple[str, str, str]]
 """By name of the setting: the value that is shown, the rule, and the options that work."""
 
 
-def judge(site: Path, hosts: dict[str, dict[str, Any]]) -> dict[str, Refused]:
+# A host takes half a second, so cases share one if their settings are of different families, which do not depend on
+# each other. A setting belongs to the family of its first word, but for these.
+FAMILIES = {
+    **dict.fromkeys(["write_concern", "backup_repository"], "redis"),
+    **dict.fromkeys([name for name in DEFAULTS if name.startswith(("http", "acme_", "image_"))], "edge"),
+    **dict.fromkeys(["confirm", "redis_primary"], "purge"),
+    **dict.fromkeys(["on", "allow", "text"], "maintenance"),
+    "to": "backup",
+    "mode": "file",
+}
+
+
+def families(*settings: str) -> set[str]:
+    return {FAMILIES.get(setting, setting.partition("_")[0]) for setting in settings}
+
+
+def families_of(case: str) -> set[str]:
+    given, wrong = CASES[case]
+    found = families(*given, *wrong)
+    return families(*DEFAULTS) if not found or "stack" in found else found
+
+
+def shared() -> list[list[str]]:
+    """Return the cases of each host."""
+    hosts: list[list[str]] = []
+    for case in CASES:
+        for cases in hosts:
+            if not families_of(case) & set().union(*map(families_of, cases)):
+                cases.append(case)
+                break
+        else:
+            hosts.append([case])
+    return hosts
+
+
+def judge(site: Path, settings: dict[str, dict[str, Any]]) -> dict[str, Refused]:
     """Return, for each host, what preflight says against its settings."""
     # Each run needs a first host, for the rules of the inventory, which is not among the cases.
     inventory = site / "hosts.yml"
-    groups = {"managers": {"hosts": {"one": None}}, "cases": {"hosts": hosts}}
+    groups = {"managers": {"hosts": {"one": None}}, "cases": {"hosts": settings}}
     inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": groups}}))
     environ = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_ANY_ERRORS_FATAL": "false"}
     done = run("ansible-playbook", "-i", inventory, PLAYBOOKS / "judge.yml", **environ)
     document = json.loads(done.stdout[done.stdout.index("{\n") :])
     tasks = document["plays"][0]["tasks"]
     (judged,) = [task["hosts"] for task in tasks if task["task"]["name"].endswith("Refuse invalid values")]
-    assert set(judged) == {"one", *hosts}
-    return {name: {} if judged[name].get("skipped") else refusals(judged[name]["msg"]) for name in hosts}
+    assert set(judged) == {"one", *settings}
+    return {name: {} if judged[name].get("skipped") else refusals(judged[name]["msg"]) for name in settings}
 
 
 def refusals(message: str) -> Refused:
@@ -343,20 +378,24 @@ def refusals(message: str) -> Refused:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
-    """Return what is refused of each case."""
-    cases = {name: given for name, (given, _) in CASES.items()}
-    return made_once(tmp_path_factory, "judged", lambda site: judge(site, cases))
+    """Return what is refused on each host, which has the name of its first case."""
+    settings = {cases[0]: {k: v for case in cases for k, v in CASES[case][0].items()} for cases in shared()}
+    return made_once(tmp_path_factory, "judged", lambda site: judge(site, settings))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], case: str) -> None:
-    given, wrong = CASES[case]
-    assert set(judged[case]) == wrong
-    for name, (value, _, _) in judged[case].items():
-        wrong_value = given.get(name)
-        is_secret = name in SECRETS and wrong_value is not None
-        shown = re.sub("//.*@", "//***@", str(wrong_value))
-        assert value == ("***" if is_secret else "" if wrong_value is None else shown)
+@pytest.mark.parametrize("cases", shared(), ids=lambda cases: cases[0])
+def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], cases: list[str]) -> None:
+    refused = judged[cases[0]]
+    for case in cases:
+        given, wrong = CASES[case]
+        own = {name: said for name, said in refused.items() if families(name) <= families_of(case)}
+        assert set(own) == wrong, case
+        for name, (value, _, _) in own.items():
+            wrong_value = given.get(name)
+            is_secret = name in SECRETS and wrong_value is not None
+            shown = re.sub("//.*@", "//***@", str(wrong_value))
+            assert value == ("***" if is_secret else "" if wrong_value is None else shown)
+    assert set(refused) == set().union(*(CASES[case][1] for case in cases))
 
 
 def test_a_wrong_value_of_every_setting_is_tried() -> None:
@@ -364,18 +403,18 @@ def test_a_wrong_value_of_every_setting_is_tried() -> None:
 
 
 def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_path: Path) -> None:
-    """Each refused case is set right as the messages say; then nothing is refused any more."""
+    """Each host with refused cases is set right as the messages say; then nothing is refused any more."""
     mended = {}
-    for case, (given, wrong) in CASES.items():
-        if not wrong:
+    for cases in shared():
+        if not judged[cases[0]]:
             continue
-        mended[case] = dict(given)
-        for _, _, works in judged[case].values():
+        settings = mended[cases[0]] = {k: v for case in cases for k, v in CASES[case][0].items()}
+        for _, _, works in judged[cases[0]].values():
             words = shlex.split(works)
             assert words[::2] == ["-e"] * (len(words) // 2), works
             for word in words[1::2]:
-                mended[case] |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
-    assert {case: set(refused) for case, refused in judge(tmp_path, mended).items() if refused} == {}
+                settings |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
+    assert {host: set(refused) for host, refused in judge(tmp_path, mended).items() if refused} == {}
 
 
 # -- The playbook itself. `--tags always` is preflight alone: when it does not refuse, nothing may be deployed here.
@@ -412,30 +451,12 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("playbook", VERBS)
 def test_preflight_comes_first(lists: dict[str, str], playbook: str) -> None:
     first = lists[playbook].partition("play #1")[2].partition("play #2")[0]
+    assert ": Check the inventory\t" in first
     assert "preflight : " in first
     assert set(re.findall(r"^ +(\w+) : ", first, re.MULTILINE)) == {"preflight"}
     # What `deploy` below leaves to run.
     tasks = re.findall(r"^ +(\w+) : .*\tTAGS: \[(.*)\]$", lists[playbook], re.MULTILINE)
     assert {role for role, tags in tasks if "always" in tags.split(", ")} == {"preflight"}
-
-
-def test_all_wrong_values_are_named_at_once() -> None:
-    output = deploy("-e", "replicas=abc", "-e", "redis_topology=sentinl", "-e", "http_port=0")
-    assert "Nothing was changed" in output
-    assert "replicas=abc: must be a whole number from 1 to 64. This works: -e replicas=4" in output
-    assert "redis_topology=sentinl: must be standalone" in output
-    assert (
-        "http_port=0: must be a port from 1 to 65535, and not 2377 or 7946, which the swarm needs. This works: -e"
-        in output
-    )
-    assert " http_port=8080" in output
-
-
-def test_a_password_in_a_refused_url_is_not_shown() -> None:
-    output = deploy("-e", "replicas=0", "-e", "redis_topology=external", "-e", "redis_url=http://me:hidden@192.0.2.20")
-    assert "replicas=0: must be" in output
-    assert "redis_url=http://***@192.0.2.20: must be redis://" in output
-    assert "hidden" not in output
 
 
 def refused_hosts(site: Path, hosts: dict[str, dict[str, Any]], playbook: str = "deploy.yml") -> dict[str, str]:
@@ -444,10 +465,23 @@ def refused_hosts(site: Path, hosts: dict[str, dict[str, Any]], playbook: str = 
     groups = {"managers": {"hosts": {"first": None}}, "workers": {"hosts": hosts}, "loadgen": None}
     inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": groups}}))
     output = deploy("-i", str(inventory), playbook=playbook)
+    # Before this, Ansible says the same of the host as an error.
     parts = re.split(r"fatal: \[(\w+)\]", output.partition("PLAY RECAP")[0])
-    return dict(zip(parts[1::2], parts[2::2], strict=True)) | {"all": output}
+    said = [part.partition("[ERROR]")[0] for part in parts[2::2]]
+    return dict(zip(parts[1::2], said, strict=True)) | {"all": output}
 
 
+# Its files are missing.
+AWAY = {
+    "app_threads": 0,
+    "edge_tls": "own",
+    "edge_domains": ["counter.example"],
+    "edge_certificates": [{"certificate": "/no/such.pem", "key": "/no/such.key"}],
+    "backup_repository": "sftp:me@backup.example:/srv",
+    **dict.fromkeys(["backup_ssh_key", "backup_known_hosts"], "/no/such"),
+}
+# The servers were lost that had ``edge_tls=own``.
+LOST = {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"}
 PASSWORDS = {"words": "hidden words", "lines": "hidden\nlines", "blank": " \n"}
 
 
@@ -456,6 +490,23 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what a deployment says of hosts with wrong settings."""
     pair = {"certificate": certificate(SITE), "key": pem(SITE)}
     hosts: dict[str, dict[str, Any]] = {
+        "several": {"replicas": "abc", "redis_topology": "sentinl", "http_port": "0"},
+        "url": {"replicas": "0", "redis_topology": "external", "redis_url": "http://me:hidden@192.0.2.20"},
+        "away": AWAY,
+        "another": {"release": "bookworm", "level": 3, "replicas": 0},
+        "lost": LOST,
+        "types": {
+            "redis_timeout": "soon",
+            "smoke_timeout": "60",
+            "swarm_node_labels": "ssd",
+            "images_registry_password": {"hidden": "word"},
+        },
+        "right": {
+            "swarm_node_labels": {"disk": "ssd"},
+            "docker_host_start_timeout": "{{ later }}",
+            "swarm_join_timeout": "{% if later %}60{% endif %}",
+            "swarm_advertise_address": None,
+        },
         "pairs": {"redis_topology": "cluster", "redis_replicas": "7"},
         **{name: {"redis_password": password} for name, password in PASSWORDS.items()},
         "certificates": {"edge_tls": "own", "edge_certificates": [pair], "replicas": 0},
@@ -466,6 +517,24 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         },
     }
     return made_once(tmp_path_factory, "refused", lambda site: refused_hosts(site, hosts))
+
+
+def test_all_wrong_values_are_named_at_once(refused: dict[str, str]) -> None:
+    output = refused["several"]
+    assert "Nothing was changed" in output
+    assert "replicas=abc: must be a whole number from 1 to 64. This works: -e replicas=4" in output
+    assert "redis_topology=sentinl: must be standalone" in output
+    assert (
+        "http_port=0: must be a port from 1 to 65535, and not 2377 or 7946, which the swarm needs. This works: -e"
+        in output
+    )
+    assert " http_port=8080" in output
+
+
+def test_a_password_in_a_refused_url_is_not_shown(refused: dict[str, str]) -> None:
+    assert "replicas=0: must be" in refused["url"]
+    assert "redis_url=http://***@192.0.2.20: must be redis://" in refused["url"]
+    assert "hidden" not in refused["all"]
 
 
 def test_a_number_of_cluster_nodes_that_makes_no_pairs_is_refused(refused: dict[str, str]) -> None:
@@ -492,19 +561,11 @@ def test_a_wildcard_is_no_address(refused: dict[str, str]) -> None:
     assert "must be names without wildcards, since the first one is in the address" in refused["wildcard"]
 
 
-@pytest.mark.parametrize(
-    ("playbook", "wrong"),
-    [
-        ("deploy.yml", {"app_threads", "edge_certificates", "backup_ssh_key", "backup_known_hosts"}),
-        ("playbooks/status.yml", {"app_threads"}),
-    ],
-)
-def test_files_are_needed_where_they_are_read(tmp_path: Path, playbook: str, wrong: set[str]) -> None:
-    missing = {"edge_certificates": [{"certificate": "/no/such.pem", "key": "/no/such.key"}], "app_threads": 0}
-    own = {"edge_tls": "own", "edge_domains": ["counter.example"], "backup_repository": "sftp:me@backup.example:/srv"}
-    keys = dict.fromkeys(["backup_ssh_key", "backup_known_hosts"], "/no/such")
-    said = refused_hosts(tmp_path, {"away": missing | own | keys}, playbook)["away"]
-    assert set(re.findall(r"(\w+)=\S*: must", said)) == wrong, said
+def test_files_are_needed_where_they_are_read(refused: dict[str, str], tmp_path: Path) -> None:
+    files = {"edge_certificates", "backup_ssh_key", "backup_known_hosts"}
+    assert set(re.findall(r"(\w+)=\S*: must", refused["away"])) == {"app_threads", *files}
+    said = refused_hosts(tmp_path, {"away": AWAY}, "playbooks/status.yml")["away"]
+    assert set(re.findall(r"(\w+)=\S*: must", said)) == {"app_threads"}, said
 
 
 def test_a_name_of_other_tools_is_refused_with_ours() -> None:
@@ -529,11 +590,9 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "replicas: is an option of ./counter deploy and ./counter restore and ./counter rollback and" in output
 
 
-def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(tmp_path: Path) -> None:
-    hosts: dict[str, dict[str, Any]] = {"another": {"release": "bookworm", "level": 3, "replicas": 0}}
-    said = refused_hosts(tmp_path, hosts, "deploy.yml")
-    assert "replicas=0" in said["another"]
-    assert "release" not in said["another"]
+def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(refused: dict[str, str]) -> None:
+    assert "replicas=0" in refused["another"]
+    assert "release" not in refused["another"]
 
 
 @pytest.mark.parametrize(
@@ -561,23 +620,14 @@ def test_a_variable_of_a_single_role_has_the_type_that_the_role_needs() -> None:
     assert "smoke_timeout" not in output
 
 
-def test_a_variable_of_a_single_role_is_checked_on_the_host_that_has_it(tmp_path: Path) -> None:
-    hosts: dict[str, dict[str, Any]] = {
-        "wrong": {"swarm_node_labels": "ssd", "images_registry_password": {"hidden": "word"}},
-        "right": {
-            "swarm_node_labels": {"disk": "ssd"},
-            "docker_host_start_timeout": "{{ later }}",
-            "swarm_join_timeout": "{% if later %}60{% endif %}",
-            "swarm_advertise_address": None,
-        },
-    }
-    said = refused_hosts(tmp_path, hosts)
-    assert (
-        "swarm_node_labels=ssd: must be a mapping of names to values. docs/settings.md has its default" in said["wrong"]
-    )
-    assert "images_registry_password=***: must be text" in said["wrong"]
-    assert "right" not in said
-    assert "hidden" not in said["all"]
+def test_a_variable_of_a_single_role_is_checked_on_the_host_that_has_it(refused: dict[str, str]) -> None:
+    said = refused["types"]
+    assert "redis_timeout=soon: must be a whole number" in said
+    assert "smoke_timeout" not in said
+    assert "swarm_node_labels=ssd: must be a mapping of names to values. docs/settings.md has its default" in said
+    assert "images_registry_password=***: must be text" in said
+    assert "right" not in refused
+    assert "hidden" not in refused["all"]
 
 
 def test_a_tag_is_refused() -> None:
@@ -672,14 +722,15 @@ def test_a_manager_that_cannot_be_reached_is_named(tmp_path: Path, verb: str) ->
     assert "Check whether this works: ssh -p 1 root@127.0.0.1 true" in said
 
 
-def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_the_backup(tmp_path: Path) -> None:
-    """The servers were lost that had ``edge_tls=own``."""
+def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_the_backup(
+    refused: dict[str, str], tmp_path: Path
+) -> None:
     hosts: dict[str, dict[str, Any]] = {
-        "lost": {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"},
+        "lost": LOST,
         "both": {"backup": "latest", "confirm": "counter,second"},
         "another": {"backup": "latest", "confirm": "second,counter"},
     }
-    assert "edge_certificates=" in refused_hosts(tmp_path, hosts, "deploy.yml")["lost"]
+    assert "edge_certificates=" in refused["lost"]
     said = refused_hosts(tmp_path, hosts, "playbooks/restore.yml")
     assert "edge_certificates=" not in said.get("lost", "")
     assert "confirm=counter,second: must" not in said["all"]

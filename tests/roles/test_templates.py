@@ -186,10 +186,12 @@ def test_swarm_takes_the_names_of_what_it_stores(combination: tuple[str, Rendere
 
 
 def test_the_network_of_redis_has_no_way_out(combination: tuple[str, Rendered]) -> None:
-    for name, document in stacks(combination[1]).items():
-        if name == "redis.stack.yml":
-            assert document["networks"]["store"]["internal"] is True
-            assert {tuple(service["networks"]) for service in document["services"].values()} == {("store",)}
+    name, texts = combination
+    document = stacks(texts).get("redis.stack.yml")
+    assert (document is None) == ("external" in name)
+    if document:
+        assert document["networks"]["store"]["internal"] is True
+        assert {tuple(service["networks"]) for service in document["services"].values()} == {("store",)}
 
 
 def test_every_service_has_a_health_check_and_time_to_stop(combination: tuple[str, Rendered]) -> None:

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from support.ports import free_port, listens
-from support.waiting import wait_until
+from support.waiting import SLOWNESS, wait_until
 
 APP_DIR = Path(__file__).resolve().parents[2] / "app"
 
@@ -37,7 +37,7 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["timeout", "--foreground", "-k", "5", str(self.lifetime), *self.command],
+                ["timeout", "--foreground", "-k", "5", str(self.lifetime * SLOWNESS), *self.command],
                 stdout=log,
                 stderr=log,
                 env=self.environ,
