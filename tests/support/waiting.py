@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-SLOWNESS = float(os.environ.get("SLOWNESS", "1"))
+SLOWNESS = float(os.environ.get("SLOWNESS") or 1)
 """How many times slower this machine is than the one on which waits were chosen; ``tests/run`` measures it."""
 
 
