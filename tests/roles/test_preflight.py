@@ -324,7 +324,7 @@ Refused = dict[str, tuple[str, str, str]]
 FAMILIES = {
     **dict.fromkeys(["write_concern", "backup_repository"], "redis"),
     **dict.fromkeys([name for name in DEFAULTS if name.startswith(("http", "acme_", "image_"))], "edge"),
-    **dict.fromkeys(["confirm", "redis_primary"], "purge"),
+    **dict.fromkeys(["purge", "redis_primary", "repair", "list", "verify"], "confirm"),
     **dict.fromkeys(["on", "allow", "text"], "maintenance"),
     "to": "backup",
     "mode": "file",
@@ -389,7 +389,7 @@ def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], cases: lis
     for case in cases:
         given, wrong = CASES[case]
         own = {name: said for name, said in refused.items() if families(name) <= families_of(case)}
-        assert set(own) == wrong, case
+        assert set(own) == wrong, f"{case}, on a host that has the settings of {cases}"
         for name, (value, _, _) in own.items():
             wrong_value = given.get(name)
             is_secret = name in SECRETS and wrong_value is not None
