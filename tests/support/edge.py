@@ -8,7 +8,7 @@ from pathlib import Path
 HAPROXY = "/usr/sbin/haproxy"
 FILES = ("haproxy.cfg", "errors.map")
 """What HAProxy reads without HTTPS; templates of these names make it."""
-SERVERS = "server-template app 1-64 app:8000 resolvers swarm resolve-prefer ipv4 init-addr last,none"
+SERVERS = "server-template app 1-128 app:8000 resolvers swarm resolve-prefer ipv4 init-addr last,none"
 
 
 def on_loopback(texts: Mapping[str, str], directory: Path, *, edge: int, app: int, operator: int) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from counter.config import Address, Config
 from counter.store.keys import COUNTERS, value_key
+from counter.store.names import NamedConnection, NamedSSLConnection
 from counter.store.types import NodeState
 
 CONNECT_SECONDS = 0.5
@@ -44,7 +45,15 @@ def connection_options(config: Config) -> dict[str, Any]:
 
 def client(address: Address, options: dict[str, Any]) -> Redis:
     """Return a client of one node; it connects when used."""
-    return Redis(host=address.host, port=address.port, **options)
+    options, kind = connection_kind(options)
+    pool = ConnectionPool(connection_class=kind, host=address.host, port=address.port, **options)
+    return Redis.from_pool(pool)
+
+
+def connection_kind(options: Mapping[str, Any]) -> tuple[dict[str, Any], type[NamedConnection]]:
+    """Return the options that a connection takes, and its class."""
+    rest = dict(options)
+    return rest, NamedSSLConnection if rest.pop("ssl", False) else NamedConnection
 
 
 def node_states(addresses: Sequence[Address], options: dict[str, Any]) -> list[NodeState]:

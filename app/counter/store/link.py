@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redis.connection import Connection, SSLConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter import metrics
 from counter.config import Address
-from counter.store.client import memory_of
+from counter.store.client import connection_kind, memory_of
 from counter.store.keys import proof_key
 from counter.store.operation import Command, Failure, Operation, failure_of, groups_of, key_of
 from counter.store.types import UnavailableError
@@ -149,8 +148,7 @@ class Link:
         self._connection = None
         address = self._locate(until)
         self.node = str(address)
-        options = dict(self._options)
-        kind = SSLConnection if options.pop("ssl", False) else Connection
+        options, kind = connection_kind(self._options)
         left = max(0.001, until - time.monotonic())
         options["socket_connect_timeout"] = min(left, options["socket_connect_timeout"])
         options["socket_timeout"] = min(left, options["socket_timeout"])
