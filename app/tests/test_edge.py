@@ -343,26 +343,39 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
 
 
 class Names(socketserver.BaseRequestHandler):
-    """Says that each name is at 127.0.0.1, as Docker's DNS does, unless the server is ``silent``."""
+    """Says that each name is at ``server.address``, as Docker's DNS does; None: no such name. Or it is ``silent``."""
 
     def handle(self) -> None:
         asked, answers = self.request
         end = asked.index(b"\0", 12) + 5
         is_ipv4 = asked[end - 4 : end - 2] == b"\0\1"
-        address = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 600, 4) + socket.inet_aton("127.0.0.1")
-        head = asked[:2] + b"\x81\x80" + struct.pack(">4H", 1, is_ipv4, 0, 0)
+        address: str | None = self.server.address  # type: ignore[attr-defined]
+        found = b""
+        if is_ipv4 and address:
+            found = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 600, 4) + socket.inet_aton(address)
+        code = b"\x81\x80" if address else b"\x81\x83"
+        head = asked[:2] + code + struct.pack(">4H", 1, bool(found), 0, 0)
         if not self.server.silent:  # type: ignore[attr-defined]
-            answers.sendto(head + asked[12:end] + address * is_ipv4, self.client_address)
+            answers.sendto(head + asked[12:end] + found, self.client_address)
 
 
-def test_replicas_are_used_while_the_names_cannot_be_asked(
-    rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # An engine that is busy for some seconds answers neither its clients nor the edge, but its containers go on.
+        {"silent": True},
+        # The engines of other hosts do not answer this one: it forgets their containers, which can be reached.
+        {"address": None},
+        {"address": "127.0.0.2"},
+    ],
+)
+def test_replicas_are_used_while_their_names_are_not_known(
+    rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn, answer: dict[str, str | None]
 ) -> None:
-    """An engine that is busy for some seconds answers neither its clients nor the edge, but its containers go on."""
     edge, operator = free_port(), free_port()
     command = on_loopback(rendered["defaults"], tmp_path, edge=edge, app=gunicorn.port, operator=operator)
     with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ExitStack() as stack:
-        names.silent = False  # type: ignore[attr-defined]
+        vars(names).update(silent=False, address="127.0.0.1")
         threading.Thread(target=names.serve_forever, daemon=True).start()
         stack.callback(names.shutdown)
         file = tmp_path / "haproxy.cfg"
@@ -373,7 +386,7 @@ def test_replicas_are_used_while_the_names_cannot_be_asked(
         stack.enter_context(running(haproxy))
         haproxy.start()
         wait_until("the app behind the edge", lambda: ask(edge, "/healthz").status == 200)
-        names.silent = True  # type: ignore[attr-defined]
+        vars(names).update(answer)
         for _ in range(16):
             time.sleep(0.5)
             assert ask(edge, "/healthz").status == 200
