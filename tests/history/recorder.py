@@ -128,13 +128,13 @@ class Client:
                 return
             if self._plan.repeat is Repeat.ID and (identifier := answer.get("operation_id")):
                 headers = {"Idempotency-Key": identifier}
+            if len(self._places) > 1:
+                self._leave()  # another host may serve it
             lost = self._plan.repeat is Repeat.ID and uncertain and not headers
             if lost or time.monotonic() > deadline or self._stop.is_set():
                 outcome = Outcome.INDETERMINATE if uncertain else Outcome.FAILED
                 self._journal.write("complete", id=number, outcome=outcome)
                 return
-            if len(self._places) > 1:
-                self._leave()  # another host may serve it
             time.sleep(RETRY_SECONDS)
 
     def read(self) -> None:

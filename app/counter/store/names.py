@@ -32,10 +32,13 @@ class Names:
 
     def addresses(self, name: str) -> list[str]:
         """Return the addresses of a name; raises OSError if it never had one."""
-        with self._mutex:
-            if name not in self._lookups or self._lookups[name].done():
-                self._lookups[name] = self._pool.submit(_look_up, name)
-            lookup = self._lookups[name]
+        try:
+            with self._mutex:
+                if name not in self._lookups or self._lookups[name].done():
+                    self._lookups[name] = self._pool.submit(_look_up, name)
+                lookup = self._lookups[name]
+        except RuntimeError:  # the process ends, and begins no more threads
+            return _look_up(name)
         try:
             self._known[name] = lookup.result(LOOKUP_SECONDS if name in self._known else None)
         except OSError:
