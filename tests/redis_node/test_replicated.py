@@ -167,9 +167,13 @@ def test_a_killed_primary_is_replaced_and_returns_as_a_replica(running: Set) -> 
 @pytest.mark.fault
 def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     emptied = running.primary()
+    after(running.sentinels, PATIENT)
     emptied.kill()
     emptied.wipe()
+    emptied.log.write_text("")
     emptied.start()
+    wait_until("a decision", emptied.said)
+    after(running.sentinels, 3000)
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
