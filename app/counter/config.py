@@ -75,6 +75,8 @@ class Config:
     redis_url: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    site: str = ""
+    """Whose data Redis must hold (``counter.store.site``); empty: anybody's."""
     write_concern: WriteConcern = WriteConcern.MAJORITY
     replicas_per_primary: int = 0
     edge: Edge = Edge.NONE
@@ -143,6 +145,7 @@ class Config:
             redis_url=redis_url,
             password=password,
             ca_file=env.text("REDIS_CA_FILE", "") or None,
+            site=env.text("SITE", ""),
             write_concern=env.choice("WRITE_CONCERN", WriteConcern, default.write_concern),
             replicas_per_primary=env.integer("REPLICAS_PER_PRIMARY", _default_replicas(topology, redis_nodes), 0, 1000),
             edge=env.choice("EDGE", Edge, default.edge),

@@ -39,7 +39,9 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ``redis``: ``topology`` and ``tls`` of the nodes with data; empty if there never were any. ``move``:
     progress of an unfinished move; empty without one. ``restore``: ``backup`` and ``before`` (the backup of what was
     there) of an unfinished restore; empty without one. ``releases``: the history (plugins/filter/releases.py); empty
-    before the first one. ``maintenance``: ``since``, ``text``, ``allow`` and ``pass``; empty if it is off.
+    before the first one. ``maintenance``: ``since``, ``text``, ``allow`` and ``pass``; empty if it is off. ``site``:
+    the id of the counters; empty before the first version that makes one. ``data``: what the ``nodes`` of the stack and
+    a Redis ``outside`` of it held last (role site); one that has held nothing is left out.
     """
     texts = {name: str(file["content"]) for name, file in files.items()}
     document = json.loads(texts.get("deployed.json", "{}"))
@@ -64,6 +66,8 @@ def deployed_state(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "restore": json.loads(texts.get("restore.json", "{}")),
         "maintenance": json.loads(texts.get("maintenance.json", "{}")),
         "releases": history(texts.get("releases.json")),
+        "site": texts.get("site", "").strip(),
+        "data": json.loads(texts.get("data.json", "{}")),
     }
 
 

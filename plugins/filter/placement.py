@@ -31,16 +31,45 @@ def labelled(nodes: Iterable[dict[str, Any]], stack: str) -> dict[str, str]:
 
 
 def with_volumes(
-    answers: Iterable[Mapping[str, Any]], services: Mapping[str, Mapping[str, Any]], stack: str
+    volumes: Mapping[str, Iterable[str]], services: Mapping[str, Mapping[str, Any]], stack: str
 ) -> dict[str, list[str]]:
     """Return Redis node or Sentinel -> hosts that have its volume; names without a volume are left out.
 
-    ``answers``: results of ``docker_host_info`` in a loop over hosts. ``services``: those of the stack file of Redis.
+    ``volumes``: host -> names of its volumes. ``services``: those of the stack file of Redis.
     """
-    hosts = {answer["item"]: {volume["Name"] for volume in answer.get("volumes", [])} for answer in answers}
-    volumes = {name: f"{stack}_{service['volumes'][0].partition(':')[0]}" for name, service in services.items()}
-    found = {name: [host for host, names in hosts.items() if volume in names] for name, volume in volumes.items()}
+    wanted = {name: f"{stack}_{service['volumes'][0].partition(':')[0]}" for name, service in services.items()}
+    found = {name: [host for host, names in volumes.items() if volume in names] for name, volume in wanted.items()}
     return {name: at for name, at in found.items() if at}
+
+
+def without_volume(
+    names: Iterable[str], volumes: Mapping[str, Sequence[str]], placed: Mapping[str, str], ids: Mapping[str, str]
+) -> list[str]:
+    """Return the Redis nodes that would start with an empty volume.
+
+    ``names``: nodes that had data. ``volumes``: from `with_volumes`. ``placed``: node -> id of its host. ``ids``: host
+    -> id, of the hosts whose volumes are known; what other hosts have is not judged.
+    """
+    hosts = {identifier: host for host, identifier in ids.items()}
+
+    def is_there(name: str) -> bool:
+        if name not in placed:
+            return name in volumes
+        return placed[name] not in hosts or hosts[placed[name]] in volumes.get(name, ())
+
+    return [name for name in names if not is_there(name)]
+
+
+def without_copy(names: Sequence[str], missing: Iterable[str], shape: Mapping[str, Any]) -> list[str]:
+    """Return those of the missing Redis nodes whose data no other node has.
+
+    ``names``: nodes that had data. ``missing``: those of them whose volume is gone. ``shape``: their topology.
+    """
+    alike: Mapping[str, object] = (
+        pairs(names) if shape["in_pairs"] else {name: "" if shape["most_replicas"] else name for name in names}
+    )
+    left = {alike[name] for name in names if name not in missing}
+    return [name for name in missing if alike[name] not in left]
 
 
 def pairs(names: Iterable[str]) -> dict[str, int]:
@@ -85,6 +114,12 @@ def hosts_down(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
 def named_hosts(places: Mapping[str, Sequence[str]], ids: Mapping[str, str]) -> list[str]:
     """Return ``host (node, node)`` for each id in ``places`` (id -> nodes on it); ``ids``: host -> id."""
     return [f"{host} ({', '.join(places[each])})" for host, each in ids.items() if each in places]
+
+
+def on_hosts(places: Mapping[str, str], ids: Mapping[str, str]) -> dict[str, str]:
+    """Return Redis node -> host, for ``places`` (node or Sentinel -> id) on the hosts of the inventory (``ids``)."""
+    hosts = {identifier: host for host, identifier in ids.items()}
+    return {name: hosts[place] for name, place in places.items() if _kind(name) == KINDS[0] and place in hosts}
 
 
 def spread_over(
@@ -143,9 +178,12 @@ class FilterModule:
             "single_points": single_points,
             "labelled": labelled,
             "with_volumes": with_volumes,
+            "without_volume": without_volume,
+            "without_copy": without_copy,
             "pairs": pairs,
             "in_order": in_order,
             "node_id": node_id,
             "hosts_down": hosts_down,
             "named_hosts": named_hosts,
+            "on_hosts": on_hosts,
         }

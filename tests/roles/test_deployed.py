@@ -118,6 +118,8 @@ def test_a_new_host_has_nothing() -> None:
         "move": {},
         "restore": {},
         "releases": [],
+        "site": "",
+        "data": {},
     }
 
 

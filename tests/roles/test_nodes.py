@@ -11,6 +11,8 @@ import yaml
 from support.ansible import ROOT, play, run
 from support.workers import made_once
 
+from plugins.filter.deployed import deployed_state
+
 PLAY = play(
     {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "refuse"}},
 )
@@ -23,7 +25,7 @@ def case(topology: str, placed: int, *, runs: bool, **settings: Any) -> dict[str
     return {
         "ansible_connection": "local",
         "redis_topology": topology,
-        "deployed": {"move": {}, "redis": {"topology": topology, "tls": False}},
+        "deployed": deployed_state({}) | {"redis": {"topology": topology, "tls": False}},
         "swarm_node": {"host_info": {"Name": "one", "Swarm": swarm}},
         "swarm_nodes": {"nodes": [{"ID": "one", "Spec": {"Labels": labels}}]},
         "looks": {"results": [{"services": [{"name": "counter-redis_redis-1"}] if runs else []}]},

@@ -93,7 +93,7 @@ class ClusterRoute(Replicated):
         if lane is None:
             acks = self._config.required_acks
             alone = None if acks else lambda replicas, *_: self._alone(replicas)
-            link = Link(lambda _: address, self._options, acks=acks, suspect=alone)
+            link = Link(lambda _: address, self._options, acks=acks, suspect=alone, site=self._config.site)
             lane = self._lanes.setdefault(address, Lane(link))
         return lane
 

@@ -45,7 +45,7 @@ class ExternalRoute:
         self._options = _url_options(config)
         self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
         self._acks = config.required_acks
-        link = Link(lambda _: self._address, self._options, acks=self._acks, disk=False)
+        link = Link(lambda _: self._address, self._options, acks=self._acks, disk=False, site=config.site)
         self._lane = Lane(link)
         self._offer: Offer | None = None
         self._probe_again = 0.0

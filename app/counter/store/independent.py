@@ -54,7 +54,7 @@ class IndependentRoute:
             raise UnavailableError(f"no Redis node has an address: {names}")
         address = random.choice(addresses)  # noqa: S311  # spreading load, not a secret
         if address not in self._lanes:
-            link = Link(lambda _: address, self._options, acks=0)
+            link = Link(lambda _: address, self._options, acks=0, site=self._config.site)
             self._lanes.setdefault(address, Lane(link))
         return self._lanes[address]
 

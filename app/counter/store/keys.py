@@ -20,6 +20,10 @@ BACKUP_KEY = "{.backup}:value"
 """What is known of the newest proved backup (``backup.newest``), as JSON."""
 
 
+SITE_KEY = "{.site}:value"
+"""Whose data this is (``counter.store.site.Mark``). In a cluster, one primary has it."""
+
+
 def proof_key(key: str) -> str:
     """Return a key in the slot of ``key``, for the write that proves the primary."""
     tag, closed, _ = key.partition("{")[2].partition("}")

@@ -8,14 +8,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.connection import Connection
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter import metrics
 from counter.config import Address
 from counter.store.client import connection_kind, memory_of
-from counter.store.keys import proof_key
+from counter.store.keys import SITE_KEY, proof_key
 from counter.store.operation import Command, Failure, Operation, failure_of, groups_of, key_of
+from counter.store.site import Mark
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
@@ -48,7 +57,7 @@ _REPLIES = (BusyLoadingError, AuthenticationError)
 class Link:
     """At most one connection, made when needed, closed on the first doubt. Used by one thread at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         locate: Locate,
         options: Mapping[str, Any],
@@ -56,15 +65,17 @@ class Link:
         acks: int,
         disk: bool = True,
         suspect: Suspect | None = None,
+        site: str = "",
     ) -> None:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round.
 
         ``disk``: a replica confirms what is on its disk; otherwise, what it has in memory. ``suspect`` is asked about
         each round that enough replicas confirmed; with it, a round that must be confirmed waits for the others too, for
-        a moment.
+        a moment. ``site``: whose data the primary must hold; empty: anybody's.
         """
         self._locate = locate
         self._suspect = suspect
+        self._site = site
         self._options = dict(options)
         self._acks = acks
         self._disk = disk
@@ -160,8 +171,26 @@ class Link:
         if role[0] != "master":
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"{address} is not the primary")
+        if self._site and (reason := self._stranger(connection, until)):
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError(f"{address} holds {reason}")
         self._replicas = _replicas(role) if self._suspect else set()
         self._connection = connection
+
+    def _stranger(self, connection: Connection, until: float) -> str:
+        """Return why the primary holds somebody else's data, or none; empty if it holds ours.
+
+        A primary whose volume was emptied or replaced would count from another value.
+        """
+        connection.send_command("GET", SITE_KEY)  # type: ignore[no-untyped-call]
+        try:
+            return Mark.parse(connection.read_response(timeout=max(0.001, until - time.monotonic()))).stranger(
+                self._site
+            )
+        except (AskError, ClusterDownError):
+            return ""  # another primary of the cluster has the key
+        except ValueError as error:
+            return f"{SITE_KEY}, which is not that of a stack: {error}"
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
         """Settle each operation by its own reply; acknowledge what a primary and enough replicas confirmed."""

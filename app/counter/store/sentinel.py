@@ -25,7 +25,7 @@ class SentinelRoute(Replicated):
         self._sentinels = Sentinels(config)
         self._primary: Address | None = None
         self._epoch = 0
-        link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect)
+        link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect, site=config.site)
         self._lane = Lane(link)
 
     def lane(self, key: str) -> Lane:

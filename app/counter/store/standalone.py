@@ -26,7 +26,8 @@ class StandaloneRoute:
         """Take the first configured node."""
         self._address = config.redis_nodes[0]
         self._options = connection_options(config)
-        self._lane = Lane(Link(lambda _: self._address, self._options, acks=config.required_acks))
+        link = Link(lambda _: self._address, self._options, acks=config.required_acks, site=config.site)
+        self._lane = Lane(link)
 
     def lane(self, key: str) -> Lane:
         """Return the only lane."""

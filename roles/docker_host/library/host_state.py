@@ -83,8 +83,8 @@ enabled:
   returned: always
 engine:
   description: >-
-    What the engine's API returns: C(host_info), running C(containers), C(networks) and C(images). If the engine does
-    not answer, only C(msg), which says why.
+    What the engine's API returns: C(host_info), running C(containers), C(networks) and C(images), and the names of its
+    C(volumes). If the engine does not answer, only C(msg), which says why.
   type: dict
   returned: always
 """
@@ -164,6 +164,7 @@ def read_engine() -> dict[str, Any]:
             "containers": client.containers(),
             "networks": client.networks(),
             "images": client.images(),
+            "volumes": [volume["Name"] for volume in client.volumes()["Volumes"] or []],
         }
     # Also what the library does not wrap, such as a timeout.
     except (DockerException, OSError) as error:
