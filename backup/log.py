@@ -217,11 +217,13 @@ class Recorder:
         """Record until the end; then save what has arrived."""
         while not ended.is_set():
             due = time.monotonic() + self._plan.log_seconds
+            was_recording = bool(self._recording)
             try:
                 self._save()
             except Exception as error:  # noqa: BLE001  # nothing else would notice that the log has ended
                 self._failed(error)
-                if self._is_interrupted:
+                if self._is_interrupted or (was_recording and not self._recording):
+                    # Until then, moments are missing.
                     due = min(due, time.monotonic() + RETRY_SECONDS)
             while not ended.wait(max(0, min(POLL_SECONDS, due - time.monotonic()))) and time.monotonic() < due:
                 if self._is_interrupted and not self._failure:
