@@ -250,7 +250,8 @@ class Recorder:
         self._has_saved = True
         self._watch.log_saved(shown := _shown(until.timestamp()))
         began = min(log.began for log in repository.logs() if log.stack == self._plan.stack)
-        newest.add(self._primaries, self._plan, log_began=began, log_until=shown, log_failure="")
+        with suppress(StoreError):  # Redis may be full
+            newest.add(self._primaries, self._plan, log_began=began, log_until=shown, log_failure="")
         if recording.is_long:
             self._recording = _anew(recording, repository, self._config, self._plan)
         if self._failure:

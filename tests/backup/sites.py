@@ -16,6 +16,7 @@ from support.processes import running
 from support.waiting import wait_until
 from topologies import BACKUP_PASSWORD, topology
 
+from backup.plan import Plan
 from counter.config import Config
 from counter.store import open_store
 from counter.store.durable import Store
@@ -119,6 +120,11 @@ class Site:
             printed, said = process.communicate(timeout=240)
         assert (process.returncode, printed) == (1, ""), said
         return said
+
+    def read_plan(self, **changes: Any) -> Plan:
+        """Return the plan as the program reads it, with changes."""
+        Path(self.plan["work"]).mkdir(exist_ok=True)
+        return Plan.read({"BACKUP_PLAN": json.dumps(self.plan | changes)})
 
     @property
     def backups(self) -> list[dict[str, Any]]:

@@ -27,7 +27,6 @@ from topologies import BACKUP_PASSWORD
 
 from backup.errors import BackupError, BadBackupError
 from backup.log import RETRY_SECONDS, _cut
-from backup.plan import Plan
 from backup.repository import Repository
 from backup.saved import BACKUP_ID, LOG_ID, MOMENT, next_id
 from backup.segments import Segments
@@ -352,8 +351,7 @@ def test_what_another_program_saves_again_is_fetched(site: Site, tmp_path: Path)
     """Another program saves a log and marks a backup, which replaces the snapshots, between the list and the fetch."""
     site.count({"a": 1})
     site.run("run")
-    values = site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}
-    reader, writer = Repository(Plan(**values)), Repository(Plan(**values))
+    reader, writer = Repository(site.read_plan()), Repository(site.read_plan())
     source, fetched = tmp_path / "source", tmp_path / "fetched"
     source.mkdir()
     fetched.mkdir()
@@ -382,15 +380,14 @@ def test_what_another_program_saves_again_is_fetched(site: Site, tmp_path: Path)
     assert not isinstance(raised.value, BadBackupError)
 
 
-def test_a_moment_of_several_stacks(site: Site, tmp_path: Path) -> None:
-    values = site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}
+def test_a_moment_of_several_stacks(site: Site) -> None:
     began, until = datetime(2026, 11, 26, 10, tzinfo=UTC), datetime(2026, 11, 26, 11, tzinfo=UTC)
     moments = {"began": f"{began:{MOMENT}}", "until": f"{until:{MOMENT}}"}
     for stack in ("second", "third"):
-        writer = Repository(Plan(**values | {"stack": stack}))
+        writer = Repository(site.read_plan(stack=stack))
         writer.open(create=True)
         writer.save_log(Path(site.plan["state"]), until, {"stack": stack, "format": 1, "id": "a log", **moments})
-    readers = {stack: Repository(Plan(**values | {"stack": stack})) for stack in ("first", "second")}
+    readers = {stack: Repository(site.read_plan(stack=stack)) for stack in ("first", "second")}
     for reader in readers.values():
         reader.open(create=False)
     with pytest.raises(BackupError, match=f"several stacks have .*: second/{began:{MOMENT}}, third/{began:{MOMENT}}$"):
@@ -404,8 +401,8 @@ def test_a_moment_of_several_stacks(site: Site, tmp_path: Path) -> None:
         readers["second"].at(until + timedelta(hours=1), "third")
 
 
-def test_what_was_saved_after_a_clock_was_set_back_is_the_newest(site: Site, tmp_path: Path) -> None:
-    repository = Repository(Plan(**site.plan | {"passwords": tuple(site.plan["passwords"]), "work": tmp_path}))
+def test_what_was_saved_after_a_clock_was_set_back_is_the_newest(site: Site) -> None:
+    repository = Repository(site.read_plan())
     repository.open(create=True)
     ahead, now = datetime(2026, 11, 26, 10, tzinfo=UTC), datetime(2026, 11, 26, 9, tzinfo=UTC)
     minutes = timedelta(minutes=1)
@@ -459,7 +456,7 @@ exit $status
 def test_the_homes_of_all_slots_are_known(site: Site) -> None:
     """A log that asks for some of them does not notice that others moved."""
     config = Config.from_env(site.environ)
-    homes = Nodes(config, Plan.read({"BACKUP_PLAN": json.dumps(site.plan)}), open_route(config)).homes()
+    homes = Nodes(config, site.read_plan(), open_route(config)).homes()
     assert len({key_slot(key.encode()) for key in homes}) == 16384
 
 

@@ -17,7 +17,6 @@ from support.small_disk import small_disk
 from support.waiting import wait_until
 
 from backup.errors import BadBackupError
-from backup.plan import Plan
 from backup.repository import Repository
 from backup.saved import LOG_FORMAT
 from backup.segments import Segments, joined
@@ -39,7 +38,7 @@ def ended(site: Site, **counts: int) -> str:
 
 def saved_again(site: Site, directory: Path, until: str, form: int = LOG_FORMAT) -> None:
     """Save a directory as a log of which nothing else is known."""
-    repository = Repository(Plan(**site.plan | {"passwords": tuple(site.plan["passwords"]), "work": directory.parent}))
+    repository = Repository(site.read_plan())
     repository.open(create=False)
     labels = {"stack": "counter", "format": form, "id": "a log", "began": until, "until": until}
     repository.save_log(directory, datetime.now(UTC), labels)
