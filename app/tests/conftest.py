@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,13 @@ from counter import lifecycle
 from counter.application import create_app
 from counter.config import Config
 
-# A busy machine is slow, not wrong.
+# A busy machine is slow, not wrong. Only a run that asks for more examples leaves them to chance.
 hypothesis.settings.register_profile(
-    "app", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "app",
+    deadline=None,
+    print_blob=True,
+    derandomize="COUNTER_SEARCH_EXAMPLES" not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("app")
 

@@ -272,7 +272,11 @@ def test_a_counter_stays_where_it_counts_exactly(site: Site) -> None:
     assert site.counters == {"a": GREATEST + 3, "b": 2}
 
 
-@everywhere
+@pytest.mark.parametrize(
+    "site",
+    ["standalone", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sentinel", "cluster"))],
+    indirect=True,
+)
 def test_what_clients_count_meanwhile_counts(site: Site) -> None:
     names = [f"c{number}" for number in range(1000)]
     store, end, counted = site.store, threading.Event(), []
@@ -335,6 +339,7 @@ def test_an_import_that_cannot_go_on_says_how_far_it_came(site: Site) -> None:
     assert (status, said.count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_counters(site: Site) -> None:
     file = {f"counter-with-a-name-{number:06d}": number for number in range(100_000)}
     result = site.add(table(file))

@@ -40,7 +40,7 @@ def judged(out: Path, redis: RedisServer | None = None, *, expect_switch: bool =
     return check(history, expect_switch=expect_switch, expect_log=redis is not None)
 
 
-@pytest.mark.parametrize("repeat", [Repeat.KEY, Repeat.ID])
+@pytest.mark.parametrize("repeat", [Repeat.KEY, pytest.param(Repeat.ID, marks=pytest.mark.slow)])
 def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet, repeat: Repeat) -> None:
     server = Gunicorn(tmp_path, **redis_set.environ(), HISTORY_LOG="1")
     with running(server):
@@ -83,7 +83,12 @@ def test_independent_nodes_fail(tmp_path: Path, three_servers: list[RedisServer]
 
 
 @pytest.mark.parametrize(
-    ("repeat", "verdict"), [(Repeat.KEY, Verdict.PASS), (Repeat.ID, Verdict.PASS), (Repeat.BLIND, Verdict.FAIL)]
+    ("repeat", "verdict"),
+    [
+        (Repeat.KEY, Verdict.PASS),
+        pytest.param(Repeat.ID, Verdict.PASS, marks=pytest.mark.slow),
+        (Repeat.BLIND, Verdict.FAIL),
+    ],
 )
 def test_clients_that_retry_need_keys(
     tmp_path: Path, redis_server: RedisServer, repeat: Repeat, verdict: Verdict

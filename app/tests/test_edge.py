@@ -315,10 +315,15 @@ def answers(port: int, seconds: float) -> int:
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    "body", ["Content-Length: 9\r\n", "Content-Length: 99999\r\n", "Transfer-Encoding: chunked\r\n"]
+    "body",
+    [
+        "Content-Length: 9\r\n",
+        pytest.param("Content-Length: 99999\r\n", marks=pytest.mark.slow),
+        pytest.param("Transfer-Encoding: chunked\r\n", marks=pytest.mark.slow),
+    ],
 )
 def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge: int, body: str) -> None:
-    before = answers(edge, 4)
+    before = answers(edge, 2)
     stop = threading.Event()
 
     def announce() -> None:
@@ -327,17 +332,17 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
                 for _ in range(300):
                     connection = slow.enter_context(socket.create_connection(("127.0.0.1", edge)))
                     connection.sendall(increment(body))
-                stop.wait(3)
+                stop.wait(2)
 
     slow_clients = threading.Thread(target=announce)
     slow_clients.start()
     try:
         time.sleep(1)
-        during = answers(edge, 8) / 2
+        during = answers(edge, 3) * 2 / 3
     finally:
         stop.set()
         slow_clients.join()
-    print(f"{during / before:.0%} of the answers are left: {during:.0f} of {before} in 4 s")  # noqa: T201  # see docs/edges.md
+    print(f"{during / before:.0%} of the answers are left: {during:.0f} of {before} in 2 s")  # noqa: T201  # see docs/edges.md
     # Other work on the machine changes the rates, but without the edge's rules less than 1 % are left.
     assert during > before / 10, f"{during:.0f} answers instead of {before}"
 

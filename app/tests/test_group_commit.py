@@ -93,7 +93,7 @@ def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
     group = GroupCommit(log.commit)
     log.error = error
     log.held = True
-    operations = [operation(str(number), 5) for number in range(8)]
+    operations = [operation(str(number), 120) for number in range(8)]
 
     def submit(mine: Operation) -> None:
         with contextlib.suppress(SystemExit):
@@ -102,10 +102,10 @@ def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
     threads = [threading.Thread(target=submit, args=[mine]) for mine in operations]
     for thread in threads:
         thread.start()
-    log.entered.wait(5)
+    assert log.entered.wait(60)
     log.let_go()
     for thread in threads:
-        thread.join(4)  # before any deadline
+        thread.join(60)  # before any deadline
         assert not thread.is_alive()
     assert all(mine.failure and mine.failure.uncertain for mine in operations)
     log.error = None
@@ -120,7 +120,7 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     log.held = True
     leader = threading.Thread(target=group.submit, args=[operation("leader")])
     leader.start()
-    log.entered.wait(5)
+    assert log.entered.wait(60)
     queued = operation("queued", 0.1)
     group.submit(queued)
     assert queued.failure
@@ -129,8 +129,8 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     successor = threading.Thread(target=group.submit, args=[patient])
     successor.start()
     log.let_go()
-    leader.join(5)
-    successor.join(5)
+    leader.join(60)
+    successor.join(60)
     assert patient.value == "patient"
     assert ["queued"] not in log.batches
 
@@ -139,7 +139,7 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
     log.held = True
     leader = threading.Thread(target=group.submit, args=[operation("leader")])
     leader.start()
-    log.entered.wait(5)
+    assert log.entered.wait(60)
     log.entered.clear()
     taken, second = operation("taken", 4.0), operation("second leader", 10)
     threads = [threading.Thread(target=group.submit, args=[one]) for one in (taken, second)]
@@ -147,13 +147,13 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
         thread.start()
     wait_until("both to be queued", lambda: len(group._queue) == 2)  # noqa: SLF001
     log.passes.release()
-    leader.join(5)
-    assert log.entered.wait(5)
-    threads[0].join(5)
+    leader.join(60)
+    assert log.entered.wait(60)
+    threads[0].join(60)
     assert taken.failure
     assert taken.failure.uncertain  # it is under way
     log.let_go()
-    threads[1].join(5)
+    threads[1].join(60)
     assert second.value == "second leader"
 
 
@@ -166,9 +166,9 @@ def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
 
     def commit(batch: Sequence[Operation], until: float) -> None:
         begun.set()
-        queued.wait(5)
+        assert queued.wait(60)
         if taken in batch:
-            threads[1].join(5)  # the waiting caller gives up before the replies are in
+            threads[1].join(60)  # the waiting caller gives up before the replies are in
         link.commit(batch, until + 5)
 
     def looked_at(group: Sequence[Increment], reply: object) -> None:
@@ -184,13 +184,13 @@ def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
         threading.Thread(target=group.submit, args=[one]) for one in (operation("first"), taken, operation("next"))
     ]
     threads[0].start()
-    begun.wait(5)
+    assert begun.wait(60)
     for thread in threads[1:]:
         thread.start()
     wait_until("both to be queued", lambda: len(group._queue) == 2)  # noqa: SLF001
     queued.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert told == [taken.failure]
     assert taken.failure
     assert taken.failure.uncertain

@@ -60,7 +60,7 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicor
     failed: list[object] = []
 
     def closed_loop() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=60)
         while not stop.is_set():
             try:
                 connection.request("POST", "/api/counters/a/increment")
@@ -91,7 +91,7 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicor
 
 
 def test_a_kept_alive_connection_is_told_to_close_while_draining(draining_long: Gunicorn) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", draining_long.port, timeout=60)
     connection.request("GET", "/healthz")
     answer = connection.getresponse()
     answer.read()

@@ -319,6 +319,10 @@ def test_independent_nodes_repeat_what_is_in_doubt_at_the_same_node(
         server.signal(signal.SIGSTOP)
         threading.Timer(frozen, server.signal, [signal.SIGCONT]).start()
     assert client.post("/api/counters/a/increment").json["value"] == 1
+    sent = sum(
+        server.client().info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"] for server in three_servers
+    )
+    assert sent == 2, "no attempt was in doubt"
     wait_until("all to go on", lambda: all(server.client().ping() for server in three_servers))
     assert sum(int(server.client().get("{a}:value") or 0) for server in three_servers) == 1
 

@@ -224,6 +224,7 @@ def run_every_rule() -> None:
         search.teardown()
 
 
+@pytest.mark.slow
 @pytest.mark.fault
 def test_no_schedule_of_faults_loses_or_doubles_an_increment(tmp_path_factory: pytest.TempPathFactory) -> None:
     texts.update(configuration(tmp_path_factory, "sentinel"))

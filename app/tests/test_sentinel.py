@@ -96,9 +96,9 @@ def pause_and_resume(redis_set: SentinelSet, primary: RedisServer) -> None:
 @pytest.mark.parametrize(
     ("fault", "concern"),
     [
-        (kill_and_restart_late, "majority"),
-        (kill_and_restart_at_once, "majority"),
-        (pause_and_resume, "majority"),
+        pytest.param(kill_and_restart_late, "majority", marks=pytest.mark.slow),
+        pytest.param(kill_and_restart_at_once, "majority", marks=pytest.mark.slow),
+        pytest.param(pause_and_resume, "majority", marks=pytest.mark.slow),
         (pause_and_resume, "all"),
     ],
 )
@@ -172,7 +172,7 @@ def restarted(sentinels: list[RedisServer]) -> None:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("leader", [gone, silent, restarted])
+@pytest.mark.parametrize("leader", [silent, *(pytest.param(one, marks=pytest.mark.slow) for one in (gone, restarted))])
 def test_a_vote_for_a_sentinel_that_gave_up_does_not_stop_increments_when_a_replica_is_lost(
     redis_set: SentinelSet, config: Config, leader: Callable[[list[RedisServer]], None]
 ) -> None:
@@ -205,6 +205,8 @@ def test_a_primary_that_has_not_noticed_that_it_is_replaced_loses_nothing_acknow
     wait_until("the Sentinel to prefer one replica", preferred, 30)
     # The Sentinel chooses none that it takes for down, and this one is about to be stopped.
     leader.execute_command("SENTINEL", "SET", redis_set.name, "down-after-milliseconds", 60_000)
+    # It does not give up the failover while this process waits for its turn.
+    leader.execute_command("SENTINEL", "SET", redis_set.name, "failover-timeout", 60_000)
     with Load(store, "a") as load:
         load.more()
         promoted.signal(signal.SIGSTOP)  # the Sentinel still chooses it, since it answered a moment ago

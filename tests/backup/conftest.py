@@ -48,7 +48,7 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def site(tmp_path: Path, stack: ExitStack) -> Site:
-    """Return a standalone Redis without counters."""
+    """Return a standalone Redis without counters, with a repository whose key takes little time to open."""
     return Site(tmp_path / "site", "standalone", stack)
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.processes import running
 from support.waiting import wait_until
 from topologies import BACKUP_PASSWORD, topology
@@ -22,7 +23,10 @@ from counter.store import open_store
 from counter.store.durable import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("standalone", "sentinel", "cluster")
+most_in_the_full_run = pytest.mark.parametrize(
+    "kind", ["sentinel", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("standalone", "cluster"))]
+)
+"""For a test of each topology: the one with the most roles is enough for a change."""
 TICK_SECONDS = 0.005
 """How long a client of a test waits between two increments: the processors are for what is tested."""
 RECORDED = Path(__file__).parent / "recorded/repository"
@@ -70,7 +74,7 @@ class Site:
             "passwords": ["one"],
             "redis_password": BACKUP_PASSWORD,
             "work": str(directory / "work"),
-            "answer_seconds": 15,
+            "answer_seconds": 30,
             "lock_seconds": 60,
             "state": str(state),
         } | plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import ExitStack
 from dataclasses import replace
@@ -131,6 +132,8 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
     path = tmp_path / "disk"
     path.mkdir()
     disk = stack.enter_context(small_disk(path, 160))
+    if full == "repository":
+        shutil.copytree(site.plan["repository"], path / full)
     site.plan[full] = str(path / full)
     first = site.run("run")
     site.store.increment("a")

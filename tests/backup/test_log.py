@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
-from sites import KINDS, TICK_SECONDS, Site, session_of
+from sites import TICK_SECONDS, Site, most_in_the_full_run, session_of
 from support.processes import RedisServer
 from support.waiting import wait_until
 from topologies import BACKUP_PASSWORD
@@ -37,7 +37,7 @@ from counter.store import open_route
 from counter.store.types import StoreError
 
 INTERVAL = 2
-BEHIND = 4
+BEHIND = 6
 """How many seconds the log may be behind between two uploads, where nothing compares it with the primary."""
 NAMES = [f"c{number}" for number in range(12)]
 
@@ -114,7 +114,7 @@ def whole(moment: float) -> int:
     return int(moment) + 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@most_in_the_full_run
 def test_every_moment_can_be_restored(tmp_path: Path, stack: ExitStack, kind: str) -> None:
     # So that a moment can be later than an upload by more than `BEHIND`.
     site = Site(tmp_path / "site", kind, stack, log_seconds=3 * BEHIND)

@@ -66,16 +66,17 @@ def there_and_back(site: Site) -> None:
     assert site.run("state", saved["id"])["files"]["deployed.json"] == '{"format": 2}\n'
 
 
-def rest_server(site: Site, stack: ExitStack, *options: str) -> tuple[Process, int]:
+def rest_server(site: Site, stack: ExitStack, name: str, *options: str) -> tuple[Process, int]:
+    """Serve a directory; the site already has a ``repository``."""
     if not shutil.which("restic-rest-server"):
         pytest.skip("no restic-rest-server here")
-    port, path = free_port(), site.directory / "served"
+    port, path = free_port(), site.directory / name
     command = ["restic-rest-server", "--path", str(path), "--listen", f"127.0.0.1:{port}", *options]
     return started(stack, command, site.directory / "rest.log", port), port
 
 
 def test_rest(site: Site, stack: ExitStack) -> None:
-    server, port = rest_server(site, stack, "--no-auth")
+    server, port = rest_server(site, stack, "new", "--no-auth")
     site.plan["repository"] = f"rest:http://somebody:secret@127.0.0.1:{port}/"
     there_and_back(site)
     server.kill()
@@ -93,7 +94,7 @@ def test_rest_with_a_user_and_a_password(site: Site, stack: ExitStack) -> None:
     digest = base64.b64encode(hashlib.sha1(b"secret", usedforsecurity=False).digest()).decode()
     allowed = site.directory / "htpasswd"
     allowed.write_text(f"somebody:{{SHA}}{digest}\n")
-    _, port = rest_server(site, stack, "--htpasswd-file", str(allowed))
+    _, port = rest_server(site, stack, "repository", "--htpasswd-file", str(allowed))
     site.plan["repository"] = f"rest:http://127.0.0.1:{port}/"
     site.plan["environment"] = {"RESTIC_REST_USERNAME": "somebody", "RESTIC_REST_PASSWORD": "wrong"}
     assert "401 Unauthorized" in site.refused("run")
@@ -112,7 +113,7 @@ def test_s3(site: Site, stack: ExitStack) -> None:
     site.plan["environment"] = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
     site.plan["answer_seconds"] = 8
     assert "bucket does not exist" in site.refused("run")
-    site.plan["answer_seconds"] = 15
+    site.plan["answer_seconds"] = 30
     request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
     with urllib.request.urlopen(request, timeout=10):
         pass

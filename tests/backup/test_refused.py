@@ -53,7 +53,7 @@ def nothing(_: Site) -> None:
     pass
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a stack with one backup and an increment after it."""
     with ExitStack() as stack:
@@ -122,7 +122,7 @@ def truncate(pack: Path) -> None:
     pack.write_bytes(pack.read_bytes()[: pack.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize("damage", [flip, pytest.param(truncate, marks=pytest.mark.slow), Path.unlink])
 def test_damage_is_found_and_repaired_only_when_asked(
     shared: Site, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

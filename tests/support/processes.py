@@ -142,7 +142,7 @@ class Gunicorn(Process):
 
     def up(self) -> Gunicorn:
         self.start()
-        wait_until(f"gunicorn {self.url} (log {self.log})", self.listening, 30)
+        wait_until(f"gunicorn {self.url} (log {self.log})", self.listening, 120)
         return self
 
     def listening(self) -> bool:
