@@ -10,6 +10,7 @@
   With ``repaired``, the repository first does without what is damaged or missing; ``removed`` are the ids of what
   needed it
 - ``tidy``: only remove what is not kept; prints ``not_freed``
+- ``change hold|unhold|delete ID``: let a backup stay, or no longer, or remove it; prints it
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
@@ -139,6 +140,24 @@ def tidied(plan: Plan, _: Sequence[str]) -> Any:
         return {"not_freed": _tidy(primaries, plan, Maker(Config.from_env(), plan, repository))}
 
 
+def changed(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Hold, release or delete a backup."""
+    verb, wanted = arguments
+    primaries = Primaries(open_route(Config.from_env()))
+    with alone(plan, WAIT_SECONDS):
+        repository = newest.opened(primaries, plan, create=False)
+        saved = repository.find(wanted)
+        if saved.stack != plan.stack:
+            raise BackupError(f"{saved.name} is a backup of another stack, which only that one may change")
+        if verb != "delete":
+            saved = repository.hold(saved, held=verb == "hold")
+            return asdict(saved) | {"not_freed": ""}
+        if saved.held:
+            raise BackupError(f"backup {saved.id} is held; release it first (unhold={saved.id})")
+        not_freed = repository.delete(saved)
+        return asdict(saved) | {"not_freed": not_freed or _noted(lambda: newest.write(primaries, repository, plan))}
+
+
 def listed(plan: Plan, _: Sequence[str]) -> Any:
     """List what can be restored."""
     repository = Repository(plan)
@@ -257,6 +276,7 @@ def _find(repository: Repository, wanted: str) -> Saved | Log:
 VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
     "run": run,
     "tidy": tidied,
+    "change": changed,
     "list": listed,
     "verify": verify,
     "whose": whose,

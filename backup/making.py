@@ -178,7 +178,9 @@ class Maker:
         backups = [saved for saved in self.repository.backups() if saved.stack == self.plan.stack]
         proved = max((saved.id for saved in backups if saved.proved), default="")
         try:
-            failures = self.prove_all(saved.name for saved in backups if saved.bad and saved.id < proved)
+            failures = self.prove_all(
+                saved.name for saved in backups if saved.bad and not saved.held and saved.id < proved
+            )
             bad = [name for name, error in failures.items() if isinstance(error, BadBackupError)]
             reason = self.repository.forget([self.repository.find(name) for name in bad])
         except (BackupError, RedisError, OSError) as error:

@@ -14,8 +14,9 @@ class Plan:
     """Where backups of which stack go, when, and for how long.
 
     ``repository``: as restic writes it. ``passwords``: of the repository, the newest first. ``environment``: variables
-    for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``schedule``: a cron
-    expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
+    for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``ca``: certificates of a
+    private authority, as PEM. ``schedule``: a cron expression, in UTC; empty: none. ``keep``: how many of ``last``,
+    ``hourly``, ``daily``, ... stay; empty: all.
     ``log_seconds``: how often changes go to the repository; 0: never. ``log_days``: how long they stay there.
     ``report_url``: receives the result of each run of the schedule, and when the log stops or goes on.
     ``heartbeat_url``: is called while the last backup and the log are good. ``redis_user``, ``redis_password``: may
@@ -29,6 +30,7 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssh_key: str = field(default="", repr=False)
     known_hosts: str = ""
+    ca: str = field(default="", repr=False)
     schedule: str = ""
     keep: Mapping[str, int] = field(default_factory=dict)
     log_seconds: int = 0

@@ -18,6 +18,7 @@ from backup.restic import LONG_SECONDS, QUICK_SECONDS, Exit, Restic, is_damage, 
 from backup.retention import outdated
 from backup.saved import (
     BAD,
+    HOLD,
     LOG,
     MOMENT,
     PROJECT,
@@ -257,17 +258,32 @@ class Repository:
         added = [SAFETY if saved.replaced and verdict == PROVED else verdict, f"{verdict}={now}"]
         former = [PROVED, BAD, SAFETY, f"{PROVED}={saved.proved}", f"{BAD}={saved.bad}"]
         # Restic removes a tag that is both added and removed.
-        options = [option for tag in added for option in ("--add", tag)]
-        options += [option for tag in former if tag not in added for option in ("--remove", tag)]
+        proved, bad = (now if verdict == each else "" for each in (PROVED, BAD))
+        return self._tag(replace(saved, proved=proved, bad=bad), added, [tag for tag in former if tag not in added])
+
+    def hold(self, saved: Saved, *, held: bool) -> Saved:
+        """Let a backup stay until it is released, or release it; return it so."""
+        tag = [f"{HOLD}=yes"]
+        return self._tag(replace(saved, held=held), tag if held else [], [] if held else tag)
+
+    def delete(self, saved: Saved) -> str:
+        """Remove a backup; return why its room was not freed, empty if it was."""
+        self._restic.run(["forget", "--quiet", saved.snapshot], QUICK_SECONDS)
+        self._all = [one for one in self._all if one.snapshot != saved.snapshot]
+        done = self._restic.attempt(["prune", "--quiet"], LONG_SECONDS)
+        return str(self._restic.error(done)) if done.status else ""
+
+    def _tag(self, saved: Saved, added: list[str], removed: list[str]) -> Saved:
+        """Change the tags of a backup, which makes another snapshot of it; return it so."""
+        options = [f"--add={tag}" for tag in added] + [f"--remove={tag}" for tag in removed]
         printed = self._restic.run(["tag", "--json", *options, saved.snapshot], QUICK_SECONDS)
         if not (changes := messages(printed, "changed")):
             raise BackupError(
                 f"backup {saved.id} was removed from {self._restic.shown}, or judged by another program, meanwhile"
             )
-        proved, bad = (now if verdict == each else "" for each in (PROVED, BAD))
-        marked = replace(saved, proved=proved, bad=bad, snapshot=changes[0]["new_snapshot_id"])
-        self._all[self._all.index(saved)] = marked
-        return marked
+        changed = replace(saved, snapshot=changes[0]["new_snapshot_id"])
+        self._all = [changed if one.snapshot == saved.snapshot else one for one in self._all]
+        return changed
 
     def forget(self, bad: Collection[Saved] = ()) -> str:
         """Remove what the plan does not keep, and these ``bad`` backups; return why no room was freed, empty if it was.

@@ -74,19 +74,24 @@ class Restic:
         own = {"RESTIC_REPOSITORY": self.plan.repository, "RESTIC_PASSWORD": self.password, "TZ": "UTC"}
         # Its packs of 16 MB do not fit into /tmp.
         own["TMPDIR"] = str(self.plan.work)
+        if self.plan.ca:
+            own["RESTIC_CACERT"] = str(self._file("ca.pem", self.plan.ca))
         return run(["restic", *options, *arguments], seconds, os.environ | dict(self.plan.environment) | own, cwd)
 
     def _ssh_arguments(self) -> str:
         """Return the options of ssh, after writing the files that they name."""
-        directory = self.plan.work / "ssh"
+        key, known_hosts = self._file("key", self.plan.ssh_key), self._file("known_hosts", self.plan.known_hosts)
+        options = (f"UserKnownHostsFile={known_hosts}", *SSH_OPTIONS)
+        return " ".join([f"-i {key}", *(f"-o {option}" for option in options)])
+
+    def _file(self, name: str, text: str) -> Path:
+        """Return a file that only this program can read, after writing it."""
+        directory = self.plan.work / "login"
         directory.mkdir(mode=0o700, exist_ok=True)
-        for name, text in (("key", self.plan.ssh_key), ("known_hosts", self.plan.known_hosts)):
-            # Another run may be reading the file.
-            with NamedTemporaryFile("w", dir=directory, encoding="utf-8", delete=False) as file:
-                file.write(text.rstrip() + "\n")
-            Path(file.name).replace(directory / name)
-        options = (f"UserKnownHostsFile={directory}/known_hosts", *SSH_OPTIONS)
-        return " ".join([f"-i {directory}/key", *(f"-o {option}" for option in options)])
+        # Another run may be reading the file.
+        with NamedTemporaryFile("w", dir=directory, encoding="utf-8", delete=False) as file:
+            file.write(text.rstrip() + "\n")
+        return Path(file.name).replace(directory / name)
 
     def error(self, done: Done) -> BackupError:
         """Return what a failure means for the user."""

@@ -19,7 +19,9 @@ def outdated(backups: Sequence[Saved], logs: Sequence[Log], plan: Plan, now: dat
     The newest proved backup stays, whatever a clock said. What was made while the clock was ahead is in the future, so
     it stays until then, and takes the place of nothing.
     """
-    past = [saved for saved in backups if datetime.fromisoformat(saved.time) <= now and not saved.bad]
+    past = [
+        saved for saved in backups if datetime.fromisoformat(saved.time) <= now and not saved.bad and not saved.held
+    ]
     kept = {saved.id for saved in [one for one in backups if one.proved and not one.replaced][-1:]}
     kept |= _of_periods([saved for saved in past if saved.proved and not saved.replaced], plan)
     kept |= {saved.id for saved in _recent([saved for saved in past if saved.proved and saved.replaced], plan)}

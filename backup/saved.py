@@ -16,7 +16,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BACKUP_ID, LOG_ID = "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S.%fZ"
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
 REPLACED, SAFETY = "replaced", "safety"
-SITE, LESS = "site", "less"
+SITE, LESS, HOLD = "site", "less", "hold"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked.
 
@@ -79,13 +79,14 @@ class Saved(Snapshot):
     """A backup. ``replaced``: whether a restore made it, of what it replaced.
 
     ``proved``, ``bad``: when it was last proved or found bad. ``less_than``: the id of an earlier backup that has more
-    of a counter, if nobody has confirmed that since.
+    of a counter, if nobody has confirmed that since. ``held``: whether it stays until somebody releases or deletes it.
     """
 
     time: str
     counters: int
     sum: int
     replaced: bool
+    held: bool
     less_than: str
     proved: str
     bad: str
@@ -101,6 +102,7 @@ class Saved(Snapshot):
             counters=int(tags.get(COUNTERS, "0")),
             sum=int(tags.get(SUM, "0")),
             replaced=REPLACED in tags,
+            held=HOLD in tags,
             less_than=tags.get(LESS, ""),
             proved=tags.get(PROVED, ""),
             bad=tags.get(BAD, ""),

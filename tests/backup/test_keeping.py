@@ -292,7 +292,7 @@ def made(time: str, **fields: str | bool) -> Saved:
     identifier = f"{datetime.fromisoformat(time):{BACKUP_ID}}"
     texts = {"stack": "counter", "site": "", "snapshot": identifier, "less_than": "", "bad": ""}
     numbers = {"format": 1, "size": 1, "counters": 1, "sum": 1}
-    proved = {"proved": time, "replaced": False}
+    proved = {"proved": time, "replaced": False, "held": False}
     return Saved(**{"id": identifier, "time": time} | texts | numbers | proved | fields)  # type: ignore[arg-type]
 
 
@@ -323,8 +323,9 @@ def test_what_is_no_proved_backup_takes_the_place_of_none() -> None:
     safety = [made(f"2026-11-{day}T05:00:00Z", replaced=True) for day in (11, 20, 26)]
     unproved = [made(f"2026-11-26T{hour:02}:00:00Z", proved="") for hour in range(6, 10)]
     bad = made("2026-11-25T04:00:00Z", proved="", bad="2026-11-25T04:00:00Z")
+    held = made("2020-01-01T00:00:00Z", held=True)
     logs = [log_until(f"2026-11-{day}T03:00:00Z") for day in (10, 20, 26)] + [log_until("2030-01-01T00:00:00Z")]
-    everything = [old, safety[0], safety[1], new, bad, safety[2], *unproved]
+    everything = [held, old, safety[0], safety[1], new, bad, safety[2], *unproved]
     assert outdated(everything, logs, plan, now) == [safety[0], unproved[0], logs[0]]
 
 
@@ -339,6 +340,11 @@ def test_what_is_outdated_goes_without_a_new_backup(site: Site) -> None:
     assert [saved["id"] for saved in site.backups] == [last["id"]]
     # The counters of a backup as a file, which an import reads.
     site.store.increment("a")
+    assert site.run("change", "hold", last["id"])["held"]
+    assert "is held; release it first" in site.refused("change", "delete", last["id"])
+    assert not site.run("change", "unhold", last["id"])["held"]
     exported = site.run("export", "latest", "csv")
     assert (exported["counters"], exported["sum"], exported["backup"]["id"]) == (1, 2, last["id"])
     assert [(one.name, one.value) for one in parse(exported["text"], "csv")] == [("a", 2)]
+    assert site.run("change", "delete", last["id"])["not_freed"] == ""
+    assert site.backups == []

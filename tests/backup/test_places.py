@@ -102,6 +102,19 @@ def test_rest_with_a_user_and_a_password(site: Site, stack: ExitStack) -> None:
     there_and_back(site)
 
 
+def test_rest_with_a_private_authority(site: Site, stack: ExitStack) -> None:
+    key, certificate = site.directory / "key.pem", site.directory / "certificate.pem"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-subj", "/CN=authority"]
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *names]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    options = ("--no-auth", "--tls", "--tls-cert", str(certificate), "--tls-key", str(key))
+    _, port = rest_server(site, stack, *options)
+    site.plan |= {"repository": f"rest:https://127.0.0.1:{port}/", "answer_seconds": 6}
+    assert "certificate signed by unknown authority" in site.refused("run")
+    site.plan |= {"ca": certificate.read_text(), "answer_seconds": 15}
+    there_and_back(site)
+
+
 def test_s3(site: Site, stack: ExitStack) -> None:
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]

@@ -32,7 +32,7 @@ def said(site: Path, answer: dict[str, Any], **given: Any) -> str:
     environ = stand_in_for_the_engine(site, docker_container=answer)
     command = ("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(given))
     done = run(*command, ANSIBLE_ROLES_PATH=str(Path(__file__).resolve().parents[2] / "roles"), **environ)
-    found = re.search(r"Nothing was changed[^\n\"]*", done.stdout)
+    found = re.search(r"Nothing was deployed[^\n\"]*", done.stdout)
     assert bool(found) == (done.returncode != 0), done.stdout + done.stderr
     return found[0] if found else ""
 
