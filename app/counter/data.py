@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -88,15 +88,11 @@ class Step:
     done: bool
 
 
-def read_all(primaries: Primaries, also: Iterable[str] = ()) -> list[Record]:
-    """Return all counters, sorted by name, with the time before the first was read; raises UnavailableError.
-
-    ``also``: counters that may not be listed yet.
-    """
+def read_all(primaries: Primaries) -> list[Record]:
+    """Return all counters, sorted by name, with the time before the first was read; raises UnavailableError."""
     time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    (names,) = primaries.run([("SMEMBERS", COUNTERS)])
     records: list[Record] = []
-    for batch in batched(sorted({*names, *also}), BATCH):
+    for batch in batched(sorted(primaries.names()), BATCH):
         values = primaries.run([("GET", value_key(name)) for name in batch])
         records += [Record(name, int(value or 0), time) for name, value in zip(batch, values, strict=True)]
     return records

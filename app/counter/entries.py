@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from typing import Any
 
 from redis import Redis
 
-from counter.names import NAME_RULE
 from counter.records import first_of
-from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, value_key
+from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, counter_of
 from counter.store.operation import Command
 from counter.store.primaries import BATCH
 
@@ -22,7 +20,6 @@ READ = 50
 """How many values to read at a time."""
 WEIGHT = 20_000
 """How many texts, members and fields to hold at a time, if no single key has more. A hash of ids can have thousands."""
-_VALUE = re.compile(re.escape(value_key("NAME")).replace("NAME", f"({NAME_RULE})"))
 _NOTES = {BACKUP_KEY, PROBE_KEY}
 _KINDS = {"string", "set", "hash", "none"}
 
@@ -45,8 +42,7 @@ class Entry:
     @property
     def counter(self) -> str:
         """The counter whose value this is; empty for other keys."""
-        found = _VALUE.fullmatch(self.key) if isinstance(self.value, str) else None
-        return found[1] if found else ""
+        return counter_of(self.key) if isinstance(self.value, str) else ""
 
     @property
     def weight(self) -> int:

@@ -16,9 +16,10 @@ from support.waiting import wait_until
 from topologies import Cluster, Node
 
 from counter.config import Address, Config
-from counter.store import open_store
+from counter.store import open_route, open_store
 from counter.store.durable import Store
 from counter.store.keys import claim_key, proof_key, value_key
+from counter.store.primaries import Primaries
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
@@ -214,6 +215,27 @@ def move_slot(cluster: Cluster, key: str, source: RedisServer, target: RedisServ
     for node in (target, source, *cluster.nodes):
         if node.client().role()[0] == "master":
             node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+def test_a_counter_that_moves_while_the_names_are_read_is_found(
+    cluster: Cluster, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(config)
+    for name in NAMES:
+        store.increment(name)
+    read: list[RedisServer] = []
+
+    def read_and_move(primaries: Primaries, key: str) -> Iterator[str]:
+        yield from read_names(primaries, key)
+        read.append(cluster.primary_of(key))
+        if len(read) == 1:  # to the primary that was read, from another
+            moved = next(name for name in NAMES if cluster.primary_of(value_key(name)) is not read[0])
+            move_slot(cluster, value_key(moved), cluster.primary_of(value_key(moved)), read[0])
+
+    read_names = Primaries._names_at  # noqa: SLF001
+    monkeypatch.setattr(Primaries, "_names_at", read_and_move)
+    assert Primaries(open_route(config)).names() == set(NAMES)
+    assert len(read) >= 6
 
 
 def test_with_every_node_gone_a_request_ends_in_time(cluster: Cluster, config: Config) -> None:

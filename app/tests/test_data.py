@@ -178,6 +178,19 @@ def test_too_many_are_refused() -> None:
 
 
 @everywhere
+def test_a_counter_that_no_list_has_is_exported(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if the replica had been killed after its answers.
+    monkeypatch.setattr(Store, "_list", lambda *_: None)
+    store = site.store
+    names = {f"c{number}": 1 for number in range(20)}
+    for name in names:
+        store.increment(name)
+    status, printed, said = site.run("export")
+    assert status == 0, said
+    assert {record.name: record.value for record in parse(printed.partition("\n")[2], "csv")} == names
+
+
+@everywhere
 def test_a_file_counts_once(site: Site) -> None:
     store = site.store
     for name in ("a", "a", "b"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ from flask.testing import FlaskClient
 from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
+
+from counter import rights
+from counter.config import Config
+from counter.data import read_all
+from counter.store import open_route
+from counter.store.primaries import Primaries
 
 Build = Callable[..., FlaskClient]
 
@@ -44,6 +51,36 @@ def test_the_urls_credentials_are_used_and_not_shown(client_of: Build, redis_ser
     bad = client_of(TOPOLOGY="external", REDIS_URL=f"redis://app:wrong@{redis_server.address}")
     assert bad.get("/readyz").status_code == 503
     assert "wrong" not in bad.get("/readyz").text
+
+
+def test_the_rights_in_the_documents_are_enough_and_each_is_tried(
+    client_of: Build, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = re.findall(r"ACL SETUSER counter [^`]*", (Path(__file__).parents[2] / "docs/topologies.md").read_text())
+    admin = redis_server.client()
+    admin.execute_command(*line.replace("PASSWORD", "pw").split())
+    environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://counter:pw@{redis_server.address}"}
+    for name, value in environ.items():
+        monkeypatch.setenv(f"COUNTER_{name}", value)
+    assert rights.main() == 0, capsys.readouterr().err
+    client = client_of(**environ)
+    for key in ({}, {"Idempotency-Key": "k"}):
+        assert client.post("/api/counters/a/increment", headers=key).status_code == 200
+    wait_until("the counter to be listed", lambda: client.get("/api/store").json["counters"] == {"a": 2})
+    config = Config.from_env()
+    assert [record.value for record in read_all(Primaries(open_route(config)))] == [2]
+    assert not admin.acl_log()
+    shown = {"+info", "+wait", "+mget", "+sscan"}
+    for right in {word for word in line.split() if word.startswith("+")} - shown:
+        admin.execute_command("ACL", "SETUSER", "counter", right.replace("+", "-"))
+        assert rights.main() == 1
+        assert f"{right[1:].upper()}: " in capsys.readouterr().err
+        admin.execute_command("ACL", "SETUSER", "counter", right)
+    monkeypatch.setenv("COUNTER_REDIS_URL", f"redis://counter:wrong@{redis_server.address}")
+    assert rights.main() == 1
+    assert "it does not answer as the app needs it: " in (said := capsys.readouterr().err)
+    assert "wrong@" not in said
+    assert {key for key in admin.scan_iter() if "ready" in key and admin.ttl(key) == -1} == set()
 
 
 def test_the_password_file_overrides_the_urls(client_of: Build, redis_server: RedisServer, tmp_path: Path) -> None:

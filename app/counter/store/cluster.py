@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
 from counter.store.client import client, connection_options, counter_names, node_states
 from counter.store.durable import Lane
-from counter.store.keys import COUNTERS, value_key
+from counter.store.keys import COUNTERS, tag_in, value_key
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.replicated import Replicated
@@ -41,6 +42,15 @@ class ClusterRoute(Replicated):
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of the key's slot."""
         return self._lane(self._primary(key))
+
+    def samples(self) -> list[str]:
+        """See ``Route.samples``."""
+        self._primary(COUNTERS)  # so that it asks for the slots if they may have moved
+        slots = self._slots
+        if sum(last - first + 1 for first, last, _ in slots) < SLOTS:
+            self._stale = True
+            raise UnavailableError("some slots have no primary")
+        return [value_key(tag_in(first)) for first in {address: first for first, _, address in slots}.values()]
 
     def failed(self, failure: Failure) -> None:
         """Ask for the slots again, unless the failure has nothing to do with them."""

@@ -67,6 +67,9 @@ class Route(Protocol):
     def lane(self, key: str) -> Lane:
         """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
 
+    def samples(self) -> list[str]:
+        """Return one key for each primary; raises UnavailableError unless all are known."""
+
     def failed(self, failure: Failure) -> None:
         """Learn that an attempt failed; what is known about primaries may be out of date."""
 

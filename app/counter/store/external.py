@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from counter.config import Address, Config
 from counter.store.client import client, connection_options, counter_names, counter_values, memory_of
 from counter.store.durable import Lane
+from counter.store.keys import PROBE_KEY
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.types import Description, NodeState
@@ -42,10 +43,10 @@ class ExternalRoute:
 
     def __init__(self, config: Config) -> None:
         """Read the URL; the password file, if given, overrides the URL's password."""
-        self._options = _url_options(config)
-        self._address = Address(self._options.pop("host", "localhost"), int(self._options.pop("port", 6379)))
+        self.options = _url_options(config)
+        self.address = Address(self.options.pop("host", "localhost"), int(self.options.pop("port", 6379)))
         self._acks = config.required_acks
-        link = Link(lambda _: self._address, self._options, acks=self._acks, disk=False, site=config.site)
+        link = Link(lambda _: self.address, self.options, acks=self._acks, disk=False, site=config.site)
         self._lane = Lane(link)
         self._offer: Offer | None = None
         self._probe_again = 0.0
@@ -91,6 +92,10 @@ class ExternalRoute:
         del key
         return self._lane
 
+    def samples(self) -> list[str]:
+        """Return one key: there is one primary."""
+        return [PROBE_KEY]
+
     def failed(self, failure: Failure) -> None:
         """Do nothing: there is nothing to find out."""
 
@@ -98,16 +103,16 @@ class ExternalRoute:
         """See ``Store.describe``."""
         values, more = None, False
         try:
-            with client(self._address, self._options) as redis:
+            with client(self.address, self.options) as redis:
                 facts: dict[str, Any] = redis.info()
                 with suppress(ResponseError):  # what the user of this Redis may not read is not shown
                     names, more = counter_names(redis)
                     values = counter_values(redis, names)
         except (RedisError, OSError) as error:
-            return Description((NodeState(str(self._address), error=str(error) or type(error).__name__),))
+            return Description((NodeState(str(self.address), error=str(error) or type(error).__name__),))
         role = "primary" if facts.get("role") == "master" else "replica"
         state = NodeState(
-            str(self._address),
+            str(self.address),
             role,
             reachable=True,
             version=str(facts.get("redis_version", "")),
@@ -121,7 +126,7 @@ class ExternalRoute:
         if now >= self._probe_again:
             self._probe_again = now + PROBE_AGAIN_SECONDS
             try:
-                with client(self._address, self._options) as redis:
+                with client(self.address, self.options) as redis:
                     facts: dict[str, Any] = redis.info()
                     try:
                         redis.execute_command("WAIT", 0, 1)
@@ -134,7 +139,7 @@ class ExternalRoute:
             policy = facts.get("maxmemory_policy", "noeviction")
             self._offer = Offer(
                 str(facts.get("redis_version", "of unknown version")),
-                bool(self._options.get("ssl")),
+                bool(self.options.get("ssl")),
                 wait,
                 int(facts.get("connected_slaves", 0)),
                 str(policy) if facts.get("maxmemory") and policy != "noeviction" else "",

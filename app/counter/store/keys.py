@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import cache
 
 from redis.crc import key_slot
 
+from counter.names import NAME_RULE
+
 COUNTERS = "counters"
-"""The set of all counters' names."""
+"""The set of counters' names that ``/api/store`` shows. It is written a moment after the first increment."""
 
 PROOF_SUFFIX = ":proof"
 """The end of keys that are written to prove that a node is still the primary. They expire within a second."""
@@ -28,19 +31,30 @@ def proof_key(key: str) -> str:
     """Return a key in the slot of ``key``, for the write that proves the primary."""
     tag, closed, _ = key.partition("{")[2].partition("}")
     if not (tag and closed):  # Redis hashes the whole key then
-        tag = _tag_in(key_slot(key.encode())) if "}" in key else key
+        tag = tag_in(key_slot(key.encode())) if "}" in key else key
     return f"{{{tag}}}{PROOF_SUFFIX}"
 
 
 @cache
-def _tag_in(slot: int) -> str:
-    """Return a tag that leads to a slot. The search takes about 20 ms, for rare keys of clients only."""
+def tag_in(slot: int) -> str:
+    """Return a tag that leads to a slot. The search takes about 20 ms."""
     return next(tag for tag in map(str, itertools.count()) if key_slot(tag.encode()) == slot)
 
 
 def value_key(name: str) -> str:
     """Return the key of a counter's value."""
     return f"{{{name}}}:value"
+
+
+VALUE_KEYS = "{*}:value"
+"""A pattern of Redis for the keys of all values. Some others match it too (see ``counter_of``)."""
+_VALUE = re.compile(rf"\{{({NAME_RULE})\}}:value")
+
+
+def counter_of(key: str) -> str:
+    """Return the counter whose value a key holds; empty for other keys."""
+    found = _VALUE.fullmatch(key)
+    return found[1] if found else ""
 
 
 def operation_key(name: str, operation_id: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from counter.store.durable import Lane, Route
+from counter.store.keys import VALUE_KEYS, counter_of
 from counter.store.operation import Command, Failure, key_of
 from counter.store.types import UnavailableError
 
 BATCH = 500
 """How many keys to read or write at a time."""
+SCAN = 5000
+"""How many keys Redis looks at in one step, which takes it about a millisecond."""
 ROUND_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """How long nodes may take to answer: they load their data, Sentinels find their primary."""
@@ -53,3 +56,41 @@ class Primaries:
                 time.sleep(POLL_SECONDS)
             else:
                 return [replies[number] for number in range(len(commands))]
+
+    def names(self) -> set[str]:
+        """Return the names of all counters that the primaries hold, whoever made them.
+
+        A slot of a cluster may move from a primary that was not read yet to one that was. So all are read twice: what
+        the first reading missed for this reason is found by the second.
+
+        Raises:
+            UnavailableError: not all primaries could be read within ``PATIENCE_SECONDS``.
+
+        """
+        found: set[str] = set()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        wanted = 2
+        while wanted:
+            try:
+                samples = self._route.samples()
+                for key in samples:
+                    found.update(self._names_at(key))
+                wanted = wanted - 1 if len(samples) > 1 else 0
+            except (RedisError, OSError, UnavailableError) as error:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(str(error)) from error
+                time.sleep(POLL_SECONDS)
+            # The next reading asks again where the slots are.
+            self._route.failed(Failure("slots may have moved"))
+        return found
+
+    def _names_at(self, key: str) -> Iterator[str]:
+        """Yield the counters at the primary of ``key``. A reading that another connection would go on with fails."""
+        link = self._route.lane(key).link
+        cursor = "0"
+        while True:
+            scan: Command = ("SCAN", cursor, "MATCH", VALUE_KEYS, "COUNT", SCAN)
+            _, (cursor, keys) = link.run([("EXISTS", key), scan], time.monotonic() + ROUND_SECONDS)
+            yield from filter(None, map(counter_of, keys))
+            if cursor == "0":
+                return

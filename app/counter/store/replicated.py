@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from counter.config import Address, Config, WriteConcern
+from counter.store.keys import PROBE_KEY
 
 
 class Replicated:
@@ -41,3 +42,7 @@ class Replicated:
         """
         alone = not (replicas or self._config.required_acks) and self._config.replicas_per_primary > 0
         return "the primary has no replica" if alone else ""
+
+    def samples(self) -> list[str]:
+        """See ``Route.samples``: one key, since there is one primary."""
+        return [PROBE_KEY]

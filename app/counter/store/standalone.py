@@ -7,6 +7,7 @@ from redis.exceptions import RedisError
 from counter.config import Address, Config
 from counter.store.client import client, connection_options, counter_names, counter_values, node_states
 from counter.store.durable import Lane
+from counter.store.keys import PROBE_KEY
 from counter.store.link import Link
 from counter.store.operation import Failure
 from counter.store.types import Description
@@ -33,6 +34,10 @@ class StandaloneRoute:
         """Return the only lane."""
         del key
         return self._lane
+
+    def samples(self) -> list[str]:
+        """Return one key: there is one primary."""
+        return [PROBE_KEY]
 
     def failed(self, failure: Failure) -> None:
         """Do nothing: there is nothing to find out."""
