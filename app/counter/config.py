@@ -91,6 +91,9 @@ class Config:
     drain: float = 3.0
     key_seconds: float = 600.0
     history_log: bool = False
+    max_counters: int = 100_000
+    new_counters_per_minute: int = 1_000
+    """For the whole stack, like the number of counters."""
 
     @property
     def id_lifetime(self) -> float:
@@ -158,6 +161,10 @@ class Config:
             drain=env.seconds("DRAIN_SECONDS", default.drain, 0.0, 600.0),
             key_seconds=key_seconds,
             history_log=env.flag("HISTORY_LOG"),
+            max_counters=env.integer("MAX_COUNTERS", default.max_counters, 1, 10_000_000),
+            new_counters_per_minute=env.integer(
+                "NEW_COUNTERS_PER_MINUTE", default.new_counters_per_minute, 1, 1_000_000
+            ),
         )
 
 

@@ -13,7 +13,14 @@ from counter.config import Config
 from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
 from counter.problems import Problem
 from counter.store.durable import Store
-from counter.store.types import Counted, IndeterminateError, ReusedKeyError, StoreError, UnsupportedKeyError
+from counter.store.types import (
+    Counted,
+    IndeterminateError,
+    RefusedError,
+    ReusedKeyError,
+    StoreError,
+    UnsupportedKeyError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +90,14 @@ class Counting:
             metrics.INCREMENTS.labels("refused").inc()
             detail = f"This Idempotency-Key was used for another counter; use a new key, such as a UUID, for {name!r}."
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail) from error
+        except RefusedError as error:
+            metrics.INCREMENTS.labels("refused").inc()
+            detail = f"Nothing was counted: {error}. Counters that exist go on counting."
+            if error.seconds:
+                raise Problem(
+                    HTTPStatus.TOO_MANY_REQUESTS, "too-many-new-counters", detail, retry_after=error.seconds
+                ) from error
+            raise Problem(HTTPStatus.INSUFFICIENT_STORAGE, "no-room", detail, retry_after=60) from error
         except IndeterminateError as error:
             metrics.INCREMENTS.labels("indeterminate").inc()
             log.warning(

@@ -30,11 +30,33 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, default=str)
 
 
+class Brake(logging.Filter):
+    """Lets through only so many records of the same event. Clients can cause failures, and must not fill the disk."""
+
+    def __init__(self, most: int = 20, seconds: float = 10.0) -> None:
+        """Take how many records of one event pass in how many seconds."""
+        super().__init__()
+        self._most, self._seconds = most, seconds
+        self._passed: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to write a record. The first one after a pause says in ``omitted`` how many were not."""
+        event = record.name, str(record.msg)
+        since, count = self._passed.get(event, (0.0, 0))
+        if record.created - since >= self._seconds:
+            if count > self._most:
+                record.omitted = count - self._most
+            since, count = record.created, 0
+        self._passed[event] = since, count + 1
+        return count < self._most
+
+
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": JsonFormatter}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "filters": {"brake": {"()": Brake}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["brake"]}},
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},

@@ -33,6 +33,8 @@ TRIED: tuple[Command, ...] = (
     ("RENAME", HASH, BEFORE),
     ("SADD", MARKS, "mark"),
     ("PEXPIRE", MARKS, SECONDS * 1000),
+    ("SCARD", MARKS),
+    ("SISMEMBER", MARKS, "mark"),
     ("SMEMBERS", MARKS),
     ("SCAN", 0, "MATCH", VALUE_KEYS, "COUNT", 1),
     ("SREM", MARKS, "mark"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -46,9 +46,18 @@ def read(name: str) -> Response:
 
 @routes.get("/api/store")
 def describe() -> Response:
-    """Describe the store: its nodes, its promise and its values."""
+    """Describe the store: its nodes and its promise; to the operator, also its values.
+
+    The edge adds the header to the requests of all clients.
+    """
     config, store = counting().config, counting().store
-    found = store.describe()
+    shows = "X-Forwarded-For" not in request.headers
+    try:
+        found = store.describe()
+    except StoreError as error:
+        detail = f"{error}."
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1) from error
+    values: dict[str, Any] = {"counters": found.counters, "more_counters": found.more} if shows else {}
     return jsonify(
         topology=config.topology.value,
         write_concern=config.write_concern.value,
@@ -59,9 +68,8 @@ def describe() -> Response:
         replica=config.replica,
         image=config.image,
         version=config.version or None,
-        nodes=[node_document(node) for node in found.nodes],
-        counters=found.counters,
-        more_counters=found.more,
+        nodes=[node_document(node if shows else replace(node, counters=None)) for node in found.nodes],
+        **values,
         backup=newest_backup(),
     )
 

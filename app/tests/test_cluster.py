@@ -60,6 +60,7 @@ def test_counters_spread_over_the_primaries_and_are_all_described(
     assert not any(node.slots for node in description.nodes if node.role == "replica")
     store.ready()
     monkeypatch.setattr("counter.store.client.SHOWN_COUNTERS", len(NAMES) - 1)
+    monkeypatch.setattr("counter.store.durable.DESCRIBED_SECONDS", 0)
     description = store.describe()
     assert description.counters == dict.fromkeys(sorted(NAMES)[:-1], 2)
     assert description.more
@@ -176,17 +177,20 @@ def test_nothing_is_acknowledged_without_the_replica(cluster: Cluster, config: C
     assert patient.increment("c0", doubt.value.operation_id).value == 2
 
 
-def test_listing_a_counter_does_not_delay_its_increment(cluster: Cluster, config: Config) -> None:
-    store = open_store(config)
+def test_only_a_new_counter_needs_the_node_with_the_names(cluster: Cluster, config: Config) -> None:
+    store = open_store(replace(config, deadline=1.0))
     home = cluster.primary_of("counters")
-    name = next(name for name in NAMES if cluster.primary_of(f"{{{name}}}:value") is not home)
-    store.read(name)  # now the slots are known
+    old, new = [name for name in NAMES if cluster.primary_of(f"{{{name}}}:value") is not home][:2]
+    wait_until("it to count", lambda: counts(store, old, "k"))
     home.signal(signal.SIGSTOP)
     try:
-        assert store.increment(name).value == 1
+        assert store.increment(old).value > 1
+        with pytest.raises(UnavailableError):
+            store.increment(new)
     finally:
         home.signal(signal.SIGCONT)
-    wait_until("the counter to be listed", lambda: listed(store, [name]))
+    wait_until("it to be counted once", lambda: counts(store, new, "new"))
+    assert store.read(new).value == 1
 
 
 def test_a_slot_that_moves_takes_the_counter_along(cluster: Cluster, config: Config) -> None:

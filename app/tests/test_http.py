@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import random
 import signal
 import threading
@@ -19,6 +20,7 @@ from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter import lifecycle
+from counter.logs import Brake
 from counter.shortcut import IncrementShortcut
 from counter.store import durable
 from counter.store.durable import Store
@@ -238,6 +240,61 @@ def test_the_store_is_described(client: FlaskClient, redis_server: RedisServer) 
     ]
     assert store["counters"] == {"a": 1}
     assert store["more_counters"] is False
+
+
+def test_clients_of_the_edge_are_not_told_the_counters(client: FlaskClient, client_of: Build) -> None:
+    client.post("/api/counters/a/increment")
+    through_the_edge = {"X-Forwarded-For": "192.0.2.1"}
+    told = client.get("/api/store", headers=through_the_edge).get_json()
+    assert not {"counters", "more_counters"} & told.keys()
+    assert told["nodes"][0]["reachable"]
+    (address,) = (node["name"] for node in told["nodes"])
+    apart = client_of(TOPOLOGY="independent", REDIS_NODES=address)
+    assert apart.get("/api/store").json["nodes"][0]["counters"] == {"a": 1}
+    assert "counters" not in apart.get("/api/store", headers=through_the_edge).json["nodes"][0]
+
+
+def test_those_who_ask_for_the_state_of_redis_take_a_quarter_of_the_threads(
+    client_of: Build, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(REDIS_NODES=redis_server.address, THREADS="8")
+    answers, goes_on = [], threading.Event()
+
+    def look(route: StandaloneRoute) -> Description:
+        answers.append(route)
+        goes_on.wait(60)
+        return look_now(route)
+
+    look_now = StandaloneRoute.describe
+    monkeypatch.setattr(StandaloneRoute, "describe", look)
+    with ThreadPoolExecutor(2) as pool:
+        lookers = client.application.extensions["counting"].store._lookers  # noqa: SLF001
+        waiting = [pool.submit(client.application.test_client().get, "/api/store") for _ in range(2)]
+        wait_until("both to wait", lambda: not lookers._value)  # noqa: SLF001
+        busy = client.get("/api/store")
+        assert (busy.status_code, busy.json["code"], busy.headers["Retry-After"]) == (503, "busy", "1")
+        goes_on.set()
+    assert [answer.result().status_code for answer in waiting] == [200, 200]
+    assert [client.get("/api/store").status_code for _ in range(20)] == [200] * 20
+    assert len(answers) <= 2
+
+
+def test_failures_do_not_fill_the_log() -> None:
+    brake, now = Brake(most=3, seconds=10), 1000.0
+
+    def passes(text: str) -> logging.LogRecord | None:
+        record = logging.makeLogRecord({"name": "counter", "msg": text})
+        record.created = now
+        return record if brake.filter(record) else None
+
+    assert [bool(passes("increment not taken")) for _ in range(8)] == [True] * 3 + [False] * 5
+    assert passes("another")
+    now += 10
+    first, second = passes("increment not taken"), passes("increment not taken")
+    assert first
+    assert vars(first)["omitted"] == 5
+    assert second
+    assert "omitted" not in vars(second)
 
 
 def test_the_headroom_is_shown(client: FlaskClient, redis_server: RedisServer) -> None:

@@ -234,7 +234,7 @@ def told(config: Config) -> Store:
     """Return the store of a process that has been told how the transition stands."""
     store = Store(StandaloneRoute(config), config)
     for transition in (store._without_hashes, store._without_secrets):  # noqa: SLF001
-        transition._ask()  # noqa: SLF001
+        transition.ask()
     return store
 
 

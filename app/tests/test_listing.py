@@ -1,34 +1,22 @@
-"""The set of the counters' names, which is written in the background."""
+"""The set of the counters' names: what it shows, and which names it takes."""
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask.testing import FlaskClient
 from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter.config import Config
-from counter.store import durable, open_store
+from counter.store import durable, link, open_store
 from counter.store.client import SHOWN_COUNTERS
-from counter.store.keys import COUNTERS, value_key
-
-
-def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> None:
-    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
-    free = threading.Event()
-
-    def is_busy() -> None:
-        free.wait(600)
-
-    store._later(is_busy)  # noqa: SLF001
-    try:
-        for number in range(600):
-            store.increment(f"n{number}")
-    finally:
-        free.set()
-    wait_until("all to be listed", lambda: redis_server.client().scard(COUNTERS) == 600)
-    assert redis_server.client().info("commandstats")["cmdstat_sadd"]["calls"] == 2
+from counter.store.durable import Store
+from counter.store.ids import new_id
+from counter.store.keys import COUNTERS, NEW_KEY, value_key
+from counter.store.types import RefusedError
 
 
 @pytest.mark.parametrize(
@@ -40,7 +28,10 @@ def test_many_new_counters_are_listed_together(redis_server: RedisServer) -> Non
     ],
     ids=lambda environ: environ["TOPOLOGY"],
 )
-def test_a_look_at_many_counters_is_bounded(redis_server: RedisServer, environ: dict[str, str]) -> None:
+def test_a_look_at_many_counters_is_bounded(
+    redis_server: RedisServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "DESCRIBED_SECONDS", 0)
     address = redis_server.address
     store = open_store(Config.from_env({f"COUNTER_{name}": value.format(address) for name, value in environ.items()}))
     names = [f"{number:064}" for number in range(SHOWN_COUNTERS)]
@@ -73,39 +64,6 @@ def test_an_external_redis_that_does_not_show_its_counters_is_reachable(redis_se
     assert found.nodes[0].reachable
 
 
-def test_a_counter_that_could_not_be_listed_is_listed_with_the_next_one(redis_server: RedisServer) -> None:
-    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
-    server = redis_server.client()
-    server.execute_command("ACL", "SETUSER", "default", "-sadd")
-    store.increment("one")
-    wait_until("the attempt", server.acl_log)
-    wait_until("its end", lambda: not store._lists)  # noqa: SLF001
-    server.execute_command("ACL", "SETUSER", "default", "+sadd")
-
-    def listed() -> bool:
-        store.increment("two")
-        return bool(server.smembers(COUNTERS) == {"one", "two"})
-
-    wait_until("both to be listed", listed)
-
-
-def test_listing_goes_on_after_a_mistake_which_is_shown(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("a mistake")
-
-    monkeypatch.setattr(durable, "PROBE_SECONDS", 0)
-    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
-    with monkeypatch.context() as broken:
-        broken.setattr(durable, "Listing", fail)
-        store.increment("one")
-        wait_until("the attempt", lambda: "ValueError: a mistake" in caplog.text)
-    wait_until("its end", lambda: not store._lists)  # noqa: SLF001
-    store.increment("two")
-    wait_until("both to be listed", lambda: redis_server.client().smembers(COUNTERS) == {"one", "two"})
-
-
 def test_work_in_the_background_that_fails_is_shown(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,16 +75,85 @@ def test_work_in_the_background_that_fails_is_shown(
     wait_until("it to be shown", lambda: "ValueError: a mistake" in caplog.text)
 
 
-def test_listing_is_not_tried_with_each_increment(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def stack_of(server: RedisServer, replicas: int = 1, **environ: int) -> list[Store]:
+    variables = {f"COUNTER_{name}": str(value) for name, value in environ.items()}
+    config = Config.from_env({"COUNTER_REDIS_NODES": server.address} | variables)
+    return [open_store(config) for _ in range(replicas)]
+
+
+def refusals(stores: list[Store], names: Iterable[str]) -> list[RefusedError]:
+    """Count on these names, at all replicas in turn, several at a time; return what was refused."""
+
+    def count(number: int, name: str) -> RefusedError | None:
+        try:
+            stores[number % len(stores)].increment(name)
+        except RefusedError as refused:
+            return refused
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(count, *zip(*enumerate(names), strict=True))
+        return [refused for refused in answers if refused]
+
+
+def test_new_counters_are_limited_in_the_whole_stack(redis_server: RedisServer) -> None:
+    redis, stores = redis_server.client(), stack_of(redis_server, 3, NEW_COUNTERS_PER_MINUTE=20, MAX_COUNTERS=30)
+    found = refusals(stores, [f"a{number}" for number in range(50)])
+    assert len(found) == 30
+    assert all(1 <= refused.seconds <= 60 for refused in found)
+    assert redis.scard(COUNTERS) == len(redis.keys("*:value")) == 20
+    # Those that exist go on, and are no new ones.
+    assert not refusals(stores, map(str, redis.smembers(COUNTERS)))
+    redis.delete(NEW_KEY)  # after a minute
+    assert [refused.seconds for refused in refusals(stores, [f"b{number}" for number in range(15)])] == [0] * 5
+    assert redis.scard(COUNTERS) == len(redis.keys("*:value")) == 30
+    assert 50_000 < redis.pttl(NEW_KEY) <= 60_000
+
+
+def test_only_the_first_increment_of_a_counter_asks(redis_server: RedisServer) -> None:
+    redis, (first, second) = redis_server.client(), stack_of(redis_server, 2)
+    first.increment("a")
+    before = redis.info("commandstats")
+    for _ in range(10):
+        first.increment("a")
+        second.increment("a", "k")
+    after = redis.info("commandstats")
+    assert "cmdstat_sismember" in before
+    assert after["cmdstat_sismember"]["calls"] == before["cmdstat_sismember"]["calls"]
+    # One that exists without being in the set is not a new one.
+    redis.set(value_key("made elsewhere"), 7)
+    assert second.increment("made elsewhere").value == 8
+
+
+def test_a_redis_that_is_nearly_full_goes_on_counting_what_is_there(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "PROBE_SECONDS", 60)
-    store = open_store(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address}))
-    store.increment("one")
-    wait_until("it to be listed", lambda: redis_server.client().smembers(COUNTERS))
-    redis_server.client().execute_command("ACL", "SETUSER", "default", "-sadd")
-    store.increment("two")
-    wait_until("the attempt", lambda: "counters not listed yet" in caplog.text)
-    for _ in range(20):
-        store.increment("one")
-    assert caplog.text.count("counters not listed yet") == 1
+    monkeypatch.setattr(link, "LOOK_SECONDS", 0)
+    redis, (store,) = redis_server.client(), stack_of(redis_server)
+    assert store.increment("a", "known").value == 1
+    used = redis.info("memory")["used_memory"]
+    redis.config_set("maxmemory", int(used / 0.85))
+    assert store.increment("a").value == 2  # and it learns how full Redis is
+    for name, key in (("a", "unknown"), ("b", None), ("b", "unknown")):
+        with pytest.raises(RefusedError, match="nearly full"):
+            store.increment(name, key)
+    # A repeat is recognised, and the id of an increment that was not acknowledged, too.
+    assert store.increment("a", "known").value == 1
+    assert store.increment("a", new_id("a")).value == 3
+    redis.config_set("maxmemory", 0)
+    assert store.increment("a").value == 4
+    assert store.increment("b", "unknown").value == 1
+
+
+def test_a_refusal_says_when_to_try_again(client_of: Callable[..., FlaskClient], redis_server: RedisServer) -> None:
+    client = client_of(REDIS_NODES=redis_server.address, NEW_COUNTERS_PER_MINUTE=1, MAX_COUNTERS=2)
+    answers = [client.post(f"/api/counters/{name}/increment") for name in "ab"]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].json["code"] == "too-many-new-counters"
+    assert 1 <= int(answers[1].headers["Retry-After"]) <= 60
+    assert client.get("/api/counters/b").json["value"] == 0
+    redis_server.client().delete(NEW_KEY)
+    answers = [client.post(f"/api/counters/{name}/increment") for name in "abc"]
+    assert [answer.status_code for answer in answers] == [200, 200, 507]
+    assert answers[2].json["code"] == "no-room"
+    assert "there are 2 counters, and no more are allowed" in answers[2].json["detail"]

@@ -124,6 +124,9 @@ class Route:
         del key
         return self._lane
 
+    def samples(self) -> list[str]:
+        return []
+
     def failed(self, failure: Failure) -> None:
         del failure
 

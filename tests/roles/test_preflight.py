@@ -55,6 +55,8 @@ WRONG = {
     "app_threads": "1",
     "app_drain_seconds": "3.5",
     "app_deadline_seconds": "5s",
+    "app_max_counters": 0,
+    "app_new_counters_per_minute": 1_000_001,
     "app_environment": "INFO",
     "app_update_parallelism": "-1",
     "app_update_monitor": "4",

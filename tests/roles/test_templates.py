@@ -453,7 +453,9 @@ USE_THE_APP = """
 import json, sys
 from counter.application import create_app
 from counter.config import Config
-from counter.store import client, durable, group_commit
+from counter.data import read_all
+from counter.store import client, durable, group_commit, open_route
+from counter.store.primaries import Primaries
 # A busy machine is slow, not wrong.
 client.CONNECT_SECONDS = client.REPLY_SECONDS = durable.PROBE_SECONDS = group_commit.ROUND_SECONDS = 60
 app = create_app(Config.from_env()).test_client()
@@ -463,6 +465,7 @@ answers = [
     app.post("/api/counters/demo/increment", headers={"Idempotency-Key": "key-1"}),
     *(app.get(path) for path in ("/api/counters/demo", "/", "/readyz", "/metrics", "/api/store")),
 ]
+assert {record.name for record in read_all(Primaries(open_route(Config.from_env())))} == {"demo", "visits"}
 json.dump([[answer.status_code for answer in answers], answers[3].json["value"], answers[-1].json], sys.stdout)
 """
 

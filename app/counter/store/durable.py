@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import threading
 import time
@@ -11,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any, Protocol
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
-from counter.store.ids import Memory, is_ours, new_id
-from counter.store.kinds import BackupNote, Claim, Increment, Listing, Probe, Read
+from counter.store.ids import Memory, claim_place, is_ours, new_id
+from counter.store.keys import value_key
+from counter.store.kinds import Admission, BackupNote, Claim, Increment, Probe, Read
 from counter.store.link import ATTEMPT_SECONDS, Link
 from counter.store.operation import Failure, Operation
 from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
@@ -25,6 +26,7 @@ from counter.store.types import (
     Counted,
     Description,
     IndeterminateError,
+    RefusedError,
     ReusedKeyError,
     UnavailableError,
     UnsupportedKeyError,
@@ -36,8 +38,10 @@ PROBE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.15)
 CHANGE_SECONDS = 2.0
 """For how long all requests wait when Redis stops confirming. A planned change of the primary takes less."""
-_LISTED_LIMIT = 10_000
-_LISTED_TOGETHER = 500
+DESCRIBED_SECONDS = 1.0
+"""How old a description may be."""
+DESCRIBED_AT_MOST_SECONDS = 10.0
+"""How old it may be while others wait for a new one."""
 
 
 class Lane:
@@ -92,13 +96,11 @@ class Store:
         # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
         # wait for it to come back; the other half goes on answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
-        self._listed: set[str] = set()
-        self._unlisted: set[str] = set()
-        self._lists = False
-        self._list_after = 0.0
-        self._listing = threading.Lock()
+        self._most, self._per_minute = config.max_counters, config.new_counters_per_minute
+        self._making = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
         self._describing = threading.Lock()
+        self._lookers = threading.BoundedSemaphore(max(1, config.threads // 4))
         self._described: tuple[float, Description] | None = None
 
     @property
@@ -127,6 +129,7 @@ class Store:
                 its ``seconds``.
             ReusedKeyError: ``key`` was used for another counter.
             UnsupportedKeyError: this store takes no keys (see ``remembers``).
+            RefusedError: the counter or the key is new, and there is no room for it.
 
         """
         deadline = time.monotonic() + self._deadline
@@ -136,19 +139,48 @@ class Store:
         if key is None:
             key = new_id(name, former=self.remembers and self._without_secrets.lasts())
         elif not is_ours(key):
-            if memory.both:
-                self._claim(partial(FormerClaim, name, key, memory, deadline), name, key)
-            self._claim(partial(Claim, name, key, memory, deadline), name, key)
-        done = self._perform(partial(Increment, name, key, memory, deadline), key)
-        if name not in self._listed or done.value == 1:
-            self._list(name)
-        elif self._unlisted and not self._lists:
-            self._list()
+            self._claim(name, key, memory, deadline)
+        attempt = partial(Increment, name, key, memory, deadline)
+        done = self._perform(partial(attempt, creates=False), key)
+        if not done.value:
+            self._admit(name, key, deadline)
+            done = self._perform(attempt, key)
         return Counted(done.value, done.node)
 
-    def _claim(self, attempt: Callable[[], Operation], name: str, key: str) -> None:
-        if self._perform(attempt, key).value != name:
-            raise ReusedKeyError("the key was used for another counter", key)
+    def _claim(self, name: str, key: str, memory: Memory, deadline: float) -> None:
+        attempts: list[Callable[[], Operation]] = [partial(Claim, name, key, memory, deadline)]
+        if memory.both:
+            attempts.insert(0, partial(FormerClaim, name, key, memory, deadline))
+        elif self._nearly_full(claim_place(key).hash) or self._nearly_full(value_key(name)):
+            # One that was counted needs no more memory, and must be recognised.
+            attempts = [partial(Claim, name, key, memory, deadline, stores=False)]
+        for attempt in attempts:
+            owner = self._perform(attempt, key).value
+            if not owner:
+                raise RefusedError("Redis is nearly full, and takes no new Idempotency-Keys")
+            if owner != name:
+                raise ReusedKeyError("the key was used for another counter", key)
+
+    def _admit(self, name: str, key: str, deadline: float) -> None:
+        """Return if a new counter may be made, which adds it to the set of names; raises RefusedError."""
+        if self.remembers:
+            # Until they know, the set must not have a name that this version added.
+            for transition in (self._without_hashes, self._without_secrets):
+                transition.ask()
+        if self._nearly_full(value_key(name)):
+            raise RefusedError("Redis is nearly full, and takes no new counters")
+        refused = self._perform(partial(Admission, name, self._most, self._per_minute, deadline), key).value
+        if refused < 0:
+            raise RefusedError(f"there are {self._most} counters, and no more are allowed")
+        if refused:
+            seconds = math.ceil(refused / 1000)
+            raise RefusedError(f"{self._per_minute} counters are new in this minute, and no more are allowed", seconds)
+
+    def _nearly_full(self, key: str) -> bool:
+        try:
+            return self._route.lane(key).link.nearly_full
+        except UnavailableError:
+            return False
 
     def read(self, name: str) -> Counted:
         """Return the value of ``name`` (0 for a counter never counted).
@@ -162,15 +194,26 @@ class Store:
         return Counted(done.value, done.node)
 
     def describe(self) -> Description:
-        """Return what is reachable; never raises for an unreachable node.
+        """Return what is reachable, as it was at most ``DESCRIBED_SECONDS`` ago.
 
-        Each node is asked, so callers that arrive while this happens share the next answer.
+        Each node is asked, so callers that arrive while this happens share the answer. At most a quarter of the threads
+        wait for it; the other callers get what is known.
+
+        Raises:
+            UnavailableError: too many wait already, and nothing is known.
+
         """
-        asked = time.monotonic()
-        with self._describing:
-            if self._described is None or self._described[0] < asked:
-                self._described = time.monotonic(), self._route.describe()
-            return self._described[1]
+        if not self._lookers.acquire(blocking=False):
+            if self._described and time.monotonic() - self._described[0] < DESCRIBED_AT_MOST_SECONDS:
+                return self._described[1]
+            raise UnavailableError("too many ask for the state of Redis at a time")
+        try:
+            with self._describing:
+                if self._described is None or time.monotonic() - self._described[0] >= DESCRIBED_SECONDS:
+                    self._described = time.monotonic(), self._route.describe()
+                return self._described[1]
+        finally:
+            self._lookers.release()
 
     def newest_backup(self) -> dict[str, Any]:
         """Return the newest proved backup as the program backup noted it; empty if there is none.
@@ -235,42 +278,10 @@ class Store:
             raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
 
-    def _list(self, *names: str) -> None:
-        """Add counters to the set of names in the background. After a failure, a later increment tries again."""
-        with self._listing:
-            begins = not self._lists and time.monotonic() >= self._list_after
-            self._lists = self._lists or begins
-            if len(self._unlisted) < _LISTED_LIMIT:
-                self._unlisted.update(names)
-        if begins:
-            self._later(self._list_all)
-
-    def _list_all(self) -> None:
-        while True:
-            with self._listing:
-                names = list(islice(self._unlisted, _LISTED_TOGETHER))
-                self._lists = bool(names)
-                if not names:
-                    return
-            deadline = time.monotonic() + self._deadline
-            try:
-                self._perform(partial(Listing, names, deadline))
-            except Exception as error:  # whatever it is, a later increment tries again
-                about = {"counters": len(names), "reason": str(error)}
-                log.warning("counters not listed yet", extra=about, exc_info=not isinstance(error, UnavailableError))
-                self._list_after = time.monotonic() + PROBE_SECONDS
-                self._lists = False
-                return
-            if len(self._listed) >= _LISTED_LIMIT:
-                self._listed.clear()
-            self._listed.update(names)
-            with self._listing:
-                self._unlisted.difference_update(names)
-
     def _later(self, function: Callable[[], None]) -> None:
         """Run a function in the background, after those that were added earlier."""
         # The thread is made here, not in __init__: gunicorn forks later. Two requests may need it at the same time.
-        with self._listing:
+        with self._making:
             self._background = self._background or ThreadPoolExecutor(1, "background")
         self._background.submit(_logged, function)
 

@@ -11,7 +11,10 @@ from redis.crc import key_slot
 from counter.names import NAME_RULE
 
 COUNTERS = "counters"
-"""The set of counters' names that ``/api/store`` shows. It is written a moment after the first increment."""
+"""The set of counters' names that are shown, and whose number is limited. A name is added before it is counted on."""
+
+NEW_KEY = "{counters}:new"
+"""How many counters were new in this minute, in the slot of the set. It expires."""
 
 PROOF_SUFFIX = ":proof"
 """The end of keys that are written to prove that a node is still the primary. They expire within a second."""

@@ -7,7 +7,7 @@ from string import Template
 from typing import Any, Self
 
 from counter.store.ids import Memory, claim_place, place_of
-from counter.store.keys import BACKUP_KEY, COUNTERS, PROBE_KEY, log_key, operation_key, value_key
+from counter.store.keys import BACKUP_KEY, COUNTERS, NEW_KEY, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
 
 _MAKE_ROOM = """
@@ -28,7 +28,8 @@ end
 _INCREMENT = Template(
     _MAKE_ROOM
     + """
-local answers, at = {}, 3$begin
+if ARGV[3] == '0' and redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+local answers, at = {}, 4$begin
 for group = 1, tonumber(ARGV[2]) do
   local hash, before, size = KEYS[2 * group], KEYS[2 * group + 1], tonumber(ARGV[at])
   local fields = {unpack(ARGV, at + 1, at + size)}
@@ -62,10 +63,10 @@ return answers
 )
 
 INCREMENT = _INCREMENT.substitute(begin="", known="", counted="")
-"""Count the ids that are new, and return the value of each id.
+"""Count the ids that are new, and return the value of each id; nothing if the counter would be made and must not be.
 
 KEYS: the value, then for each group of ids its hash and the renamed one. ARGV: the lifetime of ids (ms), the number of
-groups, then for each group the number of its ids, and their fields.
+groups, 1 if the counter may be made, then for each group the number of its ids, and their fields.
 """
 
 INCREMENT_AND_MORE = _INCREMENT.substitute(
@@ -89,34 +90,63 @@ CLAIM = (
     _MAKE_ROOM
     + """
 local owners = {}
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local owner = redis.call('HGET', KEYS[1], ARGV[i]) or redis.call('HGET', KEYS[2], ARGV[i])
-  if not owner then
+  if not owner and ARGV[2] == '0' then
+    owner = ''
+  elseif not owner then
     owner = ARGV[i + 1]
     local expiry = make_room(KEYS[1], KEYS[2])
     redis.call('HSET', KEYS[1], ARGV[i], owner)
     if expiry then redis.call('PEXPIRE', KEYS[1], expiry) end
   end
-  owners[i / 2] = owner
+  owners[#owners + 1] = owner
 end
 return owners
 """
 )
 """Give each Idempotency-Key to the first counter that uses it, and return the counter that has it.
 
-KEYS: the hash, and the renamed one. ARGV: the lifetime (ms), then for each Idempotency-Key its field and the counter
-that uses it.
+KEYS: the hash, and the renamed one. ARGV: the lifetime (ms), 0 if nothing may be stored (then the counter of an unknown
+key is empty), then for each Idempotency-Key its field and the counter that uses it.
+"""
+
+
+ADMIT = """
+local most, per_minute, answers = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+local new = tonumber(redis.call('GET', KEYS[2]) or 0)
+for i = 3, #ARGV do
+  if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then
+    answers[i - 2] = 0
+  elseif redis.call('SCARD', KEYS[1]) >= most then
+    answers[i - 2] = -1
+  elseif new >= per_minute then
+    answers[i - 2] = math.max(1, redis.call('PTTL', KEYS[2]))
+  else
+    if new == 0 then redis.call('SET', KEYS[2], 0, 'PX', 60000) end
+    new = redis.call('INCRBY', KEYS[2], 1)
+    redis.call('SADD', KEYS[1], ARGV[i])
+    answers[i - 2] = 0
+  end
+end
+return answers
+"""
+"""Admit names that are not in the set of names, within limits, and return for how long each is refused (ms).
+
+KEYS: the set, and how many names were new in this minute. ARGV: how many names there may be, and may be new in a
+minute, then the names.
 """
 
 
 class Increment(Operation):
-    """Add one to a counter, once per id; the value is the counter's new value."""
+    """Add one to a counter, once per id; the value is the counter's new value, 0 if there is no such counter."""
 
-    __slots__ = ("identifier", "memory", "name", "place")
+    __slots__ = ("creates", "identifier", "memory", "name", "place")
 
-    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
-        """Take the counter's name, the operation's id and how ids are stored."""
+    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float, *, creates: bool = True) -> None:
+        """Take the counter's name, the operation's id and how ids are stored; ``creates``: it may make the counter."""
         super().__init__(value_key(name), deadline)
+        self.creates = creates
         self.name = name
         self.identifier = identifier
         self.memory = memory
@@ -127,7 +157,7 @@ class Increment(Operation):
         """Return one EVAL for all increments of one counter."""
         memory, hashes = group[0].memory, _hashes(group)
         keys = [group[0].key]
-        arguments: list[str | int] = [memory.lifetime, len(hashes)]
+        arguments: list[str | int] = [memory.lifetime, len(hashes), int(any(one.creates for one in group))]
         for (key, before), fields in hashes.items():
             keys += (key, before)
             arguments += (len(fields), *fields.values())
@@ -143,7 +173,8 @@ class Increment(Operation):
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
         """Give each increment the value of its id."""
-        values = dict(zip((identifier for ids in _hashes(group).values() for identifier in ids), reply, strict=True))
+        ids = [identifier for ids in _hashes(group).values() for identifier in ids]
+        values = dict(zip(ids, reply or [0] * len(ids), strict=True))
         for one in group:
             one.value = values[one.identifier]
 
@@ -197,13 +228,17 @@ class BackupNote(Operation):
 
 
 class Claim(Operation):
-    """Give a client's Idempotency-Key to the first counter that uses it; the value is the counter that has it."""
+    """Give a client's Idempotency-Key to the first counter that uses it; the value is the counter that has it.
 
-    __slots__ = ("memory", "name", "place")
+    It is empty if no counter has the key and none may have it.
+    """
 
-    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
-        """Take the counter's name, the client's key and how keys are stored."""
+    __slots__ = ("memory", "name", "place", "stores")
+
+    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float, *, stores: bool = True) -> None:
+        """Take the counter's name, the client's key and how keys are stored; ``stores``: an unknown key may be."""
         self.place = claim_place(identifier)
+        self.stores = stores
         super().__init__(self.place.hash, deadline)
         self.name = name
         self.memory = memory
@@ -213,7 +248,8 @@ class Claim(Operation):
         """Return one EVAL for all keys that share a hash."""
         first = group[0]
         pairs = [text for one in group for text in (one.place.field, one.name)]
-        return ("EVAL", CLAIM, 2, first.place.hash, first.place.before, first.memory.lifetime, *pairs)
+        stores = int(any(one.stores for one in group))
+        return ("EVAL", CLAIM, 2, first.place.hash, first.place.before, first.memory.lifetime, stores, *pairs)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
@@ -222,20 +258,31 @@ class Claim(Operation):
             one.value = owner
 
 
-class Listing(Operation):
-    """Add counters to the set of names."""
+class Admission(Operation):
+    """Admit a new counter, and add its name to the set of names; the value says for how long it is refused, in ms.
 
-    __slots__ = ("names",)
+    0: it is admitted; -1: there are too many counters.
+    """
 
-    def __init__(self, names: Sequence[str], deadline: float) -> None:
-        """Take the counters' names."""
+    __slots__ = ("most", "name", "per_minute")
+
+    def __init__(self, name: str, most: int, per_minute: int, deadline: float) -> None:
+        """Take the counter's name, and how many there may be, and may be new in a minute, in the whole stack."""
         super().__init__(COUNTERS, deadline)
-        self.names = names
+        self.name, self.most, self.per_minute = name, most, per_minute
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
-        """Return one SADD for all names."""
-        return ("SADD", COUNTERS, *(name for one in group for name in one.names))
+        """Return one EVAL for all names."""
+        first = group[0]
+        names = (one.name for one in group)
+        return ("EVAL", ADMIT, 2, COUNTERS, NEW_KEY, first.most, first.per_minute, *names)
+
+    @classmethod
+    def settle(cls, group: Sequence[Self], reply: Any) -> None:
+        """Give each name its answer."""
+        for one, refused in zip(group, reply, strict=True):
+            one.value = refused
 
 
 class Probe(Operation):

@@ -84,6 +84,8 @@ class Link:
         self._all_again = 0.0
         self._look_again = 0.0
         self.node = ""
+        self.nearly_full = False
+        """Whether the node had little memory left when it was asked, at most ``LOOK_SECONDS`` before the last round."""
         self._troubled_since = math.inf
         self._failed_at = -math.inf
 
@@ -258,7 +260,8 @@ class Link:
         used, limit = memory_of(facts) or (0, 0)
         metrics.MEMORY_USED.labels(self.node).set(used)
         metrics.MEMORY_LIMIT.labels(self.node).set(limit)
-        if limit and used > NEARLY_FULL * limit:
+        self.nearly_full = bool(limit) and used > NEARLY_FULL * limit
+        if self.nearly_full:
             log.warning("Redis is nearly full", extra={"node": self.node, "used": used, "limit": limit})
 
     def _doubt(self, replies: Sequence[Any], until: float) -> Failure | None:

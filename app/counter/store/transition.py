@@ -107,8 +107,8 @@ class Transition:
     ) -> None:
         """Take where its begin is stored, what performs operations and runs functions later, and how long an id lives.
 
-        ``later`` runs one after another. Counters are listed there, too, after this. So if there are names before this
-        version has begun, an earlier version listed them.
+        This version lists a counter only after it knows (``ask``). So if there are names before this version has begun,
+        an earlier version listed them.
         """
         self._key = key
         self._perform = perform
@@ -121,16 +121,22 @@ class Transition:
         """Tell whether replicas of the earlier version may still count."""
         if self._until is None and not self._asking:
             self._asking = True
-            self._later(self._ask)
+            self._later(self._try)
         return self._until is None or time.monotonic() < self._until
 
-    def _ask(self) -> None:
-        deadline = time.monotonic() + ASK_SECONDS
+    def _try(self) -> None:
         try:
-            known = self._perform(lambda: Known(deadline)).value
-            begun = self._perform(lambda: Begin(self._key, int(time.time()) if known else 0, deadline)).value
+            self.ask()
         except UnavailableError:
-            return  # the next increment asks again
+            return  # the next increment tries again
         finally:
             self._asking = False
+
+    def ask(self) -> None:
+        """Find out when it ends, unless that is known; raises UnavailableError."""
+        if self._until is not None:
+            return
+        deadline = time.monotonic() + ASK_SECONDS
+        known = self._perform(lambda: Known(deadline)).value
+        begun = self._perform(lambda: Begin(self._key, int(time.time()) if known else 0, deadline)).value
         self._until = time.monotonic() + begun + self._seconds - time.time()

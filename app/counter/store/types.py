@@ -72,3 +72,15 @@ class ReusedKeyError(StoreError):
 
 class UnsupportedKeyError(StoreError):
     """The nodes share nothing, so a key that one node has seen is unknown to the others."""
+
+
+class RefusedError(StoreError):
+    """A new counter or key was refused, and nothing was counted; the text says why.
+
+    ``seconds``: when to try again; 0: when somebody has made room.
+    """
+
+    def __init__(self, reason: str, seconds: int = 0) -> None:
+        """Take why, and when to try again."""
+        super().__init__(reason)
+        self.seconds = seconds
