@@ -276,3 +276,18 @@ def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(tmp_pa
     }
     said = "the certificate for counter.example should have been renewed, and ends soon"
     assert judged(tmp_path, hosts) == {"short": [], "old": [f"{said}; ./counter certificates renews it"]}
+
+
+def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "judge": {"status_clock_ahead": 2},
+        "node-2": {"status_clock_ahead": -600},
+        "node-3": {},
+    }
+    (problem,) = judged(tmp_path, hosts, "--limit", "judge")["judge"]
+    assert problem.startswith(
+        "the clocks of judge (+2 s), node-2 (-600 s) differ by more than preflight_max_clock_skew=60"
+    )
+    assert problem.endswith("timedatectl set-ntp true")
+    hosts["node-2"]["status_clock_ahead"] = -50
+    assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == []
