@@ -84,7 +84,7 @@ def _digest(identifier: str) -> str:
     return urlsafe_b64encode(blake2b(identifier.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-_series: dict[str, tuple[str, Iterator[int]]] = {}
+_series: dict[str, tuple[str, bytes, Iterator[int]]] = {}
 
 
 def new_id(name: str, *, former: bool = False) -> str:
@@ -92,10 +92,12 @@ def new_id(name: str, *, former: bool = False) -> str:
     if (found := _series.get(name)) is None:
         if len(_series) >= SERIES_KEPT:
             _series.clear()
-        found = _series.setdefault(name, (secrets.token_hex(8), itertools.count()))
-    series, numbers = found
-    secret = "" if former else secrets.token_hex(SECRET_BITS // 8)
-    return f"{series}{secret}-{next(numbers)}"
+        found = _series.setdefault(name, (secrets.token_hex(8), secrets.token_bytes(32), itertools.count()))
+    series, key, numbers = found
+    number = next(numbers)
+    # Not from the system's random numbers: while a thread asks for these, Python runs another one.
+    secret = "" if former else blake2b(b"%d" % number, key=key, digest_size=SECRET_BITS // 8).hexdigest()
+    return f"{series}{secret}-{number}"
 
 
 # Otherwise a forked worker would continue its parent's series.
