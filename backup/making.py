@@ -112,7 +112,7 @@ class Maker:
             before = {record.name: record.value for record in read_all(primaries)}
             try:
                 found = self._copy(nodes, content, manifest)
-                after = {record.name: record.value for record in read_all(primaries, found)}
+                after = {record.name: record.value for record in read_all(primaries)}
                 _check(found, before, after)
             except BackupError:
                 if attempt == ATTEMPTS:
