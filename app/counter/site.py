@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from counter.config import Config, ConfigError, Topology
 from counter.data import read_all
 from counter.store import open_route
-from counter.store.keys import COUNTERS, SITE_KEY
+from counter.store.keys import SITE_KEY
 from counter.store.primaries import Primaries
 from counter.store.site import Mark
 from counter.store.types import UnavailableError
@@ -59,9 +59,8 @@ def mark(homes: Sequence[Primaries], ours: Mark, *, anyway: bool = False) -> Fou
         generation += 1
         for home in homes:
             home.run([("SET", SITE_KEY, replace(ours, generation=generation).text())])
-    names = {name for home in homes for name in home.run([("SMEMBERS", COUNTERS)])[0]}
-    total = sum(record.value for home in homes for record in read_all(home, also=names))
-    return Found(others, generation, len(names), total)
+    records = [record for home in homes for record in read_all(home)]
+    return Found(others, generation, len({record.name for record in records}), sum(record.value for record in records))
 
 
 def homes_of(config: Config) -> list[Primaries]:
