@@ -286,7 +286,7 @@ def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:
     }
     (problem,) = judged(tmp_path, hosts, "--limit", "judge")["judge"]
     assert problem.startswith(
-        "the clocks of judge (+2 s), node-2 (-600 s) differ by more than preflight_max_clock_skew=60"
+        "the clocks of judge (2 s), node-2 (-600 s) differ by more than preflight_max_clock_skew=60"
     )
     assert problem.endswith("timedatectl set-ntp true")
     hosts["node-2"]["status_clock_ahead"] = -50
