@@ -198,6 +198,7 @@ def test_a_backup_is_proved_although_old_ones_cannot_be_removed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     site.count({"a": 1})
+    site.run("run")
     site.plan["keep"] = {"last": 1}
     locked = "echo 'repository is already locked by PID 1' >&2; exit 11"
     monkeypatch.setenv("PATH", restic_that(tmp_path, work, locked))
