@@ -108,7 +108,7 @@ def test_rest_with_a_private_authority(site: Site, stack: ExitStack) -> None:
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *names]
     subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     options = ("--no-auth", "--tls", "--tls-cert", str(certificate), "--tls-key", str(key))
-    _, port = rest_server(site, stack, *options)
+    _, port = rest_server(site, stack, "new", *options)
     site.plan |= {"repository": f"rest:https://127.0.0.1:{port}/", "answer_seconds": 6}
     assert "certificate signed by unknown authority" in site.refused("run")
     site.plan |= {"ca": certificate.read_text(), "answer_seconds": 15}
