@@ -2,7 +2,7 @@
 
 Group commit and store are the real ones, and so are two Redis nodes. Between them and the store a script loses and
 delays requests and replies, the replica takes over, and clocks are wrong. ``COUNTER_SEARCH_EXAMPLES`` sets how many
-histories are tried; without it, the same 3 in each run. A failure prints the steps, and what repeats it.
+histories are tried; without it, the same 10 in each run. A failure prints the steps, and what repeats it.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ class Search(RuleBasedStateMachine):
 @pytest.mark.fault
 def test_no_history_loses_or_doubles_an_increment(monkeypatch: pytest.MonkeyPatch) -> None:
     global nodes  # noqa: PLW0603
-    examples = int(os.environ.get("COUNTER_SEARCH_EXAMPLES", "3"))
+    examples = int(os.environ.get("COUNTER_SEARCH_EXAMPLES", "10"))
     monkeypatch.setattr(RedisServer, "lifetime", 600 + 20 * examples)
     with TemporaryDirectory() as directory, ExitStack() as stack:
         nodes = Nodes(Path(directory))
