@@ -13,9 +13,11 @@ from history.checker import Result, Verdict, check
 from history.model import load
 from history.recorder import Plan, Repeat, acknowledged, recording
 from load import TICK_SECONDS
+from support.followers import following
+from support.ports import free_port
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
-from topologies import Node, SentinelSet, addresses
+from topologies import BACKUP_PASSWORD, Node, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault
 
@@ -58,14 +60,19 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
     def fault() -> None:
         primary = redis_set.primary()
         primary.client().config_set("min-replicas-to-write", 0)
-        for replica in redis_set.replicas():  # a lagging network
+        replicas = redis_set.replicas()
+        right = replicas[0].client().config_get("masterauth")["masterauth"]
+        for replica in replicas:  # a lagging network
             replica.client().config_set("masterauth", "wrong")
             replica.client().config_set("min-replicas-to-write", 0)
         primary.client().client_kill_filter(_type="replica")
         out = server.log.with_suffix(".jsonl")
         wanted = acknowledged(out) + 200  # many more than are repeated or in doubt
-        wait_until("increments that no replica has", lambda: acknowledged(out) >= wanted)
-        primary.kill()
+        with following(primary.client(), "backup", BACKUP_PASSWORD, port=free_port()):
+            wait_until("increments that no replica has", lambda: acknowledged(out) >= wanted)
+            primary.kill()
+        for replica in replicas:
+            replica.client().config_set("masterauth", right)
 
     with running(server):
         result = judged(drill(server.up(), fault), expect_switch=True)

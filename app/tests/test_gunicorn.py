@@ -144,14 +144,18 @@ def test_clients_that_do_not_read_their_answers_do_not_stop_a_replica(
     server = Gunicorn(tmp_path, REDIS_NODES=redis_server.address, THREADS="8")
     with running(server), ExitStack() as slow:
         server.up()
-        for _ in range(8):
+
+        def all_are_busy() -> bool:
+            """Add a client. It gets a short answer if too many already wait for the long one."""
             client = slow.enter_context(socket.socket())
             # The kernel takes little of an answer for a client with small packets and a small window.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", server.port))
             client.sendall(b"GET /api/store HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_until("all threads to be busy", lambda: get(f"{server.url}/healthz", 1) == 0)
+            return get(f"{server.url}/healthz", 1) == 0
+
+        wait_until("all threads to be busy", all_are_busy)
         wait_until("an answer", lambda: get(f"{server.url}/healthz", 30) == 200, 30)
         assert "Traceback" not in server.log.read_text()
 

@@ -88,6 +88,7 @@ def play(  # noqa: PLR0913  # what a case of the table may set
             children["managers" if name in managers else "workers"]["hosts"][name] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": str(site / f"{name}.python"),
+                "swarm_heartbeat_seconds": 5,
                 **variables,
             }
         answer()

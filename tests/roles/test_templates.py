@@ -517,7 +517,7 @@ def test_a_stop_does_not_wait_for_the_change_log_of_backups(redis: int, tmp_path
     """Redis would wait for ten seconds for whatever follows it, and the log never confirms anything."""
     app = Redis(port=redis, username="counter", password="secret", decode_responses=True)  # noqa: S106
     with (tmp_path / "users.acl").open("a") as users:
-        users.write("user follower on nopass -@all +psync\n")
+        users.write("user follower on nopass -@all +psync +replconf\n")
     operator = Redis(port=redis, username="operator", password=logins(INTERNAL_PASSWORD)["operator"])
     operator.execute_command("ACL", "LOAD")
     log = tmp_path / "log"
