@@ -61,7 +61,7 @@ def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path:
         primary = redis_set.primary()
         primary.client().config_set("min-replicas-to-write", 0)
         replicas = redis_set.replicas()
-        right = replicas[0].client().config_get("masterauth")["masterauth"]
+        right = str(replicas[0].client().config_get("masterauth")["masterauth"])
         for replica in replicas:  # a lagging network
             replica.client().config_set("masterauth", "wrong")
             replica.client().config_set("min-replicas-to-write", 0)

@@ -285,7 +285,7 @@ def test_write_concern_none_acknowledges_what_a_failover_loses(redis_set: Sentin
     primary = redis_set.primary()
     primary.client().config_set("min-replicas-to-write", 0)
     replicas = redis_set.replicas()
-    right = replicas[0].client().config_get("masterauth")["masterauth"]
+    right = str(replicas[0].client().config_get("masterauth")["masterauth"])
     for replica in replicas:  # they cannot follow any more
         replica.client().config_set("masterauth", "wrong")
     primary.client().client_kill_filter(_type="replica")
