@@ -166,6 +166,7 @@ def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:
     assert site.run("restore", second["id"])["sum"] == 2
 
 
+@pytest.mark.slow
 def test_a_backup_that_a_restore_made_takes_the_place_of_no_other(site: Site) -> None:
     site.plan["keep"] = {"last": 2}
     site.count({"a": 1})
