@@ -278,6 +278,8 @@ class Repository:
         options = [f"--add={tag}" for tag in added] + [f"--remove={tag}" for tag in removed]
         printed = self._restic.run(["tag", "--json", *options, saved.snapshot], QUICK_SECONDS)
         if not (changes := messages(printed, "changed")):
+            if any(one.snapshot == saved.snapshot for one in listed(self._look().printed)[0]):
+                return saved  # It has these tags: it was judged twice within a second, or is held already.
             raise BackupError(
                 f"backup {saved.id} was removed from {self._restic.shown}, or judged by another program, meanwhile"
             )

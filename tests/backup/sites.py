@@ -21,6 +21,7 @@ from backup.plan import Plan
 from counter.config import Config
 from counter.store import open_store
 from counter.store.durable import Store
+from counter.store.keys import NEW_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 most_in_the_full_run = pytest.mark.parametrize(
@@ -136,10 +137,11 @@ class Site:
 
     @property
     def keys(self) -> dict[str, object]:
-        """All keys of a standalone Redis with their dumps, without those of probes and notes."""
+        """All keys of a standalone Redis with their dumps, but probes, notes, and how many counters were new."""
         client = self.nodes[0].client()
         client.connection_pool.connection_kwargs["decode_responses"] = False
-        names = sorted(name for name in client.scan_iter(count=1000) if not name.endswith(b":proof"))
+        left_out = (b":proof", NEW_KEY.encode())
+        names = sorted(name for name in client.scan_iter(count=1000) if not name.endswith(left_out))
         return {name.decode(): client.dump(name) for name in names}
 
     def restic(self, *arguments: str) -> str:

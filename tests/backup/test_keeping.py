@@ -166,7 +166,6 @@ def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:
     assert site.run("restore", second["id"])["sum"] == 2
 
 
-@pytest.mark.slow
 def test_a_backup_that_a_restore_made_takes_the_place_of_no_other(site: Site) -> None:
     site.plan["keep"] = {"last": 2}
     site.count({"a": 1})
@@ -341,7 +340,8 @@ def test_what_is_outdated_goes_without_a_new_backup(site: Site) -> None:
     assert [saved["id"] for saved in site.backups] == [last["id"]]
     # The counters of a backup as a file, which an import reads.
     site.store.increment("a")
-    assert site.run("change", "hold", last["id"])["held"]
+    for _ in range(2):  # the second time, there is nothing to change
+        assert site.run("change", "hold", last["id"])["held"]
     assert "is held; release it first" in site.refused("change", "delete", last["id"])
     assert not site.run("change", "unhold", last["id"])["held"]
     exported = site.run("export", "latest", "csv")
