@@ -8,6 +8,7 @@ docs/generate.py --check    write nothing; show what differs, and exit 1 if anyt
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "roles/settings"
+RUNS = ROOT / "molecule/runs.json"
 # Sections of the settings that README.md shows; docs/settings.md shows all.
 MAIN_SECTIONS = ("What is deployed", "Where the count is stored")
 # The section of a role's defaults that other roles pass, and users do not set.
@@ -181,6 +183,21 @@ def topology_nodes() -> str:
     return table(heads, rows)
 
 
+def runs() -> str:
+    """Return the last green run of each scenario; of those without one, only the name."""
+    found = json.loads(RUNS.read_text(encoding="utf-8")) if RUNS.exists() else {}
+    figures = ("acknowledged", "lost", "doubled", "failed", "gap")
+    rows = []
+    for scenario in sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")):
+        run = found.get(scenario, {})
+        minutes = f"{run['seconds'] / 60:.0f}" if run else ""
+        shown = [f"{run[key]:,}" if key in run else "" for key in figures]
+        known = [str(run.get(key, "")) for key in ("commit", "date")]
+        machine = [str(run.get(key, "")) for key in ("cores", "slowness")]
+        rows.append((f"`{scenario}`", *known, minutes, *machine, *shown))
+    return table(("scenario", "commit", "date", "minutes", "cores", "slowness", *figures), rows)
+
+
 PRODUCERS: dict[str, Callable[[], str]] = {
     "main settings": lambda: settings_table(MAIN_SECTIONS),
     "settings": settings_tables,
@@ -188,13 +205,16 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "settings of the benchmark": lambda: role_table(ROOT / "roles/bench/defaults/main.yml"),
     "promises": promises,
     "nodes": topology_nodes,
+    "runs": runs,
 }
 
 
-def generate(page: Path) -> str:
-    """Return the text of a page with its tables written anew."""
+def generate(page: Path, *, keep: Iterable[str] = ()) -> str:
+    """Return the text of a page with its tables written anew, but those to ``keep``."""
 
     def produce(region: re.Match[str]) -> str:
+        if region["name"] in keep:
+            return region[0]
         text = PRODUCERS[region["name"]]()
         # Links in the roles' files are relative to the root of the project.
         return region["name"] + region[2] + (text if page.parent == ROOT else text.replace("](docs/", "]("))
@@ -209,7 +229,8 @@ def main(arguments: list[str]) -> int:
         return 2
     different = 0
     for page in PAGES:
-        before, after = page.read_text(encoding="utf-8"), generate(page)
+        # A scenario may note its run at any moment.
+        before, after = page.read_text(encoding="utf-8"), generate(page, keep=["runs"] if arguments else [])
         if before == after:
             continue
         if not arguments:
