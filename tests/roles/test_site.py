@@ -34,6 +34,7 @@ class Stack:
         docker.write_text(DOCKER.format(app=APP_DIR, address=server.address))
         docker.chmod(0o755)
         endpoint = {"COUNTER_TOPOLOGY": settings["redis_topology"], "COUNTER_REDIS_NODES": "redis-1:6379"}
+        endpoint |= {"COUNTER_REPLICAS_PER_PRIMARY": 0}  # Ansible makes it a number
         endpoint |= {f"COUNTER_REDIS_{name}_FILE": "/run/secrets/of-the-app" for name in ("PASSWORD", "URL")}
         host = {
             "ansible_connection": "local",
