@@ -88,14 +88,25 @@ class Step:
     done: bool
 
 
-def read_all(primaries: Primaries) -> list[Record]:
-    """Return all counters, sorted by name, with the time before the first was read; raises UnavailableError."""
+def read_all(primaries: Primaries, pattern: str = "*") -> list[Record]:
+    """Return the counters whose names match a pattern of Redis, sorted by name; raises UnavailableError.
+
+    Each has the time before the first was read.
+    """
     time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     records: list[Record] = []
-    for batch in batched(sorted(primaries.names()), BATCH):
+    for batch in batched(sorted(primaries.names(pattern)), BATCH):
         values = primaries.run([("GET", value_key(name)) for name in batch])
         records += [Record(name, int(value or 0), time) for name, value in zip(batch, values, strict=True)]
     return records
+
+
+def export(primaries: Primaries, form: str, pattern: str = "*") -> None:
+    """Print the counters that match, as a file, after their number and sum; raises UnavailableError."""
+    counters = read_all(primaries, pattern)
+    summary = {"counters": len(counters), "sum": sum(record.value for record in counters)}
+    sys.stdout.write(json.dumps(summary) + "\n")
+    sys.stdout.writelines(lines_of(counters, form))
 
 
 class Import:
@@ -193,10 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     begun = False
     try:
         if arguments[0] == "export":
-            counters = read_all(primaries)
-            summary = {"counters": len(counters), "sum": sum(record.value for record in counters)}
-            sys.stdout.write(json.dumps(summary) + "\n")
-            sys.stdout.writelines(lines_of(counters, asked["format"]))
+            export(primaries, asked["format"])
             return 0
         records = parse(asked.pop("text"), asked["format"])
         request = Import(primaries, records, asked["mode"], lower=asked["lower"])

@@ -17,8 +17,6 @@ from counter.names import NAME_RULE, is_counter_name
 GREATEST = 10**15
 """The largest value that may be imported. Scripts in Redis count with doubles, which are exact up to 2**53, so a
 counter can grow by eight times as much after that."""
-MOST = 100_000
-"""How many records one file may have; docs/data.md says how much memory so many take."""
 SHOWN = 5
 LONGEST = 80
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -43,8 +41,6 @@ def parse(text: str, form: str) -> list[Record]:
     wrong: list[str] = []
     rows = _csv_rows if form == "csv" else _json_rows
     for place, row in rows(text.removeprefix("\ufeff")):
-        if len(records) == MOST:
-            raise RecordError(f"it has more than {MOST} counters; split it")
         if isinstance(row, str):
             wrong.append(f"{place}: {row}")
         elif row.name in names:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from counter.config import Config
 from counter.store.client import client
 from counter.store.external import ExternalRoute
-from counter.store.keys import COUNTERS, PROBE_KEY, VALUE_KEYS
+from counter.store.keys import COUNTERS, PROBE_KEY, value_key
 from counter.store.operation import Command
 
 VALUE, HASH, BEFORE, MARKS = PROBE_KEY, "{.ready}:keys", "{.ready}:keys:before", "{.ready}:imports"
@@ -36,7 +36,7 @@ TRIED: tuple[Command, ...] = (
     ("SCARD", MARKS),
     ("SISMEMBER", MARKS, "mark"),
     ("SMEMBERS", MARKS),
-    ("SCAN", 0, "MATCH", VALUE_KEYS, "COUNT", 1),
+    ("SCAN", 0, "MATCH", value_key("*"), "COUNT", 1),
     ("SREM", MARKS, "mark"),
     ("UNLINK", BEFORE, MARKS),
     ("ROLE",),

@@ -233,15 +233,15 @@ def test_a_counter_that_moves_while_the_names_are_read_is_found(
         store.increment(name)
     read: list[RedisServer] = []
 
-    def read_and_move(primaries: Primaries, key: str) -> Iterator[str]:
-        yield from read_names(primaries, key)
+    def read_and_move(primaries: Primaries, key: str, pattern: str) -> Iterator[str]:
+        yield from read_keys(primaries, key, pattern)
         read.append(cluster.primary_of(key))
         if len(read) == 1:  # to the primary that was read, from another
             moved = next(name for name in NAMES if cluster.primary_of(value_key(name)) is not read[0])
             move_slot(cluster, value_key(moved), cluster.primary_of(value_key(moved)), read[0])
 
-    read_names = Primaries._names_at  # noqa: SLF001
-    monkeypatch.setattr(Primaries, "_names_at", read_and_move)
+    read_keys = Primaries._keys_at  # noqa: SLF001
+    monkeypatch.setattr(Primaries, "_keys_at", read_and_move)
     assert Primaries(open_route(config)).names() == set(NAMES)
     assert len(read) >= 6
 

@@ -25,6 +25,8 @@ PROBE_KEY = "{.ready}:value"
 BACKUP_KEY = "{.backup}:value"
 """What is known of the newest proved backup (``backup.newest``), as JSON."""
 
+REMOVED_KEY = "{.removed}:names"
+"""The set of counters that were removed since the newest backup (``counter.remove``), which has more than is left."""
 
 SITE_KEY = "{.site}:value"
 """Whose data this is (``counter.store.site.Mark``). In a cluster, one primary has it."""
@@ -49,8 +51,11 @@ def value_key(name: str) -> str:
     return f"{{{name}}}:value"
 
 
-VALUE_KEYS = "{*}:value"
-"""A pattern of Redis for the keys of all values. Some others match it too (see ``counter_of``)."""
+def all_keys(name: str) -> str:
+    """Return a pattern of Redis for all keys of a counter, or of those that a pattern names."""
+    return f"{{{name}}}:*"
+
+
 _VALUE = re.compile(rf"\{{({NAME_RULE})\}}:value")
 
 

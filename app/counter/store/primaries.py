@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from counter.store.durable import Lane, Route
-from counter.store.keys import VALUE_KEYS, counter_of
+from counter.store.keys import counter_of, value_key
 from counter.store.operation import Command, Failure, key_of
 from counter.store.types import UnavailableError
 
@@ -30,13 +30,14 @@ class Primaries:
         """Take the way to them."""
         self._route = route
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
+    def run(self, commands: Sequence[Command], *, repeats: bool = True) -> list[Any]:
         """Run each command at the primary of its key, confirmed as increments are; return the replies.
 
-        What fails is repeated, so a command may be applied more than once.
+        ``repeats``: what fails is repeated, so a command may be applied more than once.
 
         Raises:
-            UnavailableError: not all was confirmed within ``PATIENCE_SECONDS``; a part may have been applied.
+            UnavailableError: not all was confirmed, within ``PATIENCE_SECONDS`` if it could be repeated; a part may
+                have been applied.
 
         """
         replies: dict[int, Any] = {}
@@ -51,14 +52,23 @@ class Primaries:
                     replies.update(zip(numbers, answers, strict=True))
             except (RedisError, OSError, UnavailableError) as error:
                 self._route.failed(Failure(str(error)))
-                if time.monotonic() > deadline:
+                if not repeats or time.monotonic() > deadline:
                     raise UnavailableError(str(error)) from error
                 time.sleep(POLL_SECONDS)
             else:
                 return [replies[number] for number in range(len(commands))]
 
-    def names(self) -> set[str]:
-        """Return the names of all counters that the primaries hold, whoever made them.
+    def names(self, pattern: str = "*") -> set[str]:
+        """Return the names that match a pattern of Redis, of all counters that the primaries hold, whoever made them.
+
+        Raises:
+            UnavailableError: as ``keys``.
+
+        """
+        return {name for key in self.keys(value_key(pattern)) if (name := counter_of(key))}
+
+    def keys(self, pattern: str) -> Iterator[str]:
+        """Yield all keys that match a pattern of Redis, some more than once.
 
         A slot of a cluster may move from a primary that was not read yet to one that was. So all are read twice: what
         the first reading missed for this reason is found by the second.
@@ -67,14 +77,13 @@ class Primaries:
             UnavailableError: not all primaries could be read within ``PATIENCE_SECONDS``.
 
         """
-        found: set[str] = set()
         deadline = time.monotonic() + PATIENCE_SECONDS
         wanted = 2
         while wanted:
             try:
                 samples = self._route.samples()
                 for key in samples:
-                    found.update(self._names_at(key))
+                    yield from self._keys_at(key, pattern)
                 wanted = wanted - 1 if len(samples) > 1 else 0
             except (RedisError, OSError, UnavailableError) as error:
                 if time.monotonic() > deadline:
@@ -82,15 +91,14 @@ class Primaries:
                 time.sleep(POLL_SECONDS)
             # The next reading asks again where the slots are.
             self._route.failed(Failure("slots may have moved"))
-        return found
 
-    def _names_at(self, key: str) -> Iterator[str]:
-        """Yield the counters at the primary of ``key``. A reading that another connection would go on with fails."""
+    def _keys_at(self, key: str, pattern: str) -> Iterator[str]:
+        """Yield the keys that match at the primary of ``key``. A reading fails if another connection would go on."""
         link = self._route.lane(key).link
         cursor = "0"
         while True:
-            scan: Command = ("SCAN", cursor, "MATCH", VALUE_KEYS, "COUNT", SCAN)
+            scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN)
             _, (cursor, keys) = link.run([("EXISTS", key), scan], time.monotonic() + ROUND_SECONDS)
-            yield from filter(None, map(counter_of, keys))
+            yield from keys
             if cursor == "0":
                 return
