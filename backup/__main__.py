@@ -97,10 +97,11 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}"
         removed = repository.repair(copies, plan.files / "proof") if "repaired" in arguments else []
         compared = not replaced and "confirmed" not in arguments
+        removed_before: set[str] = set() if replaced else newest.removed(primaries)
         saved, lower = maker.make(
             replaced=replaced, former=newest.former(primaries, repository, plan) if compared else None
         )
-        not_noted = _noted(lambda: newest.write(primaries, repository, plan))
+        not_noted = _noted(lambda: newest.write(primaries, repository, plan, removed=removed_before))
         # After a loss, the old backups are needed.
         not_freed = not_noted if replaced or saved.less_than else _tidy(primaries, plan, maker) or not_noted
         log_failure = replay(plan, primaries) if "scheduled" in arguments and plan.log_seconds else ""

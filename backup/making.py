@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from backup.content import Content, Held, Manifest, empty, room
 from backup.errors import BackupError, BadBackupError, UnreadableError
+from backup.newest import removed
 from backup.plan import Plan
 from backup.repository import Repository
 from backup.saved import (
@@ -55,8 +56,9 @@ class Maker:
     def make(self, *, replaced: bool = False, former: Saved | None = None) -> tuple[Saved, list[str]]:
         """Read the nodes, save and prove; return the backup, and the counters that have less than in ``former``.
 
-        Counters only grow, so nodes that hold less may have lost their data. Until that is confirmed, each backup is
-        compared with the same one and marked. ``replaced``: a restore will replace what the nodes hold.
+        Counters only grow until they are removed, so nodes that hold less may have lost their data. Until that is
+        confirmed, each backup is compared with the same one and marked. ``replaced``: a restore will replace what the
+        nodes hold.
 
         Raises:
             BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
@@ -70,7 +72,7 @@ class Maker:
         manifest, found = self._read(primaries, nodes, content, began)
         content.add_state(self.plan.state)
         content.finish(manifest)
-        lower = self._lower(found, former) if former else []
+        lower = self._lower(found, former, removed(primaries)) if former else []
         others = [saved.id for saved in self.repository.backups() if saved.stack == self.plan.stack]
         identifier = next_id(BACKUP_ID, began, others)
         labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
@@ -81,8 +83,11 @@ class Maker:
         empty(content.directory)
         return self.prove(saved), lower
 
-    def _lower(self, found: Mapping[str, int], former: Saved) -> list[str]:
-        """Return in words which counters have less than in a former backup, or in the one that had more than that."""
+    def _lower(self, found: Mapping[str, int], former: Saved, gone: set[str]) -> list[str]:
+        """Return in words which counters have less than in a former backup, or in the one that had more than that.
+
+        ``gone``: the names of those that were removed.
+        """
         content = Content(empty(self.plan.files / "former"))
         held = Held()
         try:
@@ -97,8 +102,11 @@ class Maker:
             return [f"{former.counters} counters with the sum {former.sum} to {now[0]} with {now[1]}"] * is_lower
         finally:
             empty(content.directory)
-        values = sorted(held.counters.items())
-        return [f"{name} from {value} to {found.get(name, 0)}" for name, value in values if found.get(name, 0) < value]
+        return [
+            f"{name} from {value} to {found.get(name, 0)}"
+            for name, value in sorted(held.counters.items())
+            if found.get(name, 0) < value and name not in gone
+        ]
 
     def _read(
         self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime
@@ -113,7 +121,8 @@ class Maker:
             try:
                 found = self._copy(nodes, content, manifest)
                 after = {record.name: record.value for record in read_all(primaries)}
-                _check(found, before, after)
+                if wrong := impossible(found, before, after, removed(primaries)):
+                    raise BackupError(f"the copies of these counters have impossible values: {some(wrong)}")
             except BackupError:
                 if attempt == ATTEMPTS:
                     raise
@@ -189,12 +198,12 @@ class Maker:
         return "; ".join([*unread, *([reason] if reason else [])])
 
 
-def _check(held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Raise BackupError unless each value is between those read before and after."""
-    wrong = [
+def impossible(
+    held: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int], gone: set[str]
+) -> list[str]:
+    """Return in words which values are not between those read before and after. ``gone`` are not compared."""
+    return [
         f"{name}: {held.get(name, 0)}, but {before.get(name, 0)} before and {after.get(name, 0)} after"
-        for name in sorted({*held, *before})
+        for name in sorted({*held, *before} - gone)
         if not before.get(name, 0) <= held.get(name, 0) <= after.get(name, 0)
     ]
-    if wrong:
-        raise BackupError(f"the copies of these counters have impossible values: {some(wrong)}")

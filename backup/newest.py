@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import batched
 from typing import Any
 
 from backup.errors import BackupError
@@ -14,8 +15,8 @@ from backup.plan import Plan
 from backup.processes import locked
 from backup.repository import Repository
 from backup.saved import MOMENT, Saved
-from counter.store.keys import BACKUP_KEY
-from counter.store.primaries import Primaries
+from counter.store.keys import BACKUP_KEY, REMOVED_KEY
+from counter.store.primaries import BATCH, Primaries
 
 LASTING = (
     *("repository", "repository_bytes", "seconds", "since", "not_freed"),
@@ -37,8 +38,13 @@ def read(primaries: Primaries) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
-def write(primaries: Primaries, repository: Repository, plan: Plan, *, restored: bool = False) -> None:
-    """Note the newest proved backup of the stack, or that none is left. ``restored``: a restore has just ended."""
+def write(
+    primaries: Primaries, repository: Repository, plan: Plan, *, restored: bool = False, removed: Iterable[str] = ()
+) -> None:
+    """Note the newest proved backup of the stack, or that none is left. ``restored``: a restore has just ended.
+
+    ``removed``: counters that were removed before it began. The next one is compared with it, so they are forgotten.
+    """
     own = _own(repository, plan)
     proved = [saved for saved in own if saved.proved and not saved.replaced]
     fields = asdict(proved[-1]) | {"repository": digest(plan)} if proved else {}
@@ -50,6 +56,13 @@ def write(primaries: Primaries, repository: Repository, plan: Plan, *, restored:
         return note | {"less_than": note["less_than"] if is_current else ""} if fields else note
 
     _change(primaries, plan, changed)
+    for names in batched(removed, BATCH):
+        primaries.run([("SREM", REMOVED_KEY, *names)])
+
+
+def removed(primaries: Primaries) -> set[str]:
+    """Return the counters that were removed since the newest proved backup began; raises UnavailableError."""
+    return set(primaries.run([("SMEMBERS", REMOVED_KEY)])[0])
 
 
 def former(primaries: Primaries, repository: Repository, plan: Plan) -> Saved | None:

@@ -9,6 +9,7 @@ from backup import newest
 from backup.content import Content, empty
 from backup.errors import BackupError, BadBackupError
 from backup.log import begin_anew, rebuild
+from backup.making import impossible
 from backup.plan import Plan
 from backup.repository import Repository
 from backup.saved import MOMENT
@@ -52,10 +53,5 @@ def _replay(plan: Plan, primaries: Primaries) -> None:
     finally:
         empty(content.directory)
     after = {record.name: record.value for record in read_all(primaries)}
-    wrong = [
-        f"{name}: {held.get(name, 0)}, but {before.get(name, 0)} before and {after.get(name, 0)} after"
-        for name in sorted({*held, *before})
-        if not before.get(name, 0) <= held.get(name, 0) <= after.get(name, 0)
-    ]
-    if wrong:
+    if wrong := impossible(held, before, after, newest.removed(primaries)):
         raise BadBackupError(f"these counters have impossible values at {log.id}: {some(wrong)}")

@@ -15,11 +15,17 @@ import pytest
 from sites import Site
 from support.small_disk import MIB, small_disk
 
+from backup.making import impossible
 from backup.plan import Plan
 from backup.retention import outdated
 from backup.saved import BACKUP_ID, Log, Saved
+from counter.config import Config
+from counter.data import read_all
 from counter.records import parse
-from counter.store.keys import BACKUP_KEY
+from counter.remove import remove
+from counter.store import open_route
+from counter.store.keys import BACKUP_KEY, REMOVED_KEY
+from counter.store.primaries import Primaries
 
 
 def opens(site: Site, password: str) -> bool:
@@ -216,6 +222,30 @@ def test_nothing_is_removed_after_a_loss_until_it_is_confirmed(site: Site) -> No
     last = site.run("run")
     assert last["less_than"] == ""
     assert [saved["id"] for saved in site.backups] == [safety["id"], last["id"]]
+
+
+def test_a_counter_that_was_removed_is_no_loss(site: Site) -> None:
+    primaries = Primaries(open_route(Config.from_env(site.environ)))
+    site.count({"a": 3, "b": 2})
+    first = site.run("run")
+    assert remove(primaries, read_all(primaries, "a"), "a", noted=True).counters == 1
+    site.count({"a": 1})
+    assert site.run("run")["less_than"] == ""
+    # What it has now is compared again, and what was lost stays a loss.
+    second = site.run("list")["backups"][-1]["id"]
+    assert second != first["id"]
+    site.nodes[0].client().delete("{a}:value")
+    remove(primaries, read_all(primaries, "b"), "b", noted=True)
+    lost = site.run("run")
+    assert (lost["less_than"], lost["lower"]) == (second, "a from 1 to 0")
+    assert not site.nodes[0].client().exists(REMOVED_KEY)
+
+
+def test_a_counter_that_is_removed_while_it_is_copied_has_no_impossible_value() -> None:
+    before, after = {"a": 3, "b": 1}, {"b": 1}
+    for held in (before, after):
+        assert impossible(held, before, after, {"a"}) == []
+    assert impossible(after, before, after, set()) == ["a: 0, but 3 before and 0 after"]
 
 
 def test_after_a_restore_on_new_hosts_less_is_no_loss(site: Site, tmp_path: Path, stack: ExitStack) -> None:
