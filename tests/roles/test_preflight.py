@@ -107,6 +107,7 @@ WRONG = {
     "leave_swarm": "later",
     "file": "counters.txt",
     "mode": "replace",
+    "counter": "[a-z]",
 }
 SPECS = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
 # Of redis_url, only the login is hidden.
@@ -116,7 +117,7 @@ OTHER_VERBS = [
     f"playbooks/{verb}"
     for verb in (
         *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates"),
-        *("export", "import", "backup", "restore"),
+        *("export", "import", "remove", "backup", "restore"),
     )
 ]
 # The wrong values are tried in groups.
@@ -774,6 +775,20 @@ def test_files_of_exports(tmp_path: Path) -> None:
     assert not any(Path(name).exists() for name in works)
     output = deploy("-e", "file=gone.csv", "-e", "mode=add", playbook="playbooks/export.yml")
     assert "mode: is an option of ./counter import" in output
+
+
+def test_counters_to_remove(tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "pattern": {"counter": "spam-[0-9]"},
+        "other": {"counter": "spam-*", "confirm": "other", "file": str(tmp_path / "new.csv")},
+        "right": {"counter": "*.spam-?", "confirm": "counter"},
+    }
+    said = refused_hosts(tmp_path, hosts, "playbooks/remove.yml")
+    assert "counter=: must be the name of a counter" in said["first"]
+    assert "counter=spam-[0-9]: must be the name of a counter" in said["pattern"]
+    assert "This works: -e counter=demo" in said["pattern"]
+    assert "confirm=other: must be the stack's name" in said["other"]
+    assert "right" not in said
 
 
 def test_an_even_number_of_managers_is_refused(tmp_path: Path) -> None:
