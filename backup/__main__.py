@@ -1,4 +1,4 @@
-"""``python -m backup VERB [ID]``.
+"""``python -m backup [--copy] VERB [ID]``. With ``--copy``, it reads the copies instead of the backups.
 
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [replaced|scheduled|confirmed|repaired]``: make a backup and prove it; prints it, with the id of an earlier one
@@ -9,6 +9,8 @@
   run. With ``scheduled``, the log of changes is replayed and compared too; ``log_failure`` says what is wrong with it.
   With ``repaired``, the repository first does without what is damaged or missing; ``removed`` are the ids of what
   needed it
+- ``copy [repaired]``: copy what is proved to the second repository, prove it there, and remove there what is not kept;
+  prints when the newest backup with a proved copy was made (``copied``), and ``shared_with`` and ``removed`` of there
 - ``tidy``: only remove what is not kept; prints ``not_freed``
 - ``change hold|unhold|delete ID``: let a backup stay, or no longer, or remove it; prints it
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
@@ -36,6 +38,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,6 +47,7 @@ from redis.exceptions import RedisError
 
 from backup import log, newest, schedule
 from backup.content import MANIFEST, STATE, Content, empty, is_unfinished
+from backup.copying import copy
 from backup.errors import BackupError, BadBackupError, NoRepositoryError
 from backup.making import Maker
 from backup.plan import Plan
@@ -141,6 +145,37 @@ def tidied(plan: Plan, _: Sequence[str]) -> Any:
         return {"not_freed": _tidy(primaries, plan, Maker(Config.from_env(), plan, repository))}
 
 
+def copied(plan: Plan, arguments: Sequence[str]) -> Any:
+    """Copy what is proved to the second repository."""
+    primaries = Primaries(open_route(Config.from_env()))
+    done: dict[str, Any] = {"copied": None, "shared_with": [], "removed": []}
+    with alone(plan, schedule.RUN_SECONDS):
+        if is_unfinished(plan.state):
+            return done
+        try:
+            source = newest.opened(primaries, plan, create=False)
+        except NoRepositoryError:  # nothing was saved yet, or a backup has just said so
+            return done
+        try:
+            repository = newest.opened(primaries, plan.second)
+            maker = Maker(Config.from_env(), plan.second, repository)
+            if "repaired" in arguments:
+                copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}-copy"
+                done["removed"] = repository.repair(copies, plan.files / "proof")
+            try:
+                copy(source, maker)
+            finally:
+                newest.write(primaries, repository, plan.second)
+            # After a loss, the old backups are needed.
+            if not newest.read(primaries).get("less_than") and (reason := maker.tidy()):
+                raise BackupError(f"old copies still take room: {reason}")
+        except (BackupError, EntryError, OSError) as error:
+            newest.add_failure(primaries, plan, f"copy: {error}", copy_failure=str(error))
+            raise
+        newest.add(primaries, plan, copy_failure="")
+        return done | {"copied": newest.read(primaries).get("copied"), "shared_with": repository.shared_with}
+
+
 def changed(plan: Plan, arguments: Sequence[str]) -> Any:
     """Hold, release or delete a backup."""
     verb, wanted = arguments
@@ -148,15 +183,24 @@ def changed(plan: Plan, arguments: Sequence[str]) -> Any:
     with alone(plan, WAIT_SECONDS):
         repository = newest.opened(primaries, plan, create=False)
         saved = repository.find(wanted)
+        # The other one first: if it fails, the whole can be repeated.
+        both = [(plan, repository)]
+        if plan.copy_repository:
+            both.insert(0, (plan.second, newest.opened(primaries, plan.second)))
         if saved.stack != plan.stack:
             raise BackupError(f"{saved.name} is a backup of another stack, which only that one may change")
-        if verb != "delete":
-            saved = repository.hold(saved, held=verb == "hold")
-            return asdict(saved) | {"not_freed": ""}
-        if saved.held:
+        if verb == "delete" and saved.held:
             raise BackupError(f"backup {saved.id} is held; release it first (unhold={saved.id})")
-        not_freed = repository.delete(saved)
-        return asdict(saved) | {"not_freed": not_freed or _noted(lambda: newest.write(primaries, repository, plan))}
+        not_freed = ""
+        for where, each in both:
+            for one in [one for one in each.backups() if one.identity == saved.identity]:
+                if verb == "delete":
+                    not_freed = each.delete(one) or not_freed
+                else:
+                    saved = each.hold(one, held=verb == "hold")
+            if verb == "delete":
+                not_freed = _noted(partial(newest.write, primaries, each, where)) or not_freed
+        return asdict(saved) | {"not_freed": not_freed}
 
 
 def listed(plan: Plan, _: Sequence[str]) -> Any:
@@ -276,6 +320,7 @@ def _find(repository: Repository, wanted: str) -> Saved | Log:
 
 VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
     "run": run,
+    "copy": copied,
     "tidy": tidied,
     "change": changed,
     "list": listed,
@@ -291,6 +336,11 @@ VERBS: Mapping[str, Callable[[Plan, Sequence[str]], Any]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run one verb; return the exit status."""
     plan = Plan.read()
+    if arguments[0] == "--copy":
+        if not plan.copy_repository:
+            sys.stderr.write("there are no copies: no backup_copy_repository is deployed\n")
+            return 1
+        plan, arguments = plan.second, arguments[1:]
     plan.work.mkdir(parents=True, exist_ok=True)
     give_way()
     # Programs that this one runs are ended, too: a restic that is killed leaves a lock in the repository.

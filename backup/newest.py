@@ -20,7 +20,7 @@ from counter.store.primaries import BATCH, Primaries
 
 LASTING = (
     *("repository", "repository_bytes", "seconds", "since", "not_freed"),
-    *("log_began", "log_until", "log_failure", "failed", "failure"),
+    *("log_began", "log_until", "log_failure", "failed", "failure", "copy_repository", "copied", "copy_failure"),
 )
 """What stays in the note after the backup that it named was found bad or was removed.
 
@@ -28,7 +28,8 @@ LASTING = (
 newest backup when a restore replaced the counters; what was saved until then says nothing of them. ``not_freed``: why
 outdated backups and logs were not removed; empty if they were. ``log_began``, ``log_until``: the first and the last
 moment that can be restored. ``log_failure``: why the log does not go on; empty if it does. ``failed``, ``failure``:
-when a backup or the log last failed, and why.
+when a backup, its copy or the log last failed, and why. ``copy_repository``: which one has the copies. ``copied``: when
+the newest backup was made that has a proved copy. ``copy_failure``: why there is no newer copy; empty if there is.
 """
 
 
@@ -47,6 +48,9 @@ def write(
     """
     own = _own(repository, plan)
     proved = [saved for saved in own if saved.proved and not saved.replaced]
+    if plan.copied_from:
+        add(primaries, plan, copy_repository=digest(plan), copied=proved[-1].time if proved else 0)
+        return
     fields = asdict(proved[-1]) | {"repository": digest(plan)} if proved else {}
 
     def changed(note: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +87,9 @@ def add(primaries: Primaries, plan: Plan, **fields: object) -> None:
     _change(primaries, plan, lambda note: note and note | fields)
 
 
-def add_failure(primaries: Primaries, plan: Plan, failure: str) -> None:
-    """Note that a backup or the log has just failed."""
-    add(primaries, plan, failed=f"{datetime.now(UTC):{MOMENT}}", failure=failure)
+def add_failure(primaries: Primaries, plan: Plan, failure: str, **fields: object) -> None:
+    """Note that a backup, its copy or the log has just failed, and perhaps more."""
+    add(primaries, plan, failed=f"{datetime.now(UTC):{MOMENT}}", failure=failure, **fields)
 
 
 def _own(repository: Repository, plan: Plan) -> list[Saved]:
@@ -111,14 +115,15 @@ def opened(primaries: Primaries, plan: Plan, *, create: bool = True, replaced: b
     repository = Repository(plan)
     note = read(primaries)
     # A directory that is not mounted looks like a new repository.
-    is_known = note.get("repository") == digest(plan)
+    is_known = note.get("copy_repository" if plan.copied_from else "repository") == digest(plan)
     repository.open(create=create and not is_known)
     if not replaced and (found := repository.stranger(is_known=is_known)):
+        there = f" -e backup_repository={plan.repository} -e backup_copy_repository=" if plan.copied_from else ""
         raise BackupError(
             f"{repository.shown} has backups and changes of another stack named {plan.stack}, until {found.id}. Each "
-            "would remove what the other needs, so nothing was written. To go on from them: ./counter restore -e "
-            "backup=latest, or -e to=latest for the last change. To keep both apart: another stack_name or "
-            "backup_repository"
+            "would remove what the other needs, so nothing was written. To go on from them: "
+            f"./counter restore{there} -e backup=latest, or -e to=latest for the last change. To keep both apart: "
+            "another stack_name or another repository"
         )
     repository.renew_password()
     return repository

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -13,10 +13,10 @@ from pathlib import Path
 class Plan:
     """Where backups of which stack go, when, and for how long.
 
-    ``repository``: as restic writes it. ``passwords``: of the repository, the newest first. ``environment``: variables
-    for restic, for example the keys of S3. ``ssh_key``, ``known_hosts``: text for sftp. ``ca``: certificates of a
-    private authority, as PEM. ``schedule``: a cron expression, in UTC; empty: none. ``keep``: how many of ``last``,
-    ``hourly``, ``daily``, ... stay; empty: all.
+    ``repository``: as restic writes it. ``copy_repository``: another one, to which what is proved is copied; empty:
+    none. ``passwords``: of both, the newest first. ``environment``: variables for restic, for example the keys of S3.
+    ``ssh_key``, ``known_hosts``: text for sftp. ``ca``: certificates of a private authority, as PEM. ``schedule``: a
+    cron expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
     ``log_seconds``: how often changes go to the repository; 0: never. ``log_days``: how long they stay there.
     ``report_url``: receives the result of each run of the schedule, and when the log stops or goes on.
     ``heartbeat_url``: is called while the last backup and the log are good. ``redis_user``, ``redis_password``: may
@@ -26,6 +26,9 @@ class Plan:
     stack: str
     repository: str
     passwords: tuple[str, ...] = field(repr=False)
+    copy_repository: str = ""
+    copied_from: str = ""
+    """In the plan of the copies (``second``): the repository that they are made from."""
     version: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssh_key: str = field(default="", repr=False)
@@ -57,6 +60,11 @@ class Plan:
         """The id of the stack's counters; empty if an earlier version deployed the stack."""
         path = self.state / "site"
         return path.read_text("utf-8").strip() if path.exists() else ""
+
+    @property
+    def second(self) -> Plan:
+        """The plan of the repository with the copies."""
+        return replace(self, repository=self.copy_repository, copy_repository="", copied_from=self.repository)
 
     @property
     def files(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from backup.saved import (
     listed,
     newest_snapshots,
 )
+from counter.entries import some
 
 SPANS_SHOWN = 3
 FETCH_ATTEMPTS = 5
@@ -70,7 +71,9 @@ class Repository:
             if done.status != Exit.WRONG_PASSWORD:
                 break
         if done.status == Exit.NO_REPOSITORY and create:
-            self._restic.run(["init"], QUICK_SECONDS)
+            # Equal parts of a file are then equal in both.
+            options = ["--from-repo", self._plan.copied_from, "--copy-chunker-params"] if self._plan.copied_from else []
+            self._restic.run(["init", *options], QUICK_SECONDS)
             return
         if done.status:
             raise self._restic.error(done)
@@ -147,6 +150,19 @@ class Repository:
         printed = self._restic.run(backup, LONG_SECONDS, cwd=directory)
         (summary,) = messages(printed, "summary")
         return {"id": summary["snapshot_id"], "time": f"{time:{MOMENT}}", "tags": tags, "summary": summary}
+
+    def copy(self, wanted: Sequence[Saved | Log]) -> None:
+        """Copy backups and logs from the repository that the plan of the copies names.
+
+        Raises:
+            BackupError: not all are here; the next call can copy the others.
+
+        """
+        self._restic.run(["copy", "--quiet", *(one.snapshot for one in wanted)], LONG_SECONDS)
+        self._open(create=False)
+        here = {one.identity for one in self._all} | {log.identity for log in self._logs}
+        if missing := [one.id for one in wanted if one.identity not in here]:
+            raise BackupError(f"not copied to {self.shown}, perhaps since they were removed meanwhile: {some(missing)}")
 
     def backups(self) -> list[Saved]:
         """Return the backups of all stacks, the oldest first."""

@@ -69,9 +69,11 @@ class Restic:
         """Run a command, which fails if another program holds a lock that it needs."""
         # Without a cache, what is proved was read from the repository.
         options = ["--no-cache"]
-        if self.plan.repository.startswith("sftp:"):
+        if any(one.startswith("sftp:") for one in (self.plan.repository, self.plan.copied_from)):
             options += ["--option", f"sftp.args={self._ssh_arguments()}"]
         own = {"RESTIC_REPOSITORY": self.plan.repository, "RESTIC_PASSWORD": self.password, "TZ": "UTC"}
+        if self.plan.copied_from:
+            own |= {"RESTIC_FROM_REPOSITORY": self.plan.copied_from, "RESTIC_FROM_PASSWORD": self.plan.passwords[0]}
         # Its packs of 16 MB do not fit into /tmp.
         own["TMPDIR"] = str(self.plan.work)
         if self.plan.ca:

@@ -10,8 +10,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +36,7 @@ from counter.store.types import StoreError
 
 log = logging.getLogger(__name__)
 
+Job = Callable[..., bool]
 RUN_SECONDS = 4 * 3600
 TIDYING = "0 3 * * *"
 """When outdated backups and logs are removed if there is no schedule, after whose backups that is done otherwise."""
@@ -57,10 +61,7 @@ def serve(plan: Plan) -> NoReturn:
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
     try:
-        if plan.schedule and _has_missed(plan, config):
-            log.info("no backup was made at the last time of the schedule")
-            _make_all(plan, watch, failed=not _make(plan, watch))
-        _make_all(plan, watch)
+        _make_all(plan, watch, config)
     finally:
         # An upload that is ended by force leaves a lock in the repository.
         ended.set()
@@ -70,17 +71,29 @@ def serve(plan: Plan) -> NoReturn:
         empty(plan.work / DIRECTORY)
 
 
-def _has_missed(plan: Plan, config: Config) -> bool:
-    """Tell whether a backup was due since the newest one, but not made: the service was restarted at that time."""
-    due = next(CronSim(plan.schedule, datetime.now(UTC), reverse=True))
+def _missed(plan: Plan, config: Config, jobs: list[Job]) -> list[Job]:
+    """Return what was due, but not done: the service was restarted at that time, or nothing was to be copied before."""
+    due = next(CronSim(plan.schedule or TIDYING, datetime.now(UTC), reverse=True))
     try:
-        made = newest.read(Primaries(open_route(config))).get("time")
-    except StoreError:  # the next one is made at its time
-        return False
-    return made is not None and made < f"{due:{MOMENT}}"
+        note = newest.read(Primaries(open_route(config)))
+    except StoreError:  # all is done at its time
+        return []
+    if plan.schedule and note.get("time", "9") < f"{due:{MOMENT}}":
+        log.info("no backup was made at the last time of the schedule")
+        return jobs
+    known = (newest.digest(plan.second), note.get("time"))
+    return jobs[1:] if note and (note.get("copy_repository"), note.get("copied")) != known else []
 
 
-def _make_all(plan: Plan, watch: Watch, *, failed: bool = False) -> NoReturn:
+def _rest(jobs: list[Job], *, again: bool = False) -> list[Job]:
+    """Do one after the other; return those that are left when one fails. ``again``: the first one has failed before."""
+    return list(dropwhile(lambda job: job(again=again and job is jobs[0]), jobs))
+
+
+def _make_all(plan: Plan, watch: Watch, config: Config) -> NoReturn:
+    jobs: list[Job] = [partial(_make, plan, watch) if plan.schedule else partial(_tidy, watch)]
+    jobs += [partial(_copy, plan, watch)] if plan.copy_repository else []
+    failed = _rest(_missed(plan, config, jobs))
     while True:
         due = next(CronSim(plan.schedule or TIDYING, datetime.now(UTC)))
         retry = time.monotonic() + (plan.retry_seconds if failed else math.inf)
@@ -90,7 +103,23 @@ def _make_all(plan: Plan, watch: Watch, *, failed: bool = False) -> NoReturn:
             time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time())))
             # Sooner, after a clock that was ahead was set back.
             due = min(due, next(CronSim(plan.schedule or TIDYING, datetime.now(UTC))))
-        failed = not (_make(plan, watch, again=early) if plan.schedule else _tidy(watch, again=early))
+        failed = _rest(failed if early else jobs, again=early)
+
+
+def _copy(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
+    """Copy what is proved; return whether all is copied and proved there."""
+    done = run([sys.executable, "-m", "backup", "copy"], RUN_SECONDS)
+    if done.status:
+        said = done.said.strip() or f"exit status {done.status}"
+        log.error("backups not copied", extra={"error": said})
+        with suppress(StoreError):
+            newest.add_failure(Primaries(open_route(Config.from_env())), plan, f"copy: {said}", copy_failure=said)
+        watch.copy_ended(None, f"proved backups were not copied: {said}", known=again)
+        return False
+    copied = json.loads(done.printed)["copied"]
+    log.info("backups copied", extra={"copied": copied})
+    watch.copy_ended(copied, "")
+    return True
 
 
 def _tidy(watch: Watch, *, again: bool = False) -> bool:

@@ -36,7 +36,7 @@ class Watch:
         self._plan = plan
         self._saved_at = time.monotonic()
         self._until, self._log_error, self._is_late = "", "", False
-        self._backup_error = ""
+        self._backup_error = self._copy_error = ""
 
     def run(self, ended: threading.Event) -> None:
         """Look and tell until the end."""
@@ -57,6 +57,12 @@ class Watch:
         if not known:
             self._report({"backup": backup, "error": error})
 
+    def copy_ended(self, copied: str | None, error: str, *, known: bool = False) -> None:
+        """Report how the copying of proved backups ended; ``copied``: when the newest that has a copy was made."""
+        self._copy_error = error
+        if not known:
+            self._report({"copied": copied, "error": error})
+
     def look(self) -> None:
         """Report a log that has stopped for too long, or goes on again; send a heartbeat if all is well."""
         bound = max(self._plan.late_seconds, 3 * self._plan.log_seconds)
@@ -67,7 +73,9 @@ class Watch:
             if is_late:
                 log.error("log of changes stopped", extra={"error": error})
             self._report({"log_until": self._until or None, "error": error if is_late else ""})
-        is_good = (self._until or not self._plan.log_seconds) and not self._log_error and not self._backup_error
+        is_good = (self._until or not self._plan.log_seconds) and not (
+            self._log_error or self._backup_error or self._copy_error
+        )
         if self._plan.heartbeat_url and is_good and not is_late:
             _send(self._plan.heartbeat_url)
 

@@ -23,7 +23,8 @@ MEMORY_LIMIT = Gauge(
 )
 BACKUP = {
     "time": Gauge("counter_backup_timestamp_seconds", "When the newest proved backup was made."),
-    "failed": Gauge("counter_backup_failure_timestamp_seconds", "When a backup or the change log last failed."),
+    "failed": Gauge("counter_backup_failure_timestamp_seconds", "When a backup, a copy or the log last failed."),
+    "copied": Gauge("counter_backup_copy_timestamp_seconds", "When the newest backup with a proved copy was made."),
     "seconds": Gauge("counter_backup_duration_seconds", "How long the last backup took."),
     "repository_bytes": Gauge("counter_backup_repository_bytes", "The room that the repository of backups takes."),
     "log_began": Gauge("counter_backup_log_first_timestamp_seconds", "The first moment that can be restored."),

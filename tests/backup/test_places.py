@@ -33,7 +33,7 @@ def test_a_directory_that_exists_keeps_its_mode(tmp_path: Path) -> None:
     shared.mkdir()
     shared.chmod(0o750)
     link.symlink_to(shared)
-    hosts = {path.name: {"ansible_connection": "local", "backup_repository": str(path)} for path in (new, link)}
+    hosts = {path.name: {"ansible_connection": "local", "backup_path": str(path)} for path in (new, link)}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     role = {"ansible.builtin.import_role": {"name": "backup", "tasks_from": "directory"}}
     (tmp_path / "play.yml").write_text(yaml.safe_dump(play(role)))

@@ -73,6 +73,7 @@ WRONG = {
     "acme_directory": "http://authority.example/directory",
     "redis_down_after_milliseconds": "1",
     "backup_repository": "backups",
+    "backup_copy_repository": "copies",
     "backup_password": "short",
     "backup_environment": "AWS_ACCESS_KEY_ID",
     "backup_ssh_key": "/no/such/key",
@@ -93,6 +94,7 @@ WRONG = {
     "repair": "perhaps",
     "hold": "latest",
     "unhold": "latest",
+    "copy": "perhaps",
     "delete": "latest",
     "backup_rotate": "now",
     "hook_timeout": "0",
@@ -220,6 +222,21 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "backups elsewhere": ({"backup_repository": "s3:https://s3.example/bucket", "backup_schedule": ""}, set()),
     "backups with a user": ({"backup_repository": "rest:https://a:b@backup.example/"}, {"backup_repository"}),
     "backups over sftp": ({"backup_repository": "sftp:me@backup.example:/srv"}, {"backup_ssh_key"}),
+    "backups with copies": (
+        {"backup_repository": "/srv/backups", "backup_copy_repository": "rest:https://backup.example/"},
+        set(),
+    ),
+    "copies of nothing": ({"backup_copy_repository": "/srv/backups"}, {"backup_copy_repository"}),
+    "copies beside the backups": (
+        {"backup_repository": "/srv/backups", "backup_copy_repository": "/srv/backups"},
+        {"backup_copy_repository"},
+    ),
+    "copies over sftp": (
+        {"backup_repository": "/srv/backups", "backup_copy_repository": "sftp:me@backup.example:/srv"},
+        {"backup_ssh_key"},
+    ),
+    "an export of a copy": ({"copy": True, "backup": "latest"}, set()),
+    "copies of no list": ({"copy": True}, {"copy"}),
     "backups of nodes that differ": (
         {"redis_topology": "independent", "backup_repository": "/srv/backups"},
         {"backup_repository"},

@@ -60,6 +60,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
             "another stack_name",
         ],
     ),
+    "copies of another stack": (
+        {"newest": "20261126T040000Z", "backup": BACKUP},
+        {"backup_repository": "/srv/backups", "backup_copy_repository": REST},
+        [
+            f"{REST} has backups of another stack named counter: 12 counters with the sum 345",
+            f"./counter restore -e backup_repository={REST} -e backup_copy_repository= -e backup=latest",
+        ],
+    ),
     "only a log": (
         {"newest": "2026-11-26T03:00:00Z", "backup": {}},
         {"backup_repository": REST},

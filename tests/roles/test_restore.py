@@ -68,6 +68,15 @@ def test_new_hosts_get_the_settings_of_the_backup(tmp_path: Path) -> None:
     assert found["command"] == "./counter restore -e backup=latest -e http_port=8081 -e @file-with-backup_password"
 
 
+def test_a_repository_with_copies_that_is_restored_from_has_no_more_copies(tmp_path: Path) -> None:
+    files = FILES | {
+        "deployed.json": json.dumps({"format": 2, "settings": SETTINGS | {"backup_copy_repository": "/c"}})
+    }
+    hosts = {name: {"backup": "latest", "backup_repository": name} for name in ("/c", "/b")}
+    found = said(tmp_path, hosts, files, **GIVEN)
+    assert ["backup_copy_repository" in found[name]["settings"] for name in hosts] == [False, True]
+
+
 def test_settings_that_could_add_lines_to_a_stack_file_are_found(tmp_path: Path) -> None:
     changed = DEPLOYED | {"settings": SETTINGS | {"edge_memory": "128M}\n  other:", "redis_memory": "1G"}}
     found = said(tmp_path, {"host": {}}, FILES | {"deployed.json": json.dumps(changed)}, backup="latest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -150,6 +151,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         ended = {} if minutes is None else {"log_until": f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"}
         return backup | ended
 
+    digest = hashlib.sha256(b"/mnt/copies").hexdigest()[:12]
     notes = {
         "new": note(29, 5),
         "old": note(31, 5),
@@ -161,10 +163,14 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "none": None,
         "off": note(31, None),
         "less": {**(note(1, 5) or {}), "less_than": "20261126T030000Z"},
+        "copied": {**note(1, 5), "copied": note(29, 5)["time"], "copy_repository": digest, "copy_failure": ""},
+        "uncopied": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": "another"},
+        "copy": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": digest, "copy_failure": "no room"},
     }
     settings = {
         "slow": {"backup_log_interval": 600},
         "off": {"backup_log_interval": 0, "backup_max_age": 0},
+        **{key: {"backup_copy_repository": "/mnt/copies"} for key in ("copied", "uncopied", "copy")},
     }
     hosts = {
         name: {
@@ -186,6 +192,8 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "this shows the backups: ./counter backup -e list=true; this says that the counters are right: "
         "./counter backup -e confirm=counter"
     )
+    copies = "this copies what is missing, or says what is wrong: ./counter backup"
+    copied = note(1, 5)["time"]
     old, stopped = notes["old"], notes["stopped"]
     assert old
     assert stopped
@@ -200,6 +208,9 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "none": [f"there is no proved backup; {makes}"],
         "off": [],
         "less": [less],
+        "copied": [],
+        "uncopied": [f"there is no proved copy in /mnt/copies; {copies}"],
+        "copy": [f"the newest backup with a proved copy in /mnt/copies is of {copied} (no room); {copies}"],
     }
 
 

@@ -62,7 +62,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = (
             "redis_topology": "sentinel",
             "backup_repository": "rest:https://backup.example/counter",
         },
-        "standalone-backups": {"backup_repository": "/srv/backups"},
+        "standalone-backups": {"backup_repository": "/srv/backups", "backup_copy_repository": "/mnt/copies"},
         "limits": {
             "edge_requests_per_second": 5,
             "maintenance": MAINTENANCE,
@@ -335,7 +335,7 @@ def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict
         assert found["backup"]["environment"] == {key: environment[key] for key in found["backup"]["environment"]}
         assert "COUNTER_REDIS_NODES" in found["backup"]["environment"]
         binds = [volume["source"] for volume in found["backup"]["volumes"] if volume["type"] == "bind"]
-        assert binds == ["/etc/counter-deploy/counter"] + (["/srv/backups"] if found is local else [])
+        assert binds == ["/etc/counter-deploy/counter"] + (["/srv/backups", "/mnt/copies"] if found is local else [])
     assert remote["backup"]["deploy"]["placement"]["constraints"] == ["node.role == manager"]
     assert local["backup"]["deploy"]["placement"]["constraints"] == ["node.id == 0123456789abcdefghijklmno"]
 
