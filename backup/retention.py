@@ -17,17 +17,20 @@ def outdated(backups: Sequence[Saved], logs: Sequence[Log], plan: Plan, now: dat
     """Return what need not stay of a stack's backups and logs, the oldest first. Bad backups are not judged here.
 
     The newest proved backup stays, whatever a clock said. What was made while the clock was ahead is in the future, so
-    it stays until then, and takes the place of nothing.
+    it stays until then, and takes the place of nothing. Logs stay that have moments after the newest proved backup.
     """
     past = [
         saved for saved in backups if datetime.fromisoformat(saved.time) <= now and not saved.bad and not saved.held
     ]
-    kept = {saved.id for saved in [one for one in backups if one.proved and not one.replaced][-1:]}
+    newest = [one for one in backups if one.proved and not one.replaced][-1:]
+    kept = {saved.id for saved in newest}
     kept |= _of_periods([saved for saved in past if saved.proved and not saved.replaced], plan)
     kept |= {saved.id for saved in _recent([saved for saved in past if saved.proved and saved.replaced], plan)}
     kept |= {saved.id for saved in [saved for saved in past if not saved.proved][-UNPROVED_KEPT:]}
     ended = [log for log in logs if datetime.fromisoformat(log.until) <= now]
     recent = _recent(ended, plan)
+    for saved in newest:
+        recent += [log for log in ended if datetime.fromisoformat(log.until) > datetime.fromisoformat(saved.time)]
     return [
         *(saved for saved in past if plan.keep and saved.id not in kept),
         *(log for log in ended if log not in recent),

@@ -354,7 +354,10 @@ def test_what_is_no_proved_backup_takes_the_place_of_none() -> None:
     unproved = [made(f"2026-11-26T{hour:02}:00:00Z", proved="") for hour in range(6, 10)]
     bad = made("2026-11-25T04:00:00Z", proved="", bad="2026-11-25T04:00:00Z")
     held = made("2020-01-01T00:00:00Z", held=True)
-    logs = [log_until(f"2026-11-{day}T03:00:00Z") for day in (10, 20, 26)] + [log_until("2030-01-01T00:00:00Z")]
+    logs = [log_until(f"2026-11-{day}T03:00:00Z") for day in (11, 20, 26)] + [log_until("2030-01-01T00:00:00Z")]
+    # Without a newer backup, only the log has what was counted since. One that a restore made is not such a backup.
+    assert outdated([old, safety[2]], logs, plan, now) == []
+    assert outdated([], logs, plan, now) == logs[:1]
     everything = [held, old, safety[0], safety[1], new, bad, safety[2], *unproved]
     assert outdated(everything, logs, plan, now) == [safety[0], unproved[0], logs[0]]
 

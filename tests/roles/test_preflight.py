@@ -94,7 +94,7 @@ WRONG = {
     "repair": "perhaps",
     "hold": "latest",
     "unhold": "latest",
-    "copy": "perhaps",
+    "copies": "perhaps",
     "delete": "latest",
     "backup_rotate": "now",
     "hook_timeout": "0",
@@ -235,8 +235,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"backup_repository": "/srv/backups", "backup_copy_repository": "sftp:me@backup.example:/srv"},
         {"backup_ssh_key"},
     ),
-    "an export of a copy": ({"copy": True, "backup": "latest"}, set()),
-    "copies of no list": ({"copy": True}, {"copy"}),
+    "an export of a copy": ({"copies": True, "backup": "latest"}, set()),
+    "copies of no list": ({"copies": True, "backup": ""}, {"copies"}),
     "backups of nodes that differ": (
         {"redis_topology": "independent", "backup_repository": "/srv/backups"},
         {"backup_repository"},
@@ -354,7 +354,9 @@ Refused = dict[str, tuple[str, str, str]]
 FAMILIES = {
     **dict.fromkeys(["write_concern", "backup_repository"], "redis"),
     **dict.fromkeys([name for name in DEFAULTS if name.startswith(("http", "acme_", "image_"))], "edge"),
-    **dict.fromkeys(["purge", "redis_primary", "repair", "list", "verify", "hold", "unhold", "delete"], "confirm"),
+    **dict.fromkeys(
+        ["purge", "redis_primary", "repair", "list", "verify", "hold", "unhold", "delete", "copies"], "confirm"
+    ),
     **dict.fromkeys(["on", "allow", "text"], "maintenance"),
     "to": "backup",
     "mode": "file",
