@@ -20,7 +20,13 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="looks at this machine 
 # Managers and workers, each with what its engine answers.
 State = tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
 NO_ENGINE: dict[str, Any] = {}
-LONE = engine("old", manager=True)
+# What a restore that was cut off leaves on the host that was the first manager.
+LEFT = {"Id": "c", "Names": ["/check-restore"], "Labels": {}, "Ports": []}
+LONE = engine("old", manager=True) | {
+    "/containers/json": [LEFT],
+    "/containers/c/json": {"Id": "c", "Image": "d", "Config": {}, "State": {"Status": "exited", "Running": False}},
+    "/images/d/json": {"Id": "d"},
+}
 STATES: dict[str, State] = {
     "engine without a swarm": ({"new": engine()}, {}),
     "new hosts without an engine": ({"old": LONE, "new": NO_ENGINE, "newer": NO_ENGINE}, {"newest": NO_ENGINE}),
@@ -101,6 +107,10 @@ def test_a_deployment_can_be_checked(tmp_path: Path, state: str) -> None:
         tmp_path, STATES[state], "deploy", "-e", "redis_topology=sentinel", "-e", "replicas=4", *NUMBERS, *edge
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    left = re.search(
+        r"\[backup : Remove the container of a run that was cut off\].*?(?=\nTASK)", done.stdout, re.DOTALL
+    )
+    assert ("changed: [old]" in (left[0] if left else "")) == ("old" in STATES[state][0])
 
 
 # With --check, the first task of a removal that is not skipped.
