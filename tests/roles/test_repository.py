@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import play, run, stand_in_for_the_engine
+from support.ansible import play, results_by_host, run, stand_in_for_the_engine
 
 BACKUP = {"counters": 12, "sum": 345, "id": "20261126T030000Z"}
 
@@ -89,3 +89,31 @@ def test_a_repository_that_cannot_be_used_is_found_at_once(tmp_path: Path) -> No
     failed = {"failed": True, "status": 1, "container": {"Output": "the password does not open the repository\n"}}
     found = said(tmp_path, failed, backup_repository="rest:https://backup.example/")
     assert "cannot be used: the password does not open the repository" in found
+
+
+def test_a_repository_on_the_disk_of_the_data_is_noticed(tmp_path: Path) -> None:
+    for volumes in ("docker/volumes/counter-redis_redis-1", "bare/volumes/other-redis_redis-1", "backups", "copies"):
+        (tmp_path / volumes).mkdir(parents=True)
+    here, elsewhere = str(tmp_path / "backups"), "/dev/shm"  # noqa: S108  # another disk than any temporary directory
+    cases = {
+        "same": {"backup_repository": here},
+        "both": {"backup_repository": here, "backup_copy_repository": str(tmp_path / "copies")},
+        "another": {"backup_repository": elsewhere},
+        "copied": {"backup_repository": here, "backup_copy_repository": REST},
+        "away": {"backup_repository": f"{here}/not-mounted"},
+        "bare": {"backup_repository": here},
+    }
+    hosts = {
+        name: {"docker_host_engine": {"host_info": {"DockerRootDir": str(tmp_path / root)}}} | case
+        for name, case in cases.items()
+        for root in ["bare" if name == "bare" else "docker"]
+    }
+    inventory = {"managers": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    look = {"ansible.builtin.import_role": {"name": "backup", "tasks_from": "disk"}}
+    show = {"ansible.builtin.debug": {"msg": "{{ backup_disk_note }}"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(look, show)))
+    found = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml")
+    notes = {name: result["msg"] for name, result in found.items()}
+    assert {name for name, note in notes.items() if note} == {"same", "both"}
+    assert notes["same"].startswith(f"{here} is on the same disk of same as the data of its Redis nodes")
