@@ -89,6 +89,7 @@ WRONG = {
     "backup_heartbeat_url": "example.org/ping",
     "backup": "the last one",
     "to": "2026-11-26T10:00:05",
+    "safety": "perhaps",
     "list": "perhaps",
     "verify": "some",
     "repair": "perhaps",
@@ -235,6 +236,8 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"backup_repository": "/srv/backups", "backup_copy_repository": "sftp:me@backup.example:/srv"},
         {"backup_ssh_key"},
     ),
+    "no safety": ({"safety": "false"}, {"safety"}),
+    "no safety, confirmed": ({"safety": "false", "confirm": "counter"}, set()),
     "an export of a copy": ({"copies": True, "backup": "latest"}, set()),
     "copies of no list": ({"copies": True, "backup": ""}, {"copies"}),
     "backups of nodes that differ": (
@@ -355,7 +358,8 @@ FAMILIES = {
     **dict.fromkeys(["write_concern", "backup_repository"], "redis"),
     **dict.fromkeys([name for name in DEFAULTS if name.startswith(("http", "acme_", "image_"))], "edge"),
     **dict.fromkeys(
-        ["purge", "redis_primary", "repair", "list", "verify", "hold", "unhold", "delete", "copies"], "confirm"
+        ["purge", "redis_primary", "repair", "list", "verify", "hold", "unhold", "delete", "copies", "safety"],
+        "confirm",
     ),
     **dict.fromkeys(["on", "allow", "text"], "maintenance"),
     "to": "backup",

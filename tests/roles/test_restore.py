@@ -124,3 +124,15 @@ def test_the_latest_backup_stays_the_same_until_the_restore_has_ended(tmp_path: 
         is_same_kind = (":" in chosen) == ("to" in asked)
         expected[host] = chosen if chosen and is_same_kind and (asked, wanted) in LATEST else wanted
     assert {host: found["wanted"] for host, found in said(tmp_path, hosts, **GIVEN).items()} == expected
+
+
+def test_what_is_replaced_is_backed_up_once_unless_it_is_given_up(tmp_path: Path) -> None:
+    placed = {"placed": [{"ID": "id-1", "Spec": {"Labels": {"counter.redis-1": "here"}}}]}
+    hosts: dict[str, dict[str, Any]] = {
+        "new": {},
+        "same": placed,
+        "given_up": placed | {"safety": "false"},
+        "repeated": placed | {"unfinished": {"backup": "counter/20261126T030000Z", "before": "20261126T040000Z"}},
+    }
+    found = said(tmp_path, {name: host | {"backup": "latest"} for name, host in hosts.items()}, **GIVEN)
+    assert [name for name in hosts if found[name]["safety"]] == ["same"]
