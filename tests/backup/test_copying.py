@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from receiving import BEAT, receiver
-from sites import Site
+from sites import RECORDED, Site
 from support.waiting import wait_until
 
 from counter.store.keys import BACKUP_KEY
@@ -30,7 +31,7 @@ def ids(site: Site, *copy: str) -> list[str]:
 @pytest.fixture
 def both(site: Site) -> Site:
     """Return a site that copies its backups."""
-    site.plan["copy_repository"] = str(site.directory / "copy")
+    site.plan["copy_repository"] = str(shutil.copytree(RECORDED, site.directory / "copy"))
     Path(site.plan["state"], "site").write_text("a" * 32 + "\n")
     return site
 
@@ -47,6 +48,7 @@ def config_of(site: Site, repository: str) -> dict[str, Any]:
 
 
 def test_what_is_proved_is_copied_and_proved_there(both: Site, stack: ExitStack) -> None:
+    both.plan["copy_repository"] = str(both.directory / "new")
     both.count({"a": 2})
     assert both.run("copy")["copied"] is None  # there is nothing yet
     first = both.run("run")
@@ -64,6 +66,10 @@ def test_what_is_proved_is_copied_and_proved_there(both: Site, stack: ExitStack)
     both.restic(*tag, "--add", f"proved={first['proved']}")
     both.run("copy")
     assert [saved["proved"] > first["proved"] for saved in both.run("--copy", "list")["backups"]] == [True]
+    (proved,) = both.run("--copy", "verify", "all")
+    assert proved["proved"] > copied["proved"]
+    assert (note(both)["id"], note(both)["proved"]) == (first["id"], first["proved"])
+    assert both.run("--copy", "export", "latest", "csv")["sum"] == 2
     # The first repository is lost, and so are its hosts.
     other = other_site(both, stack)
     assert "of another stack named counter" in other.refused("run")
@@ -76,6 +82,7 @@ def test_what_is_proved_is_copied_and_proved_there(both: Site, stack: ExitStack)
     assert other.run("run")["sum"] == 2
 
 
+@pytest.mark.slow
 def test_copies_are_kept_like_backups(both: Site) -> None:
     both.plan["keep"] = {"last": 1}
     both.count({"a": 1})
@@ -130,6 +137,7 @@ def test_a_copy_that_fails_leaves_the_backup_proved(both: Site, stack: ExitStack
     assert note(both)["copy_failure"] == ""
 
 
+@pytest.mark.slow
 def test_the_service_copies_the_log_too_and_tells_of_a_copy_that_fails(both: Site, stack: ExitStack) -> None:
     url, received = stack.enter_context(receiver())
     both.count({"a": 1})
@@ -137,6 +145,7 @@ def test_the_service_copies_the_log_too_and_tells_of_a_copy_that_fails(both: Sit
     both.plan |= {"log_seconds": INTERVAL, "report_url": url, "heartbeat_url": url, "schedule": "0 0 1 1 *"}
     both.plan["retry_seconds"] = 5
     copies = Path(both.plan["copy_repository"])
+    shutil.rmtree(copies)
     copies.write_text("no directory")
     service = both.start("serve")
 

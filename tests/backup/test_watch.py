@@ -72,6 +72,10 @@ def test_no_heartbeat_follows_a_backup_that_failed(told: Told) -> None:
     watch.backup_ended({"sum": 1}, "", is_good=True)
     watch.look()
     assert all_of(received) == [{"stack": "counter", "backup": {"sum": 1}, "error": ""}, BEAT]
+    watch.copy_ended(None, "no room")
+    watch.copy_ended(None, "no room", known=True)
+    watch.look()
+    assert all_of(received) == [{"stack": "counter", "copied": None, "error": "no room"}]
 
 
 @pytest.mark.parametrize("url", ["", "http://[x"])

@@ -38,6 +38,7 @@ def said(site: Path, answer: dict[str, Any], **given: Any) -> str:
 
 
 REST = "rest:https://backup.example/"
+COPIED = {"settings": {"backup_repository": "/srv/backups", "backup_copy_repository": "/mnt/copies"}}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     # What the repository has of another stack, what the command line gives, and what is said.
     "forgotten": (
@@ -50,6 +51,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         ],
     ),
     "ended": ({}, {"backup_repository": ""}, []),
+    "copies forgotten": (
+        {},
+        {"backup_repository": "/srv/backups", "deployed": COPIED},
+        ["are copied to /mnt/copies", "-e backup_copy_repository=/mnt/copies", "-e backup_copy_repository="],
+    ),
+    "copies ended": (
+        {},
+        {"backup_repository": "/srv/backups", "deployed": COPIED, "backup_copy_repository": ""},
+        [],
+    ),
     "unused": ({}, {"backup_repository": REST}, []),
     "of another stack": (
         {"newest": "20261126T040000Z", "backup": BACKUP},

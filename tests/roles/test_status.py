@@ -167,7 +167,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "uncopied": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": "another"},
         "copy": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": digest, "copy_failure": "no room"},
     }
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "slow": {"backup_log_interval": 600},
         "off": {"backup_log_interval": 0, "backup_max_age": 0},
         **{key: {"backup_copy_repository": "/mnt/copies"} for key in ("copied", "uncopied", "copy")},
