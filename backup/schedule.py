@@ -73,6 +73,8 @@ def serve(plan: Plan) -> NoReturn:
 
 def _missed(plan: Plan, config: Config, jobs: list[Job]) -> list[Job]:
     """Return what was due, but not done: the service was restarted at that time, or nothing was to be copied before."""
+    if not (plan.schedule or plan.copy_repository):
+        return []
     due = next(CronSim(plan.schedule or TIDYING, datetime.now(UTC), reverse=True))
     try:
         note = newest.read(Primaries(open_route(config)))
