@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,15 +18,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-APP = Path(__file__).resolve().parents[1]
-sys.path.append(str(APP.parent / "tests"))
+from support.ports import free_port, listens
+from support.processes import Gunicorn, Process, RedisServer, running
+from support.waiting import wait_until
 
-from support.ports import free_port, listens  # noqa: E402
-from support.processes import Gunicorn, Process, RedisServer, running  # noqa: E402
-from support.waiting import wait_until  # noqa: E402
+from hotpath import APP
+from hotpath.measuring import CONNECTIONS, THREADS, cpu_seconds, worker_of, wrk
 
-CONNECTIONS = 64
-THREADS = 32
 TARGETS = {
     ("durable", "hello"): 1.2,
     ("durable", "bare"): 1.7,
@@ -82,28 +79,17 @@ def store_counts(arm: Arm) -> tuple[float, float]:
     return found["counter_store_round_trips_total"], found["counter_store_operations_total"]
 
 
-def cpu_seconds(arm: Arm) -> float:
-    """Return the processor time that the arm's gunicorn worker has used."""
-    if not arm.server:
-        return 0.0
-    master = arm.server.pid
-    worker = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()[0]
-    fields = Path(f"/proc/{worker}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(arm: Arm, number: int, seconds: int) -> Sample:
     """Run wrk against one arm."""
-    before, used = store_counts(arm), cpu_seconds(arm)
-    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(APP / "hotpath/report.lua")]
-    result = subprocess.run([*wrk, arm.url], check=True, capture_output=True, text=True, timeout=seconds + 30)
-    found = json.loads(result.stderr.strip().splitlines()[-1])
-    after, used = store_counts(arm), cpu_seconds(arm) - used
+    worker = worker_of(arm.server) if arm.server else 0
+    before, used = store_counts(arm), cpu_seconds(worker)
+    found = wrk(arm.url, seconds)
+    after, used = store_counts(arm), cpu_seconds(worker) - used
     return Sample(
         arm.name,
         number,
         found["requests"] / found["seconds"],
-        found["failed"],
+        int(found["failed"]),
         found["p50_ms"],
         found["p99_ms"],
         found["max_ms"],

@@ -1,5 +1,14 @@
--- For wrk: POST, and the results as one line of JSON on standard error.
+-- For wrk: POST, each with an Idempotency-Key of its own if an argument says how they begin, and the results as one line of JSON on standard error.
 wrk.method = "POST"
+function init(args)
+  if args[1] then
+    local number = 0
+    request = function()
+      number = number + 1
+      return wrk.format(nil, nil, {["Idempotency-Key"] = string.format("%s-%012x", args[1], number)})
+    end
+  end
+end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.stderr:write(string.format(

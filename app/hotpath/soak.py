@@ -19,11 +19,8 @@ import uuid
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-APP = Path(__file__).resolve().parents[1]
-sys.path.append(str(APP.parent / "tests"))
-
-from support.processes import Gunicorn, Process, RedisServer, running  # noqa: E402
-from support.waiting import wait_until  # noqa: E402
+from support.processes import Gunicorn, Process, RedisServer, running
+from support.waiting import wait_until
 
 CONNECTIONS = 16
 MAXMEMORY = int(0.6 * 256 * 2**20)

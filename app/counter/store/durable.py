@@ -140,11 +140,10 @@ class Store:
             key = new_id(name, former=self.remembers and self._without_secrets.lasts())
         elif not is_ours(key):
             self._claim(name, key, memory, deadline)
-        attempt = partial(Increment, name, key, memory, deadline)
-        done = self._perform(partial(attempt, creates=False), key)
+        done = self._perform(lambda: Increment(name, key, memory, deadline, creates=False), key)
         if not done.value:
             self._admit(name, key, deadline)
-            done = self._perform(attempt, key)
+            done = self._perform(lambda: Increment(name, key, memory, deadline), key)
         return Counted(done.value, done.node)
 
     def _claim(self, name: str, key: str, memory: Memory, deadline: float) -> None:
@@ -251,8 +250,9 @@ class Store:
                 try:
                     if lane is None or self.remembers:
                         lane = self._route.lane(operation.key)
-                    patient = patient or (lane.link.troubled_seconds >= 0 and self._patience.acquire(blocking=False))
-                    if lane.link.troubled_seconds > CHANGE_SECONDS and not patient:
+                    troubled = lane.link.troubled_seconds
+                    patient = patient or (troubled >= 0 and self._patience.acquire(blocking=False))
+                    if troubled > CHANGE_SECONDS and not patient:
                         raise UnavailableError("Redis is not confirming, and half of the threads already wait for it")
                     lane.group.submit(operation)
                 except UnavailableError as error:

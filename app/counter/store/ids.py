@@ -20,7 +20,9 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 TOGETHER = 128
 """How many of the application's own ids share a hash."""
@@ -29,6 +31,8 @@ SERIES_KEPT = 10_000
 DIGEST_BYTES = 12
 """The probability that any two of a billion keys have the same digest is below 1 in 10**10."""
 SECRET_BITS = 48
+SECRETS_TOGETHER = 128
+"""How many secrets are drawn at a time."""
 _OURS = re.compile(rf"([0-9a-f]{{16}})([0-9a-f]{{{SECRET_BITS // 4}}})?-(0|[1-9][0-9]{{0,14}})")
 """Series, secret and number. The previous version made ids without a secret, and places them as this one does."""
 
@@ -45,8 +49,7 @@ class Memory:
     both: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an id is stored: the hash, the renamed one (the same if it is never renamed), and the field."""
 
     hash: str
@@ -80,11 +83,14 @@ def claim_place(identifier: str) -> Place:
     return Place(key, f"{key}:before", digest[2:])
 
 
+@lru_cache  # several places of a key depend on it
 def _digest(identifier: str) -> str:
     return urlsafe_b64encode(blake2b(identifier.encode(), digest_size=DIGEST_BYTES).digest()).decode()
 
 
-_series: dict[str, tuple[str, bytes, Iterator[int]]] = {}
+_series: dict[str, tuple[str, Iterator[int]]] = {}
+_secrets: list[str] = []
+"""Random ones that no id has yet."""
 
 
 def new_id(name: str, *, former: bool = False) -> str:
@@ -92,13 +98,25 @@ def new_id(name: str, *, former: bool = False) -> str:
     if (found := _series.get(name)) is None:
         if len(_series) >= SERIES_KEPT:
             _series.clear()
-        found = _series.setdefault(name, (secrets.token_hex(8), secrets.token_bytes(32), itertools.count()))
-    series, key, numbers = found
-    number = next(numbers)
-    # Not from the system's random numbers: while a thread asks for these, Python runs another one.
-    secret = "" if former else blake2b(b"%d" % number, key=key, digest_size=SECRET_BITS // 8).hexdigest()
-    return f"{series}{secret}-{number}"
+        found = _series.setdefault(name, (secrets.token_hex(8), itertools.count()))
+    series, numbers = found
+    return f"{series}{'' if former else _secret()}-{next(numbers)}"
 
 
-# Otherwise a forked worker would continue its parent's series.
-os.register_at_fork(after_in_child=_series.clear)
+def _secret() -> str:
+    while True:
+        try:
+            return _secrets.pop()
+        except IndexError:
+            # Many at a time: while a thread asks the system for random numbers, Python runs another one.
+            size = SECRET_BITS // 8
+            _secrets.extend(secrets.token_bytes(SECRETS_TOGETHER * size).hex("-", size).split("-"))
+
+
+def _forget() -> None:
+    _series.clear()
+    _secrets.clear()
+
+
+# Otherwise a forked worker would continue its parent's series, with the same secrets.
+os.register_at_fork(after_in_child=_forget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from string import Template
 from typing import Any, Self
@@ -9,6 +10,12 @@ from typing import Any, Self
 from counter.store.ids import Memory, claim_place, place_of
 from counter.store.keys import BACKUP_KEY, COUNTERS, NEW_KEY, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
+
+
+def _packed(script: str) -> str:
+    """Return a script without comments and indentation: Redis hashes its text whenever it runs."""
+    return re.sub(r"\s*(--.*)?\n\s*", "\n", script)
+
 
 _MAKE_ROOM = """
 local lifetime = tonumber(ARGV[1])
@@ -62,23 +69,25 @@ return answers
 """
 )
 
-INCREMENT = _INCREMENT.substitute(begin="", known="", counted="")
+INCREMENT = _packed(_INCREMENT.substitute(begin="", known="", counted=""))
 """Count the ids that are new, and return the value of each id; nothing if the counter would be made and must not be.
 
 KEYS: the value, then for each group of ids its hash and the renamed one. ARGV: the lifetime of ids (ms), the number of
 groups, 1 if the counter may be made, then for each group the number of its ids, and their fields.
 """
 
-INCREMENT_AND_MORE = _INCREMENT.substitute(
-    begin="""
+INCREMENT_AND_MORE = _packed(
+    _INCREMENT.substitute(
+        begin="""
 local former, logged = 2 + 2 * tonumber(ARGV[2]), #ARGV - tonumber(ARGV[#ARGV]) - 1""",
-    known="""
+        known="""
     value = value or former < #KEYS and redis.call('GET', KEYS[former + #answers + i])""",
-    counted="""
+        counted="""
     for _, i in ipairs(fresh) do
       if former < #KEYS then redis.call('SET', KEYS[former + #answers + i], values[i], 'PX', lifetime) end
       if logged + 1 < #ARGV then redis.call('SADD', KEYS[former], ARGV[logged + #answers + i]) end
     end""",
+    )
 )
 """The same in a transition (see ``counter.store.transition``) and in tests that log the ids.
 
@@ -86,7 +95,7 @@ KEYS: then also the log, and in a transition a key for each id. ARGV: then also 
 are.
 """
 
-CLAIM = (
+CLAIM = _packed(
     _MAKE_ROOM
     + """
 local owners = {}
