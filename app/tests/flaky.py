@@ -29,7 +29,7 @@ class FlakyProxy:
 
     def __init__(self, target: int) -> None:
         """Take the port that requests go to."""
-        self._target = target
+        self.target = target
         self._script: deque[Fate] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -58,7 +58,7 @@ class FlakyProxy:
 
     def _serve(self, client: socket.socket) -> None:
         """Pass on requests, each of which is sent at once."""
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
+        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as server:
             for one in (client, server):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             fates = [Fate.PASS]
