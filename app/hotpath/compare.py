@@ -29,6 +29,8 @@ from hotpath.measuring import THREADS, cpu_seconds, worker_of, wrk
 
 IMAGE = {"PYTHONOPTIMIZE": "2", "MALLOC_ARENA_MAX": "2"}
 """What the Dockerfile sets and what changes the costs."""
+LEAST_ROUNDS = 6
+"""For a confidence interval of 95 %."""
 ROUNDS_TOGETHER = 5
 """How many rounds the same processes are measured in."""
 LOADS = {"without keys": "", "with keys": "key"}
@@ -40,7 +42,7 @@ class Side:
     def __init__(self, directory: Path, revision: str) -> None:
         """Take an empty directory."""
         self.revision = revision
-        archive = subprocess.run(["git", "archive", revision, "counter"], cwd=APP, check=True, capture_output=True)
+        archive = subprocess.run(["git", "archive", revision, "counter"], cwd=APP, check=True, stdout=subprocess.PIPE)
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(directory / "app", filter="data")
         self.redis = SentinelSet(directory)
@@ -75,9 +77,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("revision", nargs="?", default="HEAD")
     parser.add_argument("other", nargs="?", default="74c585b")
-    parser.add_argument("--rounds", type=int, default=20, help="of each revision and load; six or more")
+    parser.add_argument("--rounds", type=int, default=20, help="of each revision and load")
     parser.add_argument("--seconds", type=int, default=3)
     options = parser.parse_args()
+    if options.rounds < LEAST_ROUNDS:
+        parser.error(f"--rounds {options.rounds} gives no confidence interval; use {LEAST_ROUNDS} or more")
     Process.lifetime = int(options.rounds * len(LOADS) * 2 * (options.seconds + 3)) + 300
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="counter-compare-")))
