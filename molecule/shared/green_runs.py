@@ -2,7 +2,8 @@
 
 ``python green_runs.py SCENARIO DIRECTORY`` notes that the scenario has just passed. DIRECTORY has ``began``, written
 when it began, and perhaps ``figures.jsonl``: a line for each load that it judged, with ``acknowledged`` increments, how
-many of them were ``lost`` or ``doubled``, requests that ``failed``, and the longest ``gap`` without an answer in seconds.
+many of them were ``lost`` or ``doubled``, requests that ``failed``, and the longest ``gap`` without an answer in
+seconds.
 
 Keys of a run: ``commit`` (with + if files had changed), ``date``, ``seconds``, ``cores``, ``slowness`` (how many times
 slower the machine was than the one on which waits were chosen), and the sums of the figures, of ``gap`` the longest.
