@@ -45,7 +45,9 @@ def saved_again(site: Site, directory: Path, until: str, form: int = LOG_FORMAT)
 
 
 def segments(directory: Path) -> list[Path]:
-    return sorted(directory.rglob("*.aof"), key=lambda path: int(path.suffixes[0][1:]))
+    """Return the closed segments, of which the log says how many there are; it may have begun another one."""
+    found = sorted(directory.rglob("*.aof"), key=lambda path: int(path.suffixes[0][1:]))
+    return found[: json.loads((directory / "log.json").read_text())["streams"]["1"]["segments"]]
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed"])
@@ -54,7 +56,8 @@ def test_a_log_without_a_part_is_refused(site: Site, tmp_path: Path, damage: str
     until = ended(site, b=2)
     fetched = tmp_path / "fetched"
     site.restic("restore", "--quiet", "--tag", f"log,until={until}", "latest", "--target", str(fetched))
-    first, *_, last = segments(fetched)
+    parts = segments(fetched)
+    first, last = parts[0], parts[-1]
     match damage:
         case "missing":
             first.unlink()

@@ -107,7 +107,7 @@ OTHER_WORDS = {
     "as_deployed",
     "base_image",
     *(f"counter_backup_{what}" for what in ("duration_seconds", "failure_timestamp_seconds", "repository_bytes")),
-    *(f"counter_backup_{what}timestamp_seconds" for what in ("", "log_", "log_first_")),
+    *(f"counter_backup_{what}timestamp_seconds" for what in ("", "copy_", "log_", "log_first_")),
     "ip_vs",
     "log_until",
     "operation_id",

@@ -38,7 +38,7 @@ STATES: dict[str, State] = {
     ),
 }
 # What others show of each of its hosts.
-PAIRS = {"new first manager with an engine"}
+COVERED = {"engine without a swarm", "new first manager without an engine", "new first manager with an engine"}
 # What a stack that runs leaves to be seen until it is removed.
 RUNS = {
     "/containers/json": [{"Id": "a", "Names": ["/check_app.1"], "Labels": {}, "Ports": []}],
@@ -97,7 +97,7 @@ AUTHORITY = ("-e", json.dumps({"edge_tls": "acme", "edge_domains": ["counter.exa
 
 
 @pytest.mark.parametrize(
-    "state", [pytest.param(state, marks=pytest.mark.slow) if state in PAIRS else state for state in STATES]
+    "state", [pytest.param(state, marks=pytest.mark.slow) if state in COVERED else state for state in STATES]
 )
 def test_a_deployment_can_be_checked(tmp_path: Path, state: str) -> None:
     # With an authority, a deployment does all that it does without one. One state shows that it needs none.
