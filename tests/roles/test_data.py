@@ -91,7 +91,8 @@ def stack(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, redis: Redis
     return Stack(tmp_path, redis, recorded(tmp_path_factory, "standalone", {}))
 
 
-@pytest.mark.parametrize("form", ["csv", "json"])
+# What reads and writes both formats is tested with the app.
+@pytest.mark.parametrize("form", ["csv", pytest.param("json", marks=pytest.mark.slow)])
 def test_what_is_exported_can_be_imported_and_counts_once(stack: Stack, tmp_path: Path, form: str) -> None:
     client = stack.redis.client()
     client.mset({"{a}:value": 3, "{b}:value": 4})
