@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from redis.connection import Connection, SSLConnection
 
 LOOKUP_SECONDS = 0.2
 """How long a lookup may take if there are last addresses."""
-LOOKUPS = 64
-"""How many names are looked up at the same time, each by one thread."""
 
 
 class Names:
@@ -28,14 +26,13 @@ class Names:
         self._known: dict[str, list[str]] = {}
         self._lookups: dict[str, Future[list[str]]] = {}
         self._mutex = threading.Lock()
-        self._pool = ThreadPoolExecutor(LOOKUPS, "lookup")
 
     def addresses(self, name: str) -> list[str]:
         """Return the addresses of a name; raises OSError if it never had one."""
         try:
             with self._mutex:
                 if name not in self._lookups or self._lookups[name].done():
-                    self._lookups[name] = self._pool.submit(_look_up, name)
+                    self._lookups[name] = _begin(name)
                 lookup = self._lookups[name]
         except RuntimeError:  # the process ends, and begins no more threads
             return _look_up(name)
@@ -45,6 +42,24 @@ class Names:
             if name not in self._known:
                 raise
         return self._known[name]
+
+
+def _begin(name: str) -> Future[list[str]]:
+    """Look a name up in a thread that does not keep the process from ending.
+
+    Threads of a pool do: the process waits for ever if a signal has ended ``submit`` between the start of a thread and
+    the note that the pool has it.
+    """
+    lookup: Future[list[str]] = Future()
+    threading.Thread(target=_answer, args=(lookup, name), name="lookup", daemon=True).start()
+    return lookup
+
+
+def _answer(lookup: Future[list[str]], name: str) -> None:
+    try:
+        lookup.set_result(_look_up(name))
+    except Exception as error:  # noqa: BLE001 - whoever waits raises it
+        lookup.set_exception(error)
 
 
 def _look_up(name: str) -> list[str]:
