@@ -344,10 +344,9 @@ def main(arguments: Sequence[str]) -> int:
     plan.work.mkdir(parents=True, exist_ok=True)
     give_way()
     # Programs that this one runs are ended, too: a restic that is killed leaves a lock in the repository.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if arguments[0] == "serve" else "ended by SIGTERM"))
     if arguments[0] == "serve":
         schedule.serve(plan)
-        return 0
     try:
         result = VERBS[arguments[0]](plan, arguments[1:])
     except (BackupError, EntryError, UnavailableError, RedisError, OSError, ValueError) as error:

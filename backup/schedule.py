@@ -6,7 +6,6 @@ import json
 import logging
 import logging.config
 import math
-import signal
 import sys
 import tempfile
 import threading
@@ -41,21 +40,13 @@ Job = Callable[..., bool]
 RUN_SECONDS = 4 * 3600
 TIDYING = "0 3 * * *"
 """When outdated backups and logs are removed if there is no schedule, after whose backups that is done otherwise."""
-STEP_SECONDS = 1.0
-"""How long to sleep at most, so that a corrected clock and a signal whose exception was lost are noticed."""
+STEP_SECONDS = 60.0
+"""How long to sleep at most, so that a corrected clock is noticed."""
 
 
-def serve(plan: Plan) -> None:
+def serve(plan: Plan) -> NoReturn:
     """Make backups by the schedule, or without one only remove what is outdated, until a signal ends the process."""
     logging.config.dictConfig(LOGGING)
-    # Of an exception that a signal raises while a destructor runs, Python only prints a line.
-    asked = [False]
-
-    def end(*_: object) -> NoReturn:
-        asked[0] = True
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, end)
     ended = threading.Event()
     empty(plan.work / DIRECTORY)
     remove_abandoned(plan)
@@ -70,7 +61,7 @@ def serve(plan: Plan) -> None:
     # For the health check.
     Path(tempfile.gettempdir(), "serving").touch()
     try:
-        _make_all(plan, watch, config, lambda: asked[0])
+        _make_all(plan, watch, config)
     finally:
         # An upload that is ended by force leaves a lock in the repository.
         ended.set()
@@ -101,18 +92,16 @@ def _rest(jobs: list[Job], *, again: bool = False) -> list[Job]:
     return list(dropwhile(lambda job: job(again=again and job is jobs[0]), jobs))
 
 
-def _make_all(plan: Plan, watch: Watch, config: Config, is_over: Callable[[], bool]) -> None:
+def _make_all(plan: Plan, watch: Watch, config: Config) -> NoReturn:
     jobs: list[Job] = [partial(_make, plan, watch) if plan.schedule else partial(_tidy, watch)]
     jobs += [partial(_copy, plan, watch)] if plan.copy_repository else []
     failed = _rest(_missed(plan, config, jobs))
-    while not is_over():
+    while True:
         due = next(CronSim(plan.schedule or TIDYING, datetime.now(UTC)))
         retry = time.monotonic() + (plan.retry_seconds if failed else math.inf)
         if plan.schedule:
             log.info("next backup", extra={"at": f"{due:{MOMENT}}"} | ({"retry": plan.retry_seconds} if failed else {}))
         while (early := due.timestamp() > time.time()) and (left := retry - time.monotonic()) > 0:
-            if is_over():
-                return
             time.sleep(max(0.0, min(left, STEP_SECONDS, due.timestamp() - time.time())))
             # Sooner, after a clock that was ahead was set back.
             due = min(due, next(CronSim(plan.schedule or TIDYING, datetime.now(UTC))))
