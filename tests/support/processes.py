@@ -56,9 +56,7 @@ class Process:
         return int(children[0]) if children else 0
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(pid := self.pid, number)
-        if number == signal.SIGSTOP:  # it may answer once more, and write, before its threads have stopped
-            wait_until("it to stop", lambda: "State:\tT" in Path(f"/proc/{pid}/status").read_text())
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
