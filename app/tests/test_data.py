@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.processes import running
 from support.waiting import wait_until
-from topologies import topology
+from topologies import shown_counters, topology
 
 from counter.config import Config
 from counter.data import Import, read_all
@@ -58,8 +58,8 @@ class Site:
         return Primaries(open_route(Config.from_env(self.environ)))
 
     @property
-    def counters(self) -> dict[str, int] | None:
-        return self.store.describe().counters
+    def counters(self) -> dict[str, int]:
+        return shown_counters(self.store)
 
     @property
     def all_counters(self) -> dict[str, int]:
@@ -314,7 +314,7 @@ def test_what_clients_count_meanwhile_counts(site: Site) -> None:
 def test_an_import_that_was_broken_off_is_completed(site: Site) -> None:
     file = {f"c{number}": 1 for number in range(30_000)}
     with site.start("import", text=table(file), mode="add") as process:
-        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 2000)
+        wait_until("some to be imported", lambda: sum(site.counters.values()) > 2000)
         process.kill()
     after = sum(site.all_counters.values())
     assert 0 < after < len(file)
@@ -329,7 +329,7 @@ def test_an_import_that_was_broken_off_is_completed(site: Site) -> None:
 def test_an_import_outlives_its_primary(site: Site) -> None:
     file = {f"c{number}": 1 for number in range(20_000)}
     with site.start("import", text=table(file), mode="add") as process:
-        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 1000)
+        wait_until("some to be imported", lambda: sum(site.counters.values()) > 1000)
         for sentinel in site.found.sentinels:  # now one is to be replaced
             sentinel.client().execute_command("SENTINEL", "SET", site.found.name, "down-after-milliseconds", 1000)
         site.found.primary().kill()
@@ -341,7 +341,7 @@ def test_an_import_outlives_its_primary(site: Site) -> None:
 
 def test_an_import_that_cannot_go_on_says_how_far_it_came(site: Site) -> None:
     with site.start("import", text=table({f"c{number}": 1 for number in range(20_000)}), mode="add") as process:
-        wait_until("some to be imported", lambda: sum((site.counters or {}).values()) > 1000)
+        wait_until("some to be imported", lambda: sum(site.counters.values()) > 1000)
         site.found.kill()
         printed, said = process.communicate(timeout=120)
     assert (process.returncode, printed) == (2, "")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -106,6 +107,20 @@ def test_a_seed_repeats_a_sequence() -> None:
     assert any(former.seconds > step.after for sequence in drawn for former, step in pairwise(sequence))  # overlap
 
 
+def test_each_step_hits_a_host_and_a_service_of_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    hit: list[tuple[str, Host, str]] = []
+    monkeypatch.setattr(
+        "drill.search.hold", lambda stack, _, host, service, __: hit.append((stack.name, host, service))
+    )
+    monkeypatch.setattr(Stack, "redis", lambda self: [Container(HERE, "a", f"{self.name}-{each}") for each in "12"])
+    monkeypatch.setattr(Stack, "placed", lambda _: None)
+    hosts = (Host("one"), Host("two"), Host("three"))
+    stacks = [Stack("first", hosts), Stack("second", hosts)]
+    play(stacks, [Step("forced", place, 0, 0) for place in range(12)], [])
+    services = [(stack.name, host, f"{stack.name}-{each}") for stack in stacks for host in hosts for each in "12"]
+    assert sorted(hit, key=str) == sorted(services, key=str)  # each once
+
+
 def test_steps_overlap_and_one_that_comes_to_nothing_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +132,7 @@ def test_steps_overlap_and_one_that_comes_to_nothing_stops_no_other(
     monkeypatch.setitem(HELD, "fails", Held(the_host, "echo it is gone >&2; false"))
     found = ["what was drawn"]
     play(
-        Stack("counter", (HERE,)),
+        [Stack("counter", (HERE,))],
         [Step("first", 0, 0, 1.5), Step("fails", 0, 0.1, 0), Step("second", 0, 0.5, 0)],
         found,
     )
@@ -140,17 +155,29 @@ def test_a_swarm_is_as_wanted_once_each_task_runs_once(tmp_path: Path) -> None:
     assert "redis-1.1.b" in seen(tasks=["b"])
 
 
+PASSED = Result(Verdict.PASS, (), (), 9, 0, 0, 0, 0, 1, ("redis-1",), 0.5, 1.0)
+
+
+def test_a_search_ends_with_the_first_loss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = iter([PASSED, replace(PASSED, verdict=Verdict.FAIL, lost=2), PASSED])
+    monkeypatch.setattr(drill, "run", lambda *_, **__: [("counter", next(outcomes))])
+    monkeypatch.setattr(sys, "argv", ["drill", "search", "--sequences", "3", "--url", "http://127.0.0.1:1"])
+    assert drill.main() == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verdict"], document["lost"]) == ("FAIL", 2)
+    assert [one["number"] for one in document["runs"]] == [1, 2]
+
+
 def test_a_search_goes_on_where_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    passed = Result(Verdict.PASS, (), (), 9, 0, 0, 0, 0, 1, ("redis-1",), 0.5, 1.0)
     ran = []
 
-    def run(*_: object, **__: object) -> list[Result]:
+    def run(*_: object, **__: object) -> list[tuple[str, Result]]:
         ran.append(time.monotonic())
         if len(ran) == 2:
             raise LookError("it did not heal")
-        return [passed]
+        return [("counter", PASSED)]
 
     monkeypatch.setattr(drill, "run", run)
     words = ["search", "--seed", "5", "--sequences", "3", "--url", "http://127.0.0.1:1", "--resume"]

@@ -14,7 +14,7 @@ import pytest
 from support.ports import free_port
 from support.processes import Process, RedisServer, running
 from support.waiting import wait_until
-from topologies import PASSWORD, Node, topology
+from topologies import PASSWORD, Node, shown_counters, topology
 
 from counter.config import Config
 from counter.store import open_store
@@ -98,7 +98,7 @@ def count(site: Site) -> dict[str, int]:
         for _ in range(number):
             store.increment(name)
         store.increment(name, f"key\"'\\-{name}")
-    wait_until("all to be listed", lambda: len(store.describe().counters or {}) == len(NAMES))
+    wait_until("all to be listed", lambda: len(shown_counters(store)) == len(NAMES))
     return {name: number + 1 for number, name in enumerate(NAMES, 1)}
 
 
@@ -124,7 +124,7 @@ def test_counters_and_keys_of_operations_are_moved(site: Site, before: str, afte
     result = json.loads(done.stdout)
     assert (result["counters"], result["sum"]) == (len(NAMES), sum(seen.values()))
     store = open_store(Config.from_env(site.environ))
-    assert store.describe().counters == seen
+    assert shown_counters(store) == seen
     # What a client repeats was counted before, and a key that was used stays used.
     assert {name: store.increment(name, f"key\"'\\-{name}").value for name in NAMES} == seen
     with pytest.raises(ReusedKeyError):
@@ -154,7 +154,7 @@ def pair(site: Site) -> tuple[Source, RedisServer]:
     (node,) = site.deploy("standalone")
     store = open_store(Config.from_env(site.environ))
     store.increment("a")
-    wait_until("the counter to be listed", lambda: store.describe().counters)
+    wait_until("the counter to be listed", lambda: shown_counters(store))
     source = site.show(node)
     source.up()
     (target,) = site.deploy("standalone")

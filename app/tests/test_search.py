@@ -1,8 +1,9 @@
 """A search for a history in which an acknowledged increment is lost or counted twice, or a request does not end.
 
 Group commit and store are the real ones, and so are two Redis nodes. Between them and the store a script loses and
-delays requests and replies, the replica takes over, clocks are wrong, and a host that was away for long starts a second
-container of the primary while the first one still runs. ``COUNTER_SEARCH_EXAMPLES`` sets how many histories are tried;
+delays requests and replies, the replica takes over, also after its link to the primary was cut while a backup's service
+follows the primary, clocks are wrong, and a host that was away for long starts a second container of the primary while
+the first one still runs. ``COUNTER_SEARCH_EXAMPLES`` sets how many histories are tried;
 without it, the same 10 in each run. A failure prints the steps, and what repeats it.
 
 A clock that is ahead is one by which keys expire earlier: Redis compares the moment at which a key expires with its
@@ -23,6 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from backup.segments import Segments
+from backup.stream import Stream
 from flaky import LATE_SECONDS, Fate, FlakyProxy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -34,6 +37,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from replicated import held
+from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
 
@@ -129,6 +133,19 @@ class Nodes:
         self.proxies[self.primary].target = new.port
         self.heal()
 
+    @contextmanager
+    def cut_off(self, *, backed_up: bool) -> Iterator[None]:
+        """Cut the replica off from the primary, which the backups' service may follow meanwhile."""
+        leader, follower = self.servers[self.primary], self.servers[1 - self.primary]
+        follower.client().replicaof("127.0.0.1", free_port())
+        with ExitStack() as ending:
+            if backed_up:
+                files = Path(ending.enter_context(TemporaryDirectory()))
+                stream = Stream("default", "", None, Segments(files, "log"))
+                ending.callback(stream.close)
+                stream.follow(Address("127.0.0.1", leader.port), None)
+            yield
+
     def wait(self, seconds: float) -> None:
         """Let time pass for what Redis remembers."""
         self.servers[self.primary].client().eval(HURRY, 0, int(seconds * 1000))
@@ -169,6 +186,7 @@ class Route:
 WHICH = st.integers(0, 1000)
 """Which of those that there are by then. What is drawn must not depend on what the servers do."""
 FATES = st.lists(st.sampled_from([*Fate, Fate.PASS, Fate.PASS]), max_size=6)
+SKEWS = st.floats(0, CLOCK_SKEW_SECONDS)
 nodes: Nodes
 
 
@@ -185,7 +203,7 @@ class Search(RuleBasedStateMachine):
         self.skipped = 0.0
         self.attempted = 0
         self.ahead = 0.0
-        self.whole, self.overlapped = True, False
+        self.whole, self.overlapped, self.was_cut_off = True, False, False
         self.names = 0
         self.mutex = threading.Lock()
 
@@ -270,7 +288,7 @@ class Search(RuleBasedStateMachine):
             return
         assert least <= value <= self.attempted
 
-    @rule(ahead=st.floats(0, CLOCK_SKEW_SECONDS))
+    @rule(ahead=SKEWS)
     def fail_over(self, ahead: float) -> None:
         """Let the replica take over. Its clock, with all that were ahead before it, is within what is allowed."""
         if not self.whole:
@@ -290,6 +308,18 @@ class Search(RuleBasedStateMachine):
         with nodes.overlap():
             self.count(script, count, keyed=keyed, same=False)
             nodes.settle()
+
+    @rule(script=FATES, count=st.integers(1, 5), keyed=st.booleans(), backed_up=st.booleans(), ahead=SKEWS)
+    def cut_off(self, script: list[Fate], count: int, ahead: float, *, keyed: bool, backed_up: bool) -> None:
+        """Clients count while the replica is cut off. Then it takes over. Once: each request waits for its deadline."""
+        if not self.whole or self.was_cut_off:
+            return
+        self.was_cut_off = True
+        nodes.settle()
+        with nodes.cut_off(backed_up=backed_up):
+            self.count(script, count, keyed=keyed, same=False)
+            nodes.settle()
+        self.fail_over(ahead)
 
     @rule()
     def heal(self) -> None:

@@ -12,6 +12,8 @@ from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, digest
 from support.processes import RedisServer
 from support.waiting import wait_until
 
+from counter.store.durable import Store
+
 PASSWORD = APP_PASSWORD
 BACKUP_PASSWORD = digest(f"{INTERNAL_PASSWORD} backup")
 """Of the user whom the program that makes backups is."""
@@ -193,6 +195,16 @@ def logged_in(kind: str, nodes: Sequence[RedisServer]) -> dict[str, str]:
     password = nodes[0].directory.parent / "password"
     password.write_text(PASSWORD)
     return {"TOPOLOGY": kind, "REDIS_NODES": addresses(nodes), "REDIS_PASSWORD_FILE": str(password)}
+
+
+def shown_counters(store: Store) -> dict[str, int]:
+    """Return the counters that the app shows. One look waits half a second for a node; a busy machine may need more."""
+
+    def look() -> list[dict[str, int]]:
+        found = store.describe().counters
+        return [] if found is None else [found]
+
+    return wait_until("a look at the counters", look)[0]
 
 
 def addresses(servers: Iterable[RedisServer]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.processes import running
 from support.waiting import wait_until
-from topologies import BACKUP_PASSWORD, topology
+from topologies import BACKUP_PASSWORD, shown_counters, topology
 
 from backup.plan import Plan
 from counter.config import Config
@@ -86,7 +86,7 @@ class Site:
 
     @property
     def counters(self) -> dict[str, int]:
-        return self.store.describe().counters or {}
+        return shown_counters(self.store)
 
     def count(self, names: Mapping[str, int]) -> None:
         """Count each name so often, and wait until all are listed."""

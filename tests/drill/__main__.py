@@ -1,8 +1,11 @@
 """``python -m drill FAULT --url URL --stack NAME``: prints one JSON object with the verdict; exit status as its.
 
+A search may drill several stacks of the same hosts at once: ``--url URL --stack NAME`` for each of them. It ends with
+the first sequence that fails.
 Keys: ``fault``; ``verdict`` PASS, FAIL or INCONCLUSIVE; ``runs``, each as the checker of histories returns it, with its
-``number`` and, of a search, its ``steps``; ``gaps``, the longest time without an acknowledged increment of each run,
-with ``median_gap`` and ``worst_gap``, all in seconds; ``acknowledged``, ``lost`` and ``doubled`` increments of all.
+``number``, its ``stack`` and, of a search, its ``steps``; ``gaps``, the longest time without an acknowledged increment
+of each run, with ``median_gap`` and ``worst_gap``, all in seconds; ``acknowledged``, ``lost`` and ``doubled``
+increments of all.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -48,7 +51,8 @@ MOVES_PRIMARY = frozenset({"kill-late", "pause", "wipe", "lose-host"})
 def main() -> int:
     """Run the drill; print the verdict."""
     options = arguments()
-    stack = Stack(options.stack, tuple(Host(prefix) for prefix in options.host or [""]))
+    hosts = tuple(Host(prefix) for prefix in options.host or [""])
+    stacks = [Stack(name, hosts) for name in options.stack or ["counter"]]
     done: list[dict[str, Any]] = []
     if options.resume and options.resume.exists():
         done = json.loads(options.resume.read_text(encoding="utf-8"))
@@ -60,17 +64,20 @@ def main() -> int:
         for number in range(options.first, last + 1):
             if any(one["number"] == number for one in done):
                 continue
-            plans = plans_of(options, directory, number)
+            drills = [
+                drill_of(stack, url, options, directory, number) for stack, url in zip(stacks, options.url, strict=True)
+            ]
+            stack = drills[0].stack
             steps: list[str] = []
             try:
                 epochs = stack.epochs() if options.fault == "soak" else {}
                 if options.fault == "freeze" and not unfrozen:
                     unfrozen = stack.epochs()
                 moved = options.fault in MOVES_PRIMARY
-                fault = chosen(options, number, steps)
-                found = run(stack, fault, plans, expect_switch=moved, max_gap=options.max_gap)
+                fault = chosen(options, number, steps, [drill.stack for drill in drills])
+                found = run(drills, fault, expect_switch=moved, max_gap=options.max_gap)
                 if epochs:
-                    found = undisturbed(found, epochs, stack.epochs())
+                    found = [(name, undisturbed(result, epochs, stack.epochs())) for name, result in found]
                 if unfrozen and number == last and stack.epochs() == unfrozen:
                     raise LookError(
                         f"no Sentinel began to replace the primary in {options.times} freezes: this shows nothing"
@@ -78,9 +85,11 @@ def main() -> int:
             except (LookError, OSError) as error:
                 sys.stderr.write("\n".join([f"drill: {options.fault} {number}: {error}", *steps, ""]))
                 return 64
-            done += [{"number": number, "steps": steps, **asdict(one)} for one in found]
+            done += [{"number": number, "stack": name, "steps": steps, **asdict(result)} for name, result in found]
             if options.resume:
                 options.resume.write_text(json.dumps(done, indent=1), encoding="utf-8")
+            if options.fault == "search" and any(result.verdict is Verdict.FAIL for _, result in found):
+                break
     verdict = max((Verdict(one["verdict"]) for one in done), key=WORSE.index)
     gaps = [round(one["longest_gap"], 2) for one in done]
     document = {
@@ -102,8 +111,10 @@ def arguments() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="drill", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("fault", choices=[*FAULTS, *HELD, "lose-host", "command", "soak", "search"])
-    parser.add_argument("--url", required=True, help="where the counter is served; several separated by commas")
-    parser.add_argument("--stack", default="counter", help="name of the stack")
+    parser.add_argument(
+        "--url", action="append", required=True, help="where the counter is served; several separated by commas"
+    )
+    parser.add_argument("--stack", action="append", help="name of the stack; default: counter")
     parser.add_argument(
         "--host",
         action="append",
@@ -126,26 +137,37 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--counters", type=int, default=1, help="number of counters, each used by --clients clients")
     parser.add_argument("--max-gap", type=float, help="fail when no increment is acknowledged for longer, in seconds")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if len(options.url) != len(options.stack or ["counter"]) or (len(options.url) > 1 and options.fault != "search"):
+        parser.error("takes one --url for each --stack, and several of both only for `search`")
+    return options
 
 
-def plans_of(options: argparse.Namespace, directory: Path, number: int) -> list[Plan]:
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """A stack, with the first counter of its run, and what the clients do."""
+
+    stack: Stack
+    plans: Sequence[Plan]
+
+
+def drill_of(stack: Stack, url: str, options: argparse.Namespace, directory: Path, number: int) -> Drill:
     """Return what the clients of a run do: with keys on each counter, and without keys on one more."""
     plans = [
         Plan(
-            url=options.url,
+            url=url,
             counter=f"drill-{uuid.uuid4().hex[:12]}",
             clients=options.clients,
             seconds=LONGEST_SECONDS,
-            out=directory / f"{options.fault}-{number}-{counter}.jsonl",
+            out=directory / f"{stack.name}-{options.fault}-{number}-{counter}.jsonl",
         )
         for counter in range(1, options.counters + 1)
     ]
-    return [*plans, without_keys(plans[0])]
+    return Drill(replace(stack, counter=plans[0].counter), [*plans, without_keys(plans[0])])
 
 
-def chosen(options: argparse.Namespace, number: int, steps: list[str]) -> Fault:
-    """Return the fault of a run. A search adds to ``steps`` what each of its steps came to."""
+def chosen(options: argparse.Namespace, number: int, steps: list[str], stacks: Sequence[Stack]) -> Fault:
+    """Return the fault of a run. A search hits all stacks, and adds to ``steps`` what each of its steps came to."""
     match options.fault:
         case "command":
             return command(options.command)
@@ -155,7 +177,7 @@ def chosen(options: argparse.Namespace, number: int, steps: list[str]) -> Fault:
             return partial(soak, seconds=options.seconds or SOAK_SECONDS)
         case "search":
             steps += map(str, draw(options.seed, number))
-            return lambda stack: play(stack, draw(options.seed, number), steps)
+            return lambda _: play(stacks, draw(options.seed, number), steps)
         case name if name in HELD:
             return partial(held, name=name, at=options.at, seconds=options.seconds or HELD_SECONDS)
         case name:
@@ -180,27 +202,37 @@ def slot(counter: str) -> int:
 
 
 def run(
-    stack: Stack, fault: Fault, plans: Sequence[Plan], *, expect_switch: bool, max_gap: float | None
-) -> list[Result]:
-    """Count, break what holds the first counter, heal, count on, and judge; raises LookError or OSError."""
-    stack = replace(stack, counter=plans[0].counter)
-    stack.healed()
-    with recording(*plans) as more:
+    drills: Sequence[Drill], fault: Fault, *, expect_switch: bool, max_gap: float | None
+) -> list[tuple[str, Result]]:
+    """Count, break what holds the first counter, heal, count on, and judge; raises LookError or OSError.
+
+    Returns the name of the stack and the result for each counter.
+    """
+    all_healed(drills)
+    with recording(*(plan for drill in drills for plan in drill.plans)) as more:
         time.sleep(BEFORE_SECONDS)
         more(MORE)
-        fault(stack)
-        stack.healed()
+        fault(drills[0].stack)
+        all_healed(drills)
         more(MORE)
         time.sleep(AFTER_SECONDS)
     results = []
-    for plan in plans:
-        there = replace(stack, counter=plan.counter)
-        history = replace(load(plan.out), log=there.log())
-        moved = expect_switch and plan is plans[0]
-        state = settled_state(there)
-        results.append(check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True))
-        there.forget_log()
+    for drill in drills:
+        for plan in drill.plans:
+            there = replace(drill.stack, counter=plan.counter)
+            history = replace(load(plan.out), log=there.log())
+            moved = expect_switch and plan is drill.plans[0]
+            state = settled_state(there)
+            judged = check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True)
+            results.append((there.name, judged))
+            there.forget_log()
     return results
+
+
+def all_healed(drills: Sequence[Drill]) -> None:
+    """Wait until each stack could lose any one node; raises LookError."""
+    for drill in drills:
+        drill.stack.healed()
 
 
 def settled_state(stack: Stack) -> State:
@@ -217,12 +249,12 @@ def settled_state(stack: Stack) -> State:
     raise LookError(f"primaries of {stack.name} were replaced in each of {STATE_ATTEMPTS} attempts to read them")
 
 
-def undisturbed(results: Sequence[Result], before: dict[str, str], after: dict[str, str]) -> list[Result]:
-    """Fail the results where a primary was replaced, or should have been: nothing had failed."""
+def undisturbed(result: Result, before: dict[str, str], after: dict[str, str]) -> Result:
+    """Fail the result if a primary was replaced, or should have been: nothing had failed."""
     if before == after:
-        return list(results)
+        return result
     false = Violation(6, f"an attempt was made to replace a primary: epochs {before} before, {after} after")
-    return [replace(one, verdict=Verdict.FAIL, violations=(*one.violations, false)) for one in results]
+    return replace(result, verdict=Verdict.FAIL, violations=(*result.violations, false))
 
 
 if __name__ == "__main__":

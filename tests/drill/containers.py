@@ -29,7 +29,7 @@ class Host:
     @property
     def name(self) -> str:
         """Name of the host: the last word of the prefix."""
-        return shlex.split(self.prefix)[-1]
+        return (shlex.split(self.prefix) or ["this host"])[-1]
 
     def run(self, *command: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command there as root and return what it prints; raises LookError."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from drill.containers import Host, LookError
+from drill.containers import LookError
 from drill.orchestrator import HELD, hold
 from drill.stack import Stack
 
@@ -15,6 +16,8 @@ MOST_STEPS = 4
 LONGEST_PAUSE = 30.0
 SHORTEST, LONGEST = 1.0, 120.0
 """How long a fault lasts, in seconds. Short ones are as likely as long ones: most time-outs are between them."""
+PLACES = 5040
+"""Divisible by how many hosts, stacks and nodes there may be, so that each is as likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,13 @@ class Step:
 
     fault: str
     place: int
-    """Which host, or which node or Sentinel: a number that is taken modulo how many there are."""
+    """Which host, which stack, and which node or Sentinel of it: a number that all three are chosen from."""
     after: float
     seconds: float
 
     def __str__(self) -> str:
         """Return it as the output of a search shows it."""
-        return f"{self.after:g} s later {self.fault} at {self.place} for {self.seconds:g} s"
+        return f"{self.after:g} s later {self.fault} at place {self.place} for {self.seconds:g} s"
 
 
 def draw(seed: int, number: int) -> list[Step]:
@@ -38,7 +41,7 @@ def draw(seed: int, number: int) -> list[Step]:
     return [
         Step(
             chance.choice(sorted(HELD)),
-            chance.randrange(60),
+            chance.randrange(PLACES),
             round(chance.uniform(0, LONGEST_PAUSE), 1),
             round(SHORTEST * (LONGEST / SHORTEST) ** chance.random(), 1),
         )
@@ -46,20 +49,23 @@ def draw(seed: int, number: int) -> list[Step]:
     ]
 
 
-def play(stack: Stack, steps: list[Step], found: list[str]) -> None:
+def play(stacks: Sequence[Stack], steps: list[Step], found: list[str]) -> None:
     """Begin each step in its time, and wait until all have ended; ``found`` gets what each came to.
 
     A step can come to nothing, since those before it may have stopped what it would break.
     """
-    services = sorted({container.service for container in stack.redis()})
+    services = [sorted({container.service for container in stack.redis()}) for stack in stacks]
 
     def attempt(step: Step) -> str:
-        host: Host = stack.hosts[step.place % len(stack.hosts)]
+        rest, host = divmod(step.place, len(stacks[0].hosts))
+        rest, number = divmod(rest, len(stacks))
+        stack, service = stacks[number], services[number][rest % len(services[number])]
+        done = f"{step} ({stack.hosts[host].name}, {stack.name}, {service})"
         try:
-            hold(stack, step.fault, host, services[step.place % len(services)], step.seconds)
+            hold(stack, step.fault, stack.hosts[host], service, step.seconds)
         except LookError as error:
-            return f"{step}: {error}"
-        return f"{step}: done"
+            return f"{done}: {error}"
+        return f"{done}: done"
 
     with ThreadPoolExecutor(len(steps)) as pool:
         begun = []
@@ -67,4 +73,5 @@ def play(stack: Stack, steps: list[Step], found: list[str]) -> None:
             time.sleep(step.after)
             begun.append(pool.submit(attempt, step))
         found[:] = [one.result() for one in begun]
-    stack.placed()
+    for stack in stacks:
+        stack.placed()
