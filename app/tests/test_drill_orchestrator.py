@@ -139,6 +139,17 @@ def test_steps_overlap_and_one_that_comes_to_nothing_stops_no_other(
     assert [one.rpartition(": ")[2] for one in found] == ["done", "it is gone", "done"]
 
 
+def test_a_search_in_which_nothing_broke_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "redis", lambda _: [Container(HERE, "a", "redis-1")])
+    monkeypatch.setattr(Stack, "placed", lambda _: None)
+    monkeypatch.setitem(HELD, "fails", Held(the_host, "false"))
+    monkeypatch.setitem(HELD, "nowhere", Held(lambda *_: [], ":"))
+    found: list[str] = []
+    with pytest.raises(LookError, match="no fault happened"):
+        play([Stack("counter", (HERE,))], [Step("fails", 0, 0, 0), Step("nowhere", 0, 0, 0)], found)
+    assert "nothing of it runs" in found[1]
+
+
 def test_a_swarm_is_as_wanted_once_each_task_runs_once(tmp_path: Path) -> None:
     state = tmp_path / "state"
     docker = program(tmp_path / "host", DOCKER, state=str(state))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from drill.containers import Container, Host
+from drill.containers import Container, Host, LookError
 from drill.stack import Stack
 
 HELD_SECONDS = 25.0
@@ -52,13 +52,14 @@ def a_manager(stack: Stack, host: Host, service: str) -> list[Target]:
 
 
 def the_new_manager(stack: Stack, host: Host, service: str) -> list[Target]:
-    """Return the host once it is a manager; nothing if it is one already. NODE is the manager that steps back."""
+    """Return the host, or another one if it is a manager, once it is a manager. NODE is the manager that steps back."""
     del service
     managers = stack.managers()
-    if host in managers:
-        return []
-    managers[0].run("docker", "node", "promote", node_id(host))
-    return [Target(host, {"NODE": node_id(managers[0]), "SELF": node_id(host)})]
+    new = next((one for one in (host, *stack.hosts) if one not in managers), None)
+    if new is None:
+        raise LookError("all hosts are managers")
+    managers[0].run("docker", "node", "promote", node_id(new))
+    return [Target(new, {"NODE": node_id(managers[0]), "SELF": node_id(new)})]
 
 
 def the_container(stack: Stack, host: Host, service: str) -> list[Target]:
@@ -135,6 +136,12 @@ def demote(node: str) -> str:
     return f"timeout 60 sh -c 'until docker node demote \"${node}\"; do sleep 1; done'"
 
 
+def available(availability: str) -> Held:
+    """Return the fault that a host gets no new tasks (``pause``), or also loses those that it has (``drain``)."""
+    update = 'docker node update --availability {} "$NODE"'
+    return Held(a_manager, update.format(availability), update.format("active"))
+
+
 FORCE = 'docker service update --detach --force "$SERVICE"'
 
 HELD: dict[str, Held] = {
@@ -142,17 +149,21 @@ HELD: dict[str, Held] = {
     "data-cut": cut(DATA),
     "both-cut": cut(f"{CONTROL} {DATA}"),
     "control-deaf": cut(CONTROL, "INPUT:i"),
+    "control-mute": cut(CONTROL, "OUTPUT:o"),
     "data-deaf": cut(DATA, "INPUT:i"),
     "data-mute": cut(DATA, "OUTPUT:o"),
     "engine-stopped": Held(the_host, "systemctl stop docker.socket docker.service", "systemctl start docker.service"),
     "engine-frozen": Held(the_host, engine("STOP"), engine("CONT")),
+    # What it sends and answers is late, but not so late that its host counts as down.
+    "engine-late": Held(
+        the_host,
+        f"while :; do {engine('STOP')}; sleep 4; {engine('CONT')}; sleep 0.3; done & LOOP=$!",
+        f'kill "$LOOP"; sleep 1; {engine("CONT")}',
+    ),
     "engine-killed": Held(the_host, engine("KILL")),
     "engine-restarted": Held(the_host, "systemctl restart docker.service"),
-    "drained": Held(
-        a_manager,
-        'docker node update --availability drain "$NODE"',
-        'docker node update --availability active "$NODE"',
-    ),
+    "drained": available("drain"),
+    "closed": available("pause"),
     "managers-changed": Held(
         the_new_manager,
         demote("NODE"),
@@ -178,7 +189,9 @@ def hold(stack: Stack, name: str, host: Host, service: str, seconds: float) -> N
     """Begin a fault and return once it has ended; raises LookError."""
     fault = HELD[name]
     targets = fault.victims(stack, host, service)
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+    if not targets:
+        raise LookError(f"{name}: nothing of it runs")
+    with ThreadPoolExecutor(len(targets)) as pool:
         list(pool.map(lambda target: lease(target, fault, seconds), targets))
 
 

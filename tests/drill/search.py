@@ -16,6 +16,7 @@ MOST_STEPS = 4
 LONGEST_PAUSE = 30.0
 SHORTEST, LONGEST = 1.0, 120.0
 """How long a fault lasts, in seconds. Short ones are as likely as long ones: most time-outs are between them."""
+DONE = ": done"
 PLACES = 5040
 """Divisible by how many hosts, stacks and nodes there may be, so that each is as likely."""
 
@@ -52,7 +53,8 @@ def draw(seed: int, number: int) -> list[Step]:
 def play(stacks: Sequence[Stack], steps: list[Step], found: list[str]) -> None:
     """Begin each step in its time, and wait until all have ended; ``found`` gets what each came to.
 
-    A step can come to nothing, since those before it may have stopped what it would break.
+    A step can come to nothing, since those before it may have stopped what it would break. If none came to anything,
+    this raises LookError.
     """
     services = [sorted({container.service for container in stack.redis()}) for stack in stacks]
 
@@ -65,7 +67,7 @@ def play(stacks: Sequence[Stack], steps: list[Step], found: list[str]) -> None:
             hold(stack, step.fault, stack.hosts[host], service, step.seconds)
         except LookError as error:
             return f"{done}: {error}"
-        return f"{done}: done"
+        return f"{done}{DONE}"
 
     with ThreadPoolExecutor(len(steps)) as pool:
         begun = []
@@ -73,5 +75,7 @@ def play(stacks: Sequence[Stack], steps: list[Step], found: list[str]) -> None:
             time.sleep(step.after)
             begun.append(pool.submit(attempt, step))
         found[:] = [one.result() for one in begun]
+    if not any(one.endswith(DONE) for one in found):
+        raise LookError("no fault happened, so this shows nothing")
     for stack in stacks:
         stack.placed()
