@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -216,16 +217,21 @@ def run(
         all_healed(drills)
         more(MORE)
         time.sleep(AFTER_SECONDS)
+    with ThreadPoolExecutor(len(drills)) as pool:
+        found = pool.map(partial(judged, expect_switch=expect_switch, max_gap=max_gap), drills)
+    return [(drill.stack.name, result) for drill, results in zip(drills, found, strict=True) for result in results]
+
+
+def judged(drill: Drill, *, expect_switch: bool, max_gap: float | None) -> list[Result]:
+    """Return the result for each counter; raises LookError."""
     results = []
-    for drill in drills:
-        for plan in drill.plans:
-            there = replace(drill.stack, counter=plan.counter)
-            history = replace(load(plan.out), log=there.log())
-            moved = expect_switch and plan is drill.plans[0]
-            state = settled_state(there)
-            judged = check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True)
-            results.append((there.name, judged))
-            there.forget_log()
+    for plan in drill.plans:
+        there = replace(drill.stack, counter=plan.counter)
+        history = replace(load(plan.out), log=there.log())
+        moved = expect_switch and plan is drill.plans[0]
+        state = settled_state(there)
+        results.append(check(history, state=state, expect_switch=moved, max_gap=max_gap, expect_log=True))
+        there.forget_log()
     return results
 
 

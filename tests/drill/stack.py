@@ -7,6 +7,7 @@ import shlex
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha1
 
 from history.model import State
@@ -74,6 +75,7 @@ class Stack:
 
     def healed(self) -> None:
         """Wait until the stack could lose any one node; raises LookError."""
+        _password.cache_clear()  # what was done to the stack may have replaced it
         deadline = time.monotonic() + HEALING_SECONDS
         last = "nothing runs"
         while time.monotonic() < deadline:
@@ -195,16 +197,19 @@ class Stack:
         """Tell whether these are the one node of topology standalone, which knows nothing of roles."""
         return [container.service for container in redis] == ["redis-1"]
 
-    def _password(self) -> str:
-        """Return the password of the app's user; raises LookError."""
-        for app in self.apps():
-            with suppress(LookError):  # it may be stopping
-                return app.exec("cat", "/run/secrets/redis_password")
-        raise LookError(f"no app of {self.name} runs")
-
     def _redis_cli(self, node: Container, command: str, asked: str = "") -> str:
         """Ask a node as the app's user, by a command line or by ``asked`` on standard input; raises LookError."""
-        password = self._password()
+        password = _password(self.name, self.hosts)
         options = "--user counter --no-auth-warning ${NODE_CA:+--tls --cacert $NODE_CA}"
         given = f"printf %s {shlex.quote(asked)} | " if asked else ""
         return node.exec("sh", "-c", f"{given}REDISCLI_AUTH={password} redis-cli {options} {command}")
+
+
+@cache
+def _password(stack: str, hosts: tuple[Host, ...]) -> str:
+    """Return the password of the app's user; raises LookError."""
+    for app in containers(hosts, stack):
+        with suppress(LookError):  # it may be stopping
+            if app.service == "app":
+                return app.exec("cat", "/run/secrets/redis_password")
+    raise LookError(f"no app of {stack} runs")
