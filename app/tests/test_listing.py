@@ -15,7 +15,7 @@ from counter.store import durable, link, open_store
 from counter.store.client import SHOWN_COUNTERS
 from counter.store.durable import Store
 from counter.store.ids import new_id
-from counter.store.keys import COUNTERS, NEW_KEY, value_key
+from counter.store.keys import COUNTERS, NEW_KEY, operation_key, value_key
 from counter.store.types import RefusedError
 
 
@@ -130,19 +130,42 @@ def test_a_redis_that_is_nearly_full_goes_on_counting_what_is_there(
 ) -> None:
     monkeypatch.setattr(link, "LOOK_SECONDS", 0)
     redis, (store,) = redis_server.client(), stack_of(redis_server)
-    assert store.increment("a", "known").value == 1
+    ours, unknown = new_id("a"), [new_id("a") for _ in range(3)]
+    assert [store.increment("a", key).value for key in ("known", ours)] == [1, 2]
     used = redis.info("memory")["used_memory"]
     redis.config_set("maxmemory", int(used / 0.85))
-    assert store.increment("a").value == 2  # and it learns how full Redis is
+    assert store.increment("a").value == 3  # and it learns how full Redis is
     for name, key in (("a", "unknown"), ("b", None), ("b", "unknown")):
         with pytest.raises(RefusedError, match="nearly full"):
             store.increment(name, key)
-    # A repeat is recognised, and the id of an increment that was not acknowledged, too.
-    assert store.increment("a", "known").value == 1
-    assert store.increment("a", new_id("a")).value == 3
+    # An id that only looks like one of ours is a new one, too: anybody can make some.
+    before = redis.dbsize()
+    for key in unknown:
+        with pytest.raises(RefusedError, match="nearly full"):
+            store.increment("a", key)
+    assert redis.dbsize() == before
+    # Repeats are recognised.
+    assert [store.increment("a", key).value for key in ("known", ours)] == [1, 2]
     redis.config_set("maxmemory", 0)
     assert store.increment("a").value == 4
+    assert store.increment("a", unknown[0]).value == 5
     assert store.increment("b", "unknown").value == 1
+
+
+def test_in_a_transition_a_redis_that_is_nearly_full_takes_no_new_keys_either(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LOOK_SECONDS", 0)
+    redis, (store,) = redis_server.client(), stack_of(redis_server)
+    monkeypatch.setattr(store._without_hashes, "lasts", lambda: True)  # noqa: SLF001
+    ours, theirs = new_id("a"), new_id("a")
+    assert [store.increment("a", key).value for key in (ours, "known")] == [1, 2]
+    redis.set(operation_key("a", theirs), 1, px=60_000)  # by a replica of the version before, which was asked to repeat
+    redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] / 0.85))
+    assert store.increment("a").value == 3
+    with pytest.raises(RefusedError, match="nearly full"):
+        store.increment("a", new_id("a"))
+    assert [store.increment("a", key).value for key in (ours, "known", theirs)] == [1, 2, 1]
 
 
 def test_a_refusal_says_when_to_try_again(client_of: Callable[..., FlaskClient], redis_server: RedisServer) -> None:

@@ -18,7 +18,7 @@ from counter.config import Config
 from counter.store.group_commit import GroupCommit
 from counter.store.ids import Memory, claim_place, is_ours, new_id
 from counter.store.keys import value_key
-from counter.store.kinds import Admission, BackupNote, Claim, Increment, Probe, Read
+from counter.store.kinds import Admission, BackupNote, Claim, Increment, Probe, Read, Recognition
 from counter.store.link import ATTEMPT_SECONDS, Link
 from counter.store.operation import Failure, Operation
 from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
@@ -42,6 +42,7 @@ DESCRIBED_SECONDS = 1.0
 """How old a description may be."""
 DESCRIBED_AT_MOST_SECONDS = 10.0
 """How old it may be while others wait for a new one."""
+NO_NEW_KEYS = "Redis is nearly full, and takes no new Idempotency-Keys"
 
 
 class Lane:
@@ -140,6 +141,12 @@ class Store:
             key = new_id(name, former=self.remembers and self._without_secrets.lasts())
         elif not is_ours(key):
             self._claim(name, key, memory, deadline)
+        elif self._nearly_full(value_key(name)):
+            # Anybody can make ids that look like ours, and one of a series of its own takes more memory than a key.
+            known = self._perform(partial(Recognition, name, key, deadline), key)
+            if not known.value:
+                raise RefusedError(NO_NEW_KEYS)
+            return Counted(known.value, known.node)
         done = self._perform(lambda: Increment(name, key, memory, deadline, creates=False), key)
         if not done.value:
             self._admit(name, key, deadline)
@@ -156,7 +163,7 @@ class Store:
         for attempt in attempts:
             owner = self._perform(attempt, key).value
             if not owner:
-                raise RefusedError("Redis is nearly full, and takes no new Idempotency-Keys")
+                raise RefusedError(NO_NEW_KEYS)
             if owner != name:
                 raise ReusedKeyError("the key was used for another counter", key)
 

@@ -95,6 +95,18 @@ KEYS: then also the log, and in a transition a key for each id. ARGV: then also 
 are.
 """
 
+RECOGNISE = """
+local values = {}
+for i, field in ipairs(ARGV) do
+  values[i] = tonumber(redis.call('HGET', KEYS[2 * i - 1], field) or redis.call('GET', KEYS[2 * i]) or 0)
+end
+return values
+"""
+"""Return the value of each id of the application; 0 if it is not known.
+
+KEYS: for each id its hash, and the key in which a replica stored it in a transition. ARGV: the fields.
+"""
+
 CLAIM = _packed(
     _MAKE_ROOM
     + """
@@ -194,6 +206,29 @@ def _hashes(group: Sequence[Increment]) -> dict[tuple[str, str], dict[str, str]]
     for one in group:
         found.setdefault((one.place.hash, one.place.before), {})[one.identifier] = one.place.field
     return found
+
+
+class Recognition(Operation):
+    """Read the value that an id of the application was answered with; 0 if it is not known. Nothing is counted."""
+
+    __slots__ = ("former", "place")
+
+    def __init__(self, name: str, identifier: str, deadline: float) -> None:
+        """Take the counter's name and the operation's id."""
+        super().__init__(value_key(name), deadline)
+        self.place, self.former = place_of(name, identifier), operation_key(name, identifier)
+
+    @classmethod
+    def command(cls, group: Sequence[Self]) -> Command:
+        """Return one EVAL for all ids of one counter."""
+        keys = [key for one in group for key in (one.place.hash, one.former)]
+        return ("EVAL", RECOGNISE, len(keys), *keys, *(one.place.field for one in group))
+
+    @classmethod
+    def settle(cls, group: Sequence[Self], reply: Any) -> None:
+        """Give each id its value."""
+        for one, value in zip(group, reply, strict=True):
+            one.value = value
 
 
 class Read(Operation):
