@@ -22,7 +22,7 @@ from typing import Any
 
 from redis_node.ask import Connection, NoAnswerError, Word
 from redis_node.cluster.members import SLOTS, Member, parse
-from redis_node.settings import Settings
+from redis_node.settings import Address, Settings
 
 KEYS_AT_A_TIME = 1000
 """How many keys are copied in one pause, in which their source takes no write."""
@@ -91,8 +91,7 @@ class Mover:
 
     def filled(self, primary: str, slots: Iterable[int]) -> set[int]:
         """Return those of the slots in which a primary holds keys."""
-        with Connection(self._settings, self.primaries[primary].address) as there:
-            return set(_count(there, slots))
+        return filled(self._settings, self.primaries[primary].address, slots)
 
     def unfinished(self) -> list[Move]:
         """Return what is left of moves that were broken off: slots that another primary imports or has keys of."""
@@ -237,6 +236,12 @@ def _groups(counts: Mapping[int, int]) -> list[tuple[int, ...]]:
             keys = count
         groups[-1].append(slot)
     return [tuple(group) for group in groups]
+
+
+def filled(settings: Settings, node: Address, slots: Iterable[int]) -> set[int]:
+    """Return those of the slots in which any node, also a replica, holds keys; raises NoAnswerError."""
+    with Connection(settings, node) as there:
+        return set(_count(there, slots))
 
 
 def _count(there: Connection, slots: Iterable[int]) -> dict[int, int]:

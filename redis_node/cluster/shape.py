@@ -29,7 +29,7 @@ from redis_node.cluster.members import (
     partner,
     resolve,
 )
-from redis_node.cluster.moving import Move, Mover, even, plan
+from redis_node.cluster.moving import Move, Mover, even, filled, plan
 from redis_node.cluster.volume import PURGE
 from redis_node.settings import Address, Settings
 
@@ -39,6 +39,8 @@ AGREE_SECONDS = 60.0
 ORDER_SECONDS = 90.0
 OTHER_SECONDS = 150.0
 """After a power failure, Redis notices after two minutes that the host of another run is gone."""
+TAKE_OVER_SECONDS = 60.0
+"""How long a replica may take to serve in the place of a primary that is gone; Redis needs some seconds."""
 STUCK_SECONDS = 60.0
 """How long no slot may move before this gives up."""
 EVEN = 0.02
@@ -153,6 +155,12 @@ class Shape:
             if place is None and gone.name in self._names:
                 raise ShapeError(f"{gone.name} cannot be reached")
             if gone.slots and not self._took_over(gone):
+                known = (member for member in self._view() if member.alive)
+                if holding := [one.name for one in known if filled(self._settings, one.address, gone.served)]:
+                    raise ShapeError(
+                        f"{', '.join(sorted(holding))} has counters of the {gone.slots} slots of "
+                        f"{gone.name or gone.id}, which no node serves. Remove no volume, and deploy again in a minute"
+                    )
                 raise ShapeError(
                     f"the {gone.slots} slots of {gone.name or gone.id} are not served by any node: their only copy was "
                     f"on a volume that is gone or not reached. If it never returns, this removes "
@@ -164,9 +172,17 @@ class Shape:
     def _took_over(self, gone: Member) -> bool:
         """Tell whether the other node of a pair serves in the place of one that is gone, and so has all its counters.
 
-        It may not have heard of slots that had just arrived. They are handed out, to the node that has their counters.
+        If it still follows the one that is gone, it is about to take over, which is waited for. It may not have heard
+        of slots that had just arrived. They are handed out, to the node that has their counters.
         """
-        return any(one.name == partner(gone.name) and one.alive and one.slots for one in self._view())
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        while True:
+            mates = [one for one in self._view() if one.name == partner(gone.name) and one.alive]
+            if any(one.slots for one in mates):
+                return True
+            if time.monotonic() > deadline or all(one.primary != gone.id for one in mates):
+                return False
+            time.sleep(POLL_SECONDS)
 
     def _replicate(self) -> None:
         """Make the other node of each pair follow the primary, and wait until it is in sync and can take over."""

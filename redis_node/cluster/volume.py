@@ -29,7 +29,8 @@ def prepare(data: Path) -> str:
         if kept:
             sys.exit(
                 f"{data} holds data but no {IDENTITY}: it is not the data of a cluster node, and is left as it is. "
-                f"Deploy with the redis_topology that it comes from, or remove it: {PURGE}"
+                f"Deploy with the redis_topology that it comes from. If the other node of this pair has the counters, "
+                f"remove this volume only, with docker volume rm. If no node has any, this removes all volumes: {PURGE}"
             )
         return "its volume is empty: it starts as a new node"
     me = next((member for member in read(identity) if member.mine), None)

@@ -37,7 +37,7 @@ from support.waiting import wait_until
 
 from redis_node.ask import Connection, NoAnswerError
 from redis_node.cluster import behind
-from redis_node.cluster.joining import WELL_SECONDS
+from redis_node.cluster.joining import NO_FAILOVER, WELL_SECONDS
 from redis_node.cluster.lock import Lock
 from redis_node.cluster.members import members, merged, parse, partner
 from redis_node.cluster.moving import BYTES_AT_A_TIME, KEYS_READ_AT_MOST, Move, Mover, even, plan, transfer
@@ -515,6 +515,36 @@ def test_an_emptied_pair_is_not_passed_off_as_whole(cluster: Stack) -> None:
         "slots of redis-1 are not served by any node" in done.stderr
         or "slots of redis-4 are not served by any node" in done.stderr
     )
+
+
+HURRIED = """
+import sys
+from redis_node.cluster import shape
+shape.TAKE_OVER_SECONDS = 3
+sys.exit(shape.main(["6"]))
+"""
+
+
+@pytest.mark.fault
+def test_a_partner_that_has_the_counters_is_waited_for(cluster: Stack) -> None:
+    """The primary was lost and has a new disk, and its partner is about to take over."""
+    lost, mate = cluster[1], cluster[4]
+    mate.client().config_set(NO_FAILOVER, "yes")  # so it does not, for now
+    lost.kill()
+    lost.empty()
+    lost.start()
+    command = cluster.command(sys.executable, "-c", HURRIED)
+    done = subprocess.run(
+        command, env=cluster.environ("redis-2"), capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 1
+    assert "redis-4 has counters of the 5461 slots of redis-1" in done.stderr
+    assert "purge" not in done.stderr
+    mate.client().config_set(NO_FAILOVER, "no")
+    cluster.shape(6)
+    cluster.settled()
+    expect_all_counted(cluster)
+    expect_pairs(cluster, 6)
 
 
 @pytest.mark.fault
