@@ -65,6 +65,30 @@ def test_a_node_whose_volume_is_empty_does_not_count_from_zero(client_of: Build,
     assert client.post("/api/counters/a/increment").json["value"] == 1
 
 
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+def test_what_is_emptied_under_open_connections_does_not_count_from_zero(
+    client_of: Build, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, processes, environ = topology(kind, tmp_path)
+    with ExitStack() as stack:
+        stack.enter_context(running(*processes))
+        found.up()
+        marked(environ, OURS, "counter", "0")
+        client = client_of(**environ, SITE=OURS, DEADLINE_SECONDS="5")
+        for name in "abcdef":
+            assert client.post(f"/api/counters/{name}/increment").json["value"] == 1
+        nodes = [node.client() for node in processes if node.client().role()[0] == "master"]
+        for node in nodes:
+            node.flushall()
+        refused = [client.post(f"/api/counters/{name}/increment").status_code for name in "abcdefghij"]
+        assert refused == [503] * 10
+        reasons = {str(getattr(record, "reason", "")).partition(" holds ")[2] for record in caplog.records}
+        assert f"no counters of this stack (site {OURS}): they were lost or replaced" in reasons
+        assert not [key for node in nodes for key in node.scan_iter("*:value") if not key.startswith("{.")]
+        marked(environ, OURS, "counter", "1", "--anyway")
+        assert client.post("/api/counters/a/increment").json["value"] == 1
+
+
 def test_data_of_another_stack_is_not_counted_on(client_of: Build, redis_server: RedisServer) -> None:
     environ = {"TOPOLOGY": "external", "REDIS_URL": f"redis://{redis_server.address}"}
     marked(environ, THEIRS, "second", "0", password="")

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
 from counter.store.ids import Memory, claim_place, is_ours, new_id
-from counter.store.keys import value_key
-from counter.store.kinds import Admission, BackupNote, Claim, Increment, Probe, Read, Recognition
+from counter.store.keys import BACKUP_KEY, SITE_KEY, value_key
+from counter.store.kinds import Admission, Claim, Increment, Note, Probe, Read, Recognition
 from counter.store.link import ATTEMPT_SECONDS, Link
 from counter.store.operation import Failure, Operation
+from counter.store.site import objection
 from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
 from counter.store.types import (
     Counted,
@@ -97,6 +98,7 @@ class Store:
         # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
         # wait for it to come back; the other half goes on answering health checks, and errors at once.
         self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
+        self._site = config.site
         self._most, self._per_minute = config.max_counters, config.new_counters_per_minute
         self._making = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
@@ -168,13 +170,24 @@ class Store:
                 raise ReusedKeyError("the key was used for another counter", key)
 
     def _admit(self, name: str, key: str, deadline: float) -> None:
-        """Return if a new counter may be made, which adds it to the set of names; raises RefusedError."""
+        """Return if a new counter may be made, which adds it to the set of names.
+
+        Raises:
+            UnavailableError: the data is not that of this stack any more.
+            RefusedError: there is no room for it.
+
+        """
         if self.remembers:
             # Until they know, the set must not have a name that this version added.
             for transition in (self._without_hashes, self._without_secrets):
                 transition.ask()
         if self._nearly_full(value_key(name)):
             raise RefusedError("Redis is nearly full, and takes no new counters")
+        if self._site:
+            # Whoever empties Redis may leave its connections open (FLUSHALL), and all counters would begin at zero.
+            mark = self._perform(lambda: Note(SITE_KEY, deadline), key)
+            if reason := objection(mark.value, self._site):
+                raise UnavailableError(f"{mark.node} holds {reason}", key)
         refused = self._perform(partial(Admission, name, self._most, self._per_minute, deadline), key).value
         if refused < 0:
             raise RefusedError(f"there are {self._most} counters, and no more are allowed")
@@ -230,7 +243,7 @@ class Store:
         """
         # A scrape of the metrics must not wait for Redis as long as an increment does.
         deadline = time.monotonic() + min(PROBE_SECONDS, self._deadline)
-        note = self._perform(lambda: BackupNote(deadline)).value if self.remembers else ""
+        note = self._perform(lambda: Note(BACKUP_KEY, deadline)).value if self.remembers else ""
         found = dict(json.loads(note)) if note else {}
         return found if "id" in found else {}
 

@@ -8,7 +8,7 @@ from string import Template
 from typing import Any, Self
 
 from counter.store.ids import Memory, claim_place, place_of
-from counter.store.keys import BACKUP_KEY, COUNTERS, NEW_KEY, PROBE_KEY, log_key, operation_key, value_key
+from counter.store.keys import COUNTERS, NEW_KEY, PROBE_KEY, log_key, operation_key, value_key
 from counter.store.operation import Command, Operation
 
 
@@ -251,14 +251,10 @@ class Read(Operation):
         super().settle(group, int(reply or 0))
 
 
-class BackupNote(Operation):
-    """Read what is noted of the newest proved backup, as text; empty if there is none."""
+class Note(Operation):
+    """Read the text of a key, such as ``BACKUP_KEY`` or ``SITE_KEY``; empty if there is none."""
 
     __slots__ = ()
-
-    def __init__(self, deadline: float) -> None:
-        """Take the time to give up."""
-        super().__init__(BACKUP_KEY, deadline)
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:

@@ -24,7 +24,7 @@ from counter.config import Address
 from counter.store.client import connection_kind, memory_of
 from counter.store.keys import SITE_KEY, proof_key
 from counter.store.operation import Command, Failure, Operation, failure_of, groups_of, key_of
-from counter.store.site import Mark
+from counter.store.site import objection
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
@@ -186,13 +186,9 @@ class Link:
         """
         connection.send_command("GET", SITE_KEY)  # type: ignore[no-untyped-call]
         try:
-            return Mark.parse(connection.read_response(timeout=max(0.001, until - time.monotonic()))).stranger(
-                self._site
-            )
+            return objection(connection.read_response(timeout=max(0.001, until - time.monotonic())), self._site)
         except (AskError, ClusterDownError):
             return ""  # another primary of the cluster has the key
-        except ValueError as error:
-            return f"{SITE_KEY}, which is not that of a stack: {error}"
 
     def _round(self, batch: Sequence[Operation], until: float) -> None:
         """Settle each operation by its own reply; acknowledge what a primary and enough replicas confirmed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from counter.store.keys import SITE_KEY
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -28,10 +30,15 @@ class Mark:
         """Return the value of ``SITE_KEY``."""
         return json.dumps(asdict(self))
 
-    def stranger(self, site: str) -> str:
-        """Return why the data is not that of ``site``; empty if it is."""
-        if self.site == site:
-            return ""
-        if self.site:
-            return f"the counters of stack {self.stack} (site {self.site}), not those of site {site}"
-        return f"no counters of this stack (site {site}): they were lost or replaced"
+
+def objection(text: str | None, site: str) -> str:
+    """Return why data with this value of ``SITE_KEY`` is not that of ``site``; empty if it is."""
+    try:
+        found = Mark.parse(text)
+    except ValueError as error:
+        return f"{SITE_KEY}, which is not that of a stack: {error}"
+    if found.site == site:
+        return ""
+    if found.site:
+        return f"the counters of stack {found.stack} (site {found.site}), not those of site {site}"
+    return f"no counters of this stack (site {site}): they were lost or replaced"
