@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -88,22 +88,21 @@ class Step:
     done: bool
 
 
-def read_all(primaries: Primaries, pattern: str = "*") -> list[Record]:
-    """Return the counters whose names match a pattern of Redis, sorted by name; raises UnavailableError.
+def read_all(primaries: Primaries, pattern: str = "*", others: Collection[str] = ()) -> list[Record]:
+    """Return the counters whose names match a pattern of Redis, and others, sorted by name; raises UnavailableError.
 
     Each has the time before the first was read.
     """
     time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     records: list[Record] = []
-    for batch in batched(sorted(primaries.names(pattern)), BATCH):
+    for batch in batched(sorted(primaries.names(pattern).union(others)), BATCH):
         values = primaries.run([("GET", value_key(name)) for name in batch])
         records += [Record(name, int(value or 0), time) for name, value in zip(batch, values, strict=True)]
     return records
 
 
-def export(primaries: Primaries, form: str, pattern: str = "*") -> None:
-    """Print the counters that match, as a file, after their number and sum; raises UnavailableError."""
-    counters = read_all(primaries, pattern)
+def export(counters: Sequence[Record], form: str) -> None:
+    """Print counters as a file, after their number and sum."""
     summary = {"counters": len(counters), "sum": sum(record.value for record in counters)}
     sys.stdout.write(json.dumps(summary) + "\n")
     sys.stdout.writelines(lines_of(counters, form))
@@ -204,7 +203,7 @@ def main(arguments: Sequence[str]) -> int:
     begun = False
     try:
         if arguments[0] == "export":
-            export(primaries, asked["format"])
+            export(read_all(primaries), asked["format"])
             return 0
         records = parse(asked.pop("text"), asked["format"])
         request = Import(primaries, records, asked["mode"], lower=asked["lower"])

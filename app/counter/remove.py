@@ -21,7 +21,7 @@ from itertools import batched
 from typing import Any
 
 from counter.config import Config
-from counter.data import export, give_way
+from counter.data import export, give_way, read_all
 from counter.records import Record, RecordError, first_of, parse
 from counter.store import open_route
 from counter.store.keys import COUNTERS, REMOVED_KEY, all_keys, value_key
@@ -85,17 +85,31 @@ def _remove(
     """Return the values of those that stay, None for the others."""
     names = [record.name for record in records]
     # A client that finds no value adds the name to the list again. So it is taken out before the value is removed.
-    primaries.run([*([("SADD", REMOVED_KEY, *names)] if noted else []), ("SREM", COUNTERS, *names)])
+    primaries.run([("SREM", COUNTERS, *names)])
     commands: list[Command] = []
     for record in records:
         value = value_key(record.name)
         others = sorted(keys[record.name] - {value})
         commands.append(("EVAL", REMOVE, 1 + len(others), value, *others, record.value))
-    # A repeat would remove a counter that was made anew and has the same value.
-    left: list[str | None] = primaries.run(commands, repeats=False)
-    if staying := [name for name, now in zip(names, left, strict=True) if now is not None]:
-        primaries.run([("SADD", COUNTERS, *staying), *([("SREM", REMOVED_KEY, *staying)] if noted else [])])
+    try:
+        # A repeat would remove a counter that was made anew and has the same value.
+        left: list[str | None] = primaries.run(commands, repeats=False)
+    except UnavailableError:
+        left = primaries.run([("GET", value_key(name)) for name in names])
+        # Only a counter that was removed and made anew has less.
+        gone = [record.name for record, now in zip(records, left, strict=True) if now is None or int(now) < record.value]
+        _record(primaries, gone if noted else [], names, left)
+        raise
+    gone = [name for name, now in zip(names, left, strict=True) if now is None]
+    _record(primaries, gone if noted else [], names, left)
     return left
+
+
+def _record(primaries: Primaries, gone: Sequence[str], names: Sequence[str], left: Sequence[str | None]) -> None:
+    """Note for the backups what is gone, once it is, and list what has a value."""
+    staying = [name for name, now in zip(names, left, strict=True) if now is not None]
+    commands: list[Command] = [("SADD", REMOVED_KEY, *gone)] if gone else []
+    primaries.run([*commands, *([("SADD", COUNTERS, *staying)] if staying else [])])
 
 
 def main() -> int:
@@ -105,7 +119,9 @@ def main() -> int:
     primaries = Primaries(open_route(Config.from_env()))
     try:
         if "text" not in asked:
-            export(primaries, asked["format"], asked["counter"])
+            # A name in the list counts, even if its replica of the app ended before the first increment.
+            listed = primaries.listed(asked["counter"])
+            export(read_all(primaries, asked["counter"], listed), asked["format"])
             return 0
         records = parse(asked.pop("text"), asked["format"])
         done = remove(primaries, records, asked["counter"], noted=asked["noted"])

@@ -1,8 +1,8 @@
 """``python -m counter.site SITE STACK GENERATION [--anyway]``: marks the data in Redis as that of a stack.
 
 Data that another stack has marked, or whose mark is older than GENERATION, is left as it is, unless ``--anyway`` says
-that somebody has looked. Otherwise its mark gets the next generation, confirmed as increments are. Data without a mark
-is marked if GENERATION is 0: the stack has marked nothing yet.
+that somebody has looked. Otherwise its mark gets the next generation, confirmed as increments are, and all counters are
+listed. Data without a mark is marked if GENERATION is 0: the stack has marked nothing yet.
 
 Standard input: one line, a JSON object. ``environment``: ``COUNTER_*`` that describe the store; ``password``: of Redis.
 Standard output: a JSON object, see ``Found``.
@@ -15,12 +15,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import batched
 
 from counter.config import Config, ConfigError, Topology
 from counter.data import read_all
 from counter.store import open_route
-from counter.store.keys import SITE_KEY
-from counter.store.primaries import Primaries
+from counter.store.keys import COUNTERS, SITE_KEY
+from counter.store.primaries import BATCH, Primaries
 from counter.store.site import Mark
 from counter.store.types import UnavailableError
 
@@ -55,12 +56,17 @@ def mark(homes: Sequence[Primaries], ours: Mark, *, anyway: bool = False) -> Fou
         or (ours.generation and not any(other.site for other in marks))
     ]
     generation = max(found.generation for found in [ours, *marks])
+    held = [read_all(home) for home in homes]
     if anyway or not others:
         generation += 1
-        for home in homes:
+        for home, records in zip(homes, held, strict=True):
             home.run([("SET", SITE_KEY, replace(ours, generation=generation).text())])
-    records = [record for home in homes for record in read_all(home)]
-    return Found(others, generation, len({record.name for record in records}), sum(record.value for record in records))
+            # A removal that was killed may have left counters that are not listed.
+            for batch in batched(records, BATCH):
+                home.run([("SADD", COUNTERS, *(record.name for record in batch))])
+    all_records = [record for records in held for record in records]
+    names = {record.name for record in all_records}
+    return Found(others, generation, len(names), sum(record.value for record in all_records))
 
 
 def homes_of(config: Config) -> list[Primaries]:

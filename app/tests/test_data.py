@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from counter.config import Config
 from counter.data import Import, read_all
 from counter.records import GREATEST, Record, RecordError, lines_of, parse
 from counter.remove import Removed, remove
+from counter.site import mark
 from counter.store import open_route, open_store
 from counter.store.durable import Store
 from counter.store.keys import COUNTERS, REMOVED_KEY, value_key
+from counter.store.operation import Command
 from counter.store.primaries import Primaries
+from counter.store.site import Mark
 from counter.store.types import RefusedError, UnavailableError
 
 APP = Path(__file__).parents[1]
@@ -87,6 +90,20 @@ class Site:
         with self.start(verb, **asked) as process:
             printed, said = process.communicate(timeout=240)
             return process.returncode, printed, said
+
+    def show(self, pattern: str) -> tuple[int, str, str]:
+        """Run the program that shows what would be removed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "counter.remove"],
+            input=json.dumps({"counter": pattern, "format": "csv"}) + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+            env=os.environ | self.environ,
+            cwd=APP,
+        )
+        return done.returncode, done.stdout, done.stderr
 
     def add(self, text: str, mode: str = "add", **asked: Any) -> dict[str, Any]:
         """Import a text; return the result."""
@@ -398,6 +415,59 @@ def test_a_removal_that_was_interrupted_is_not_repeated_and_can_be_completed(sit
     assert site.all_counters == {"a": 1, "b": 1}
     assert remove(site.primaries, read_all(site.primaries), "*", noted=False) == Removed(2, 2, [])
     assert not redis.exists(COUNTERS)
+
+
+def test_a_removal_that_loses_its_connection_hides_no_counter_and_no_later_loss(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis, store, primaries = site.found.client(), site.store, site.primaries
+    for name in ("counted-on", "gone", "left", "made-anew"):
+        for _ in range(3):
+            store.increment(name)
+    shown, run = read_all(primaries), primaries.run
+    store.increment("counted-on")
+
+    def cut_off(commands: Sequence[Command], *, repeats: bool = True) -> list[Any]:
+        if not repeats:
+            run([command for command in commands if "{left}:value" not in command], repeats=False)
+            store.increment("made-anew")
+            raise UnavailableError("the connection is lost")
+        return run(commands)
+
+    monkeypatch.setattr(primaries, "run", cut_off)
+    with pytest.raises(UnavailableError, match="the connection is lost"):
+        remove(primaries, shown, "*", noted=True)
+    assert site.counters == {"counted-on": 4, "left": 3, "made-anew": 1}
+    assert redis.smembers(REMOVED_KEY) == {"gone", "made-anew"}
+
+
+def test_a_removal_that_was_killed_hides_no_later_loss(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    redis, primaries = site.found.client(), site.primaries
+    site.store.increment("a")
+    run = primaries.run
+
+    def killed(commands: Sequence[Command], *, repeats: bool = True) -> list[Any]:
+        if not repeats:
+            raise KeyboardInterrupt
+        return run(commands)
+
+    monkeypatch.setattr(primaries, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove(primaries, read_all(primaries), "*", noted=True)
+    assert not redis.exists(REMOVED_KEY)
+    mark([site.primaries], Mark("0" * 32, "counter"))  # as the next deployment does
+    assert site.counters == {"a": 1}
+
+
+def test_a_name_without_a_value_can_be_removed(site: Site) -> None:
+    """An app's replica was killed between the name and its value."""
+    site.found.client().sadd(COUNTERS, "without", "other")
+    status, text, said = site.show("without")
+    assert status == 0, said
+    assert json.loads(text.partition("\n")[0]) == {"counters": 1, "sum": 0}
+    records = parse(text.partition("\n")[2], "csv")
+    assert remove(site.primaries, records, "without", noted=True) == Removed(1, 0, [])
+    assert site.found.client().smembers(COUNTERS) == {"other"}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from counter.store.durable import Lane, Route
-from counter.store.keys import counter_of, value_key
+from counter.store.keys import COUNTERS, counter_of, value_key
 from counter.store.operation import Command, Failure, key_of
 from counter.store.types import UnavailableError
 
@@ -66,6 +66,16 @@ class Primaries:
 
         """
         return {name for key in self.keys(value_key(pattern)) if (name := counter_of(key))}
+
+    def listed(self, pattern: str) -> set[str]:
+        """Return the names in the set of names that match a pattern of Redis; raises UnavailableError as ``run``."""
+        found: set[str] = set()
+        cursor = "0"
+        while True:
+            ((cursor, names),) = self.run([("SSCAN", COUNTERS, cursor, "MATCH", pattern, "COUNT", SCAN)])
+            found.update(names)
+            if cursor == "0":
+                return found
 
     def keys(self, pattern: str) -> Iterator[str]:
         """Yield all keys that match a pattern of Redis, some more than once.
