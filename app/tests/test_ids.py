@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.client import connection_options
 from counter.store.durable import Store
-from counter.store.ids import Memory, claim_place, new_id, place_of
+from counter.store.ids import SERIES, Memory, claim_place, new_id, place_of
 from counter.store.kinds import Claim, Increment
 from counter.store.link import Link
 from counter.store.standalone import StandaloneRoute
@@ -158,6 +158,18 @@ def test_counters_that_are_counted_in_turn_do_not_make_ids_larger(redis_server: 
     ids = [key for key in redis.scan_iter(count=1000) if ":ids:" in key]
     assert len(ids) <= 2 * len(names)
     assert sum(redis.memory_usage(key) or 0 for key in ids) / (times * len(names)) < 20
+
+
+def test_many_counters_in_turn_and_names_that_were_refused_do_not_make_ids_larger() -> None:
+    """Each hash takes 150 bytes, and 128 ids of a counter have room in one."""
+
+    def hashes(names: Sequence[str], times: int) -> int:
+        return len({place_of(name, new_id(name)).hash for _ in range(times) for name in names})
+
+    many = [f"n{number}" for number in range(2 * SERIES)]
+    hashes(many, 1)  # refused, for all we know
+    assert hashes(["visits"], 64) <= 3
+    assert hashes(many, 10) < 1.5 * len(many)
 
 
 # -- The version before: its scripts, as its replicas send them.
