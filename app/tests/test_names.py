@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support.processes import RedisServer
+from support.waiting import wait_until
 
-from counter.config import Address
-from counter.store import names
+from counter.config import Address, Config
+from counter.store import names, open_store
 from counter.store.client import client
+from counter.store.types import UnavailableError
 
 type Lookup = Callable[..., Any]
 
@@ -68,3 +70,22 @@ def test_a_name_service_that_hangs_delays_nobody(service: dict[str, Any], redis_
         assert client(there, {}).ping()
     assert time.monotonic() - before < 5 * names.LOOKUP_SECONDS + 2
     assert threading.active_count() <= threads + 1  # one lookup waits, whoever asks
+
+
+def test_the_first_lookup_of_a_name_does_not_outlast_the_deadline(
+    service: dict[str, Any], redis_server: RedisServer
+) -> None:
+    service["redis-1"] = hangs = threading.Event()
+    environ = {"COUNTER_REDIS_NODES": f"redis-1:{redis_server.port}", "COUNTER_DEADLINE_SECONDS": "1"}
+    store = open_store(Config.from_env(environ))
+    # As in a process that has counted: nothing in the background looks the name up.
+    store._without_hashes._until = store._without_secrets._until = 0.0  # noqa: SLF001
+    before = time.monotonic()
+    with pytest.raises(UnavailableError):
+        store.increment("a")
+    assert time.monotonic() - before < 3
+    # The lookup goes on, and the next attempt has its answer.
+    service["redis-1"] = ["127.0.0.1"]
+    hangs.set()
+    wait_until("the name to be known", lambda: client(Address("redis-1", redis_server.port), {}).ping())
+    assert store.increment("a").value == 1
