@@ -23,7 +23,7 @@ from counter.store.kinds import Claim, Increment
 from counter.store.link import Link
 from counter.store.standalone import StandaloneRoute
 from counter.store.transition import HASHES_KEY, SECRETS_KEY
-from counter.store.types import ReusedKeyError
+from counter.store.types import ReusedKeyError, UnavailableError
 
 Build = Callable[..., FlaskClient]
 
@@ -240,6 +240,28 @@ def test_beside_replicas_that_know_no_secrets_ids_have_none(redis_server: RedisS
     assert store.increment("a").value == 2
     assert sorted(int(field).bit_length() > 32 for field in redis.hkeys(key)) == [False, True]
     assert store.increment("a", former).value == 1
+
+
+def test_a_process_that_starts_while_redis_is_away_tells_no_id_that_can_be_guessed(
+    redis_server: RedisServer,
+) -> None:
+    config = Config.from_env({"COUNTER_REDIS_NODES": redis_server.address, "COUNTER_DEADLINE_SECONDS": "0.5"})
+    redis_server.kill()
+    store = open_store(config)
+    found = []
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as raised:
+            store.increment("a")
+        found.append(raised.value.operation_id)
+    assert not [one for one in found if OLD_PLACE.fullmatch(one)]
+    assert len({one[:16] for one in found}) == 2
+    redis_server.up()
+    # Whichever version receives the repeats, and whatever it knows by then.
+    redis = redis_server.client()
+    assert old_replica(redis, "a", found[0]) == 1
+    later = open_store(config)
+    assert [later.increment("a", key).value for key in (found[1], *found)] == [2, 1, 2]
+    assert old_replica(redis, "a", found[1]) == 2
 
 
 def told(config: Config) -> Store:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -140,7 +141,8 @@ class Store:
             raise UnsupportedKeyError("the nodes share nothing", key)
         memory = self._both if self.remembers and self._without_hashes.lasts() else self._memory
         if key is None:
-            key = new_id(name, former=self.remembers and self._without_secrets.lasts())
+            former = self.remembers and self._without_secrets.lasts()
+            key = new_id(name, former=former) if self._without_secrets.known or not former else secrets.token_hex(16)
         elif not is_ours(key):
             self._claim(name, key, memory, deadline)
         elif self._nearly_full(value_key(name)):

@@ -9,7 +9,8 @@ There are two such times, since there were two changes:
 
 - Version 1.0.0 stored each id in keys of Redis (``operation_key``, ``claim_key``), and finds ids only there. Meanwhile,
   replicas of this version read and write those keys too.
-- Later, ids of the application had no secret (``new_id``). Meanwhile, replicas of this version make such ids.
+- Later, ids of the application had no secret (``new_id``). Meanwhile, replicas of this version make such ids. Until a
+  replica knows, it makes ids like a client's, which each version finds and nobody can guess.
 
 In the version after the next release, delete this module, its use in ``durable``, ``both`` in ``kinds``, ``former`` in
 ``ids``, and the two keys in ``keys``.
@@ -116,6 +117,11 @@ class Transition:
         self._seconds = UPGRADE_SECONDS + lifetime
         self._until: float | None = None
         self._asking = False
+
+    @property
+    def known(self) -> bool:
+        """Whether Redis has answered."""
+        return self._until is not None
 
     def lasts(self) -> bool:
         """Tell whether replicas of the earlier version may still count."""
