@@ -110,6 +110,16 @@ def test_new_counters_are_limited_in_the_whole_stack(redis_server: RedisServer) 
     assert 50_000 < redis.pttl(NEW_KEY) <= 60_000
 
 
+def test_a_clock_that_steps_back_does_not_make_the_minute_longer(redis_server: RedisServer) -> None:
+    redis, (store,) = redis_server.client(), stack_of(redis_server, NEW_COUNTERS_PER_MINUTE=1)
+    store.increment("a")
+    redis.pexpire(NEW_KEY, 3_600_000 + 50_000)  # as it would be, since it ends at a time of day
+    store.increment("b")
+    assert redis.pttl(NEW_KEY) <= 60_000
+    (refused,) = refusals([store], ["c"])
+    assert refused.seconds <= 60
+
+
 def test_only_the_first_increment_of_a_counter_asks(redis_server: RedisServer) -> None:
     redis, (first, second) = redis_server.client(), stack_of(redis_server, 2)
     first.increment("a")

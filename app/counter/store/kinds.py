@@ -133,9 +133,11 @@ key is empty), then for each Idempotency-Key its field and the counter that uses
 """
 
 
-ADMIT = """
+ADMIT = _packed("""
 local most, per_minute, answers = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
 local new = tonumber(redis.call('GET', KEYS[2]) or 0)
+-- It ends at a time of day. If the clock was set back since, the minute begins anew.
+if redis.call('PTTL', KEYS[2]) > 60000 then new = 0 end
 for i = 3, #ARGV do
   if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then
     answers[i - 2] = 0
@@ -151,7 +153,7 @@ for i = 3, #ARGV do
   end
 end
 return answers
-"""
+""")
 """Admit names that are not in the set of names, within limits, and return for how long each is refused (ms).
 
 KEYS: the set, and how many names were new in this minute. ARGV: how many names there may be, and may be new in a
