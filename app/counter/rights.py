@@ -1,7 +1,7 @@
 """``python -m counter.rights``: tries each command that the app needs of an external Redis.
 
-``COUNTER_*`` describes this Redis. Each command is sent to keys that no counter has and that expire within a minute, so
-this works with any version of Redis and needs no right to ask for rights.
+``COUNTER_*`` describes this Redis. Each command is sent to keys that no counter has and that expire within a minute, or
+changes nothing, so this works with any version of Redis and needs no right to ask for rights.
 Exit status 1: Redis does not answer, or refuses commands; standard error says which.
 """
 
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from counter.config import Config
 from counter.store.client import client
 from counter.store.external import ExternalRoute
-from counter.store.keys import COUNTERS, PROBE_KEY, value_key
+from counter.store.keys import COUNTERS, NEW_KEY, PROBE_KEY, value_key
 from counter.store.operation import Command
 
 VALUE, HASH, BEFORE, MARKS = PROBE_KEY, "{.ready}:keys", "{.ready}:keys:before", "{.ready}:imports"
@@ -41,6 +41,9 @@ TRIED: tuple[Command, ...] = (
     ("UNLINK", BEFORE, MARKS),
     ("ROLE",),
     ("EXISTS", COUNTERS),
+    # These two keys have names of their own, and a user may have the right to only read them.
+    ("SREM", COUNTERS, VALUE),
+    ("SET", NEW_KEY, 0, "NX", "PX", SECONDS * 1000),
 )
 
 

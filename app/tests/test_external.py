@@ -78,6 +78,10 @@ def test_the_rights_in_the_documents_are_enough_and_each_is_tried(
         assert rights.main() == 1
         assert f"{right[1:].upper()}: " in capsys.readouterr().err
         admin.execute_command("ACL", "SETUSER", "counter", right)
+    for keys in ("~{*}:* ~key:* %R~counters", "~{.*}:* ~{*}:value ~{*}:keys* ~{*}:ids:* ~{*}:imports ~key:* ~counters"):
+        admin.execute_command("ACL", "SETUSER", "counter", "resetkeys", *keys.split())
+        assert rights.main() == 1, keys
+        assert "No permissions to access a key" in capsys.readouterr().err
     monkeypatch.setenv("COUNTER_REDIS_URL", f"redis://counter:wrong@{redis_server.address}")
     assert rights.main() == 1
     assert "it does not answer as the app needs it: " in (said := capsys.readouterr().err)
