@@ -161,7 +161,9 @@ def _await_replicas(settings: Settings, primary: Address) -> None:
     deadline = time.monotonic() + REPLICAS_SECONDS
     while time.monotonic() < deadline:
         try:
-            if len(ask(settings, primary, "ROLE")[2]) == len(settings.nodes) - 1:
+            # The change log of backups follows without a port.
+            ports = [int(port) for _, port, _ in ask(settings, primary, "ROLE")[2]]
+            if len([port for port in ports if port]) == len(settings.nodes) - 1:
                 return
         except NoAnswerError:
             pass

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redis_node import sentinel
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.quorum import View, agreed_primary
-from redis_node.settings import Address
+from redis_node.settings import Address, Settings
 
 A, B, C = (Address(f"redis-{number}", 6379) for number in (1, 2, 3))
 EMPTY, FULL, PRIMARY = Peer(primary=False, keys=0), Peer(primary=False, keys=5), Peer(primary=True, keys=5)
@@ -114,3 +116,14 @@ def test_a_majority_is_one_of_all_sentinels_not_of_those_that_answer() -> None:
     assert agreed_primary(named(A, A), 5) is None
     assert agreed_primary(named(A, A, A), 5) == A
     assert agreed_primary([], 3) is None
+
+
+def test_a_new_sentinel_does_not_count_a_follower_of_backups_as_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = tuple(Address(f"redis-{number}", 6379) for number in (1, 2, 3))
+    settings = Settings("replicated", nodes[0], nodes, nodes, Path(), Path(), "", "majority", Path())
+    backup, replicas = ["10.0.0.9", "0", "7"], [["10.0.0.2", "6379", "7"], ["10.0.0.3", "6379", "7"]]
+    answers = [[backup, replicas[0]], [backup, *replicas], None]
+    monkeypatch.setattr(sentinel, "POLL_SECONDS", 0)
+    monkeypatch.setattr(sentinel, "ask", lambda *_: ["master", 7, answers.pop(0)])
+    sentinel._await_replicas(settings, nodes[0])  # noqa: SLF001
+    assert answers == [None]
