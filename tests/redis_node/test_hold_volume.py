@@ -158,3 +158,12 @@ def test_whatever_runs_in_the_images_of_nodes_holds_its_volume() -> None:
     assert "ENTRYPOINT" not in node
     for template in ROOT.glob("templates/*.stack.yml.j2"):
         assert "entrypoint:" not in template.read_text()
+
+
+def test_a_volume_that_cannot_be_opened_is_not_called_in_use(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*held(tmp_path / "missing" / "volume"), "true"], capture_output=True, text=True, check=False, timeout=10
+    )
+    assert done.returncode != 0
+    assert "cannot open lock file" in done.stderr
+    assert WAITS not in done.stderr
