@@ -97,7 +97,7 @@ def _remove(
     except UnavailableError:
         left = primaries.run([("GET", value_key(name)) for name in names])
         # Only a counter that was removed and made anew has less.
-        gone = [record.name for record, now in zip(records, left, strict=True) if now is None or int(now) < record.value]
+        gone = [one.name for one, now in zip(records, left, strict=True) if now is None or int(now) < one.value]
         _record(primaries, gone if noted else [], names, left)
         raise
     gone = [name for name, now in zip(names, left, strict=True) if now is None]
