@@ -14,6 +14,7 @@ from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_count
 from counter.problems import Problem
 from counter.store.durable import Store
 from counter.store.types import (
+    NO_ROOM,
     Counted,
     IndeterminateError,
     RefusedError,
@@ -93,11 +94,9 @@ class Counting:
         except RefusedError as error:
             metrics.INCREMENTS.labels("refused").inc()
             detail = f"Nothing was counted: {error}. Counters that exist go on counting."
-            if error.seconds:
-                raise Problem(
-                    HTTPStatus.TOO_MANY_REQUESTS, "too-many-new-counters", detail, retry_after=error.seconds
-                ) from error
-            raise Problem(HTTPStatus.INSUFFICIENT_STORAGE, "no-room", detail, retry_after=60) from error
+            # A limit that clients have reached is no failure of the server; a Redis that is nearly full is.
+            status = HTTPStatus.INSUFFICIENT_STORAGE if error.code == NO_ROOM else HTTPStatus.TOO_MANY_REQUESTS
+            raise Problem(status, error.code, detail, retry_after=error.seconds) from error
         except IndeterminateError as error:
             metrics.INCREMENTS.labels("indeterminate").inc()
             log.warning(

@@ -192,10 +192,11 @@ class Store:
                 raise UnavailableError(f"{mark.node} holds {reason}", key)
         refused = self._perform(partial(Admission, name, self._most, self._per_minute, deadline), key).value
         if refused < 0:
-            raise RefusedError(f"there are {self._most} counters, and no more are allowed")
+            raise RefusedError(f"there are {self._most} counters, and no more are allowed", "too-many-counters")
         if refused:
             seconds = math.ceil(refused / 1000)
-            raise RefusedError(f"{self._per_minute} counters are new in this minute, and no more are allowed", seconds)
+            reason = f"{self._per_minute} counters are new in this minute, and no more are allowed"
+            raise RefusedError(reason, "too-many-new-counters", seconds)
 
     def _nearly_full(self, key: str) -> bool:
         try:

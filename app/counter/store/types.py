@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+NO_ROOM = "no-room"
+
 
 class Counted(NamedTuple):
     """A counter's value and the Redis node that said so (always its primary)."""
@@ -77,10 +79,11 @@ class UnsupportedKeyError(StoreError):
 class RefusedError(StoreError):
     """A new counter or key was refused, and nothing was counted; the text says why.
 
-    ``seconds``: when to try again; 0: when somebody has made room.
+    ``code``: ``no-room`` in Redis, ``too-many-counters``, or ``too-many-new-counters`` in this minute. ``seconds``:
+    when to try again.
     """
 
-    def __init__(self, reason: str, seconds: int = 0) -> None:
+    def __init__(self, reason: str, code: str = NO_ROOM, seconds: int = 60) -> None:
         """Take why, and when to try again."""
         super().__init__(reason)
-        self.seconds = seconds
+        self.code, self.seconds = code, seconds
