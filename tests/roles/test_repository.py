@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.ansible import play, results_by_host, run, stand_in_for_the_engine
+from support.ansible import ROOT, play, results_by_host, run, stand_in_for_the_engine
 
 BACKUP = {"counters": 12, "sum": 345, "id": "20261126T030000Z"}
 
@@ -31,13 +32,14 @@ def said(site: Path, answer: dict[str, Any], **given: Any) -> str:
     (site / "play.yml").write_text(yaml.safe_dump(play(images, refuse)))
     environ = stand_in_for_the_engine(site, docker_container=answer)
     command = ("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(given))
-    done = run(*command, ANSIBLE_ROLES_PATH=str(Path(__file__).resolve().parents[2] / "roles"), **environ)
+    done = run(*command, ANSIBLE_ROLES_PATH=str(ROOT / "roles"), **environ)
     found = re.search(r"Nothing was deployed[^\n\"]*", done.stdout)
     assert bool(found) == (done.returncode != 0), done.stdout + done.stderr
     return found[0] if found else ""
 
 
 REST = "rest:https://backup.example/"
+OPENED = {"backup_repository": REST, "backup_password": "a password"}
 COPIED = {"settings": {"backup_repository": "/srv/backups", "backup_copy_repository": "/mnt/copies"}}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     # What the repository has of another stack, what the command line gives, and what is said.
@@ -98,8 +100,58 @@ def test_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_repository_that_cannot_be_used_is_found_at_once(tmp_path: Path) -> None:
     failed = {"failed": True, "status": 1, "container": {"Output": "the password does not open the repository\n"}}
-    found = said(tmp_path, failed, backup_repository="rest:https://backup.example/")
+    found = said(tmp_path, failed, **OPENED)
     assert "cannot be used: the password does not open the repository" in found
+
+
+# Runs the program here instead of in a container.
+PROGRAM = """
+import json, os, subprocess
+from ansible.module_utils.basic import AnsibleModule
+names = "name image pull command env mounts tmpfs read_only cap_drop detach log_driver cleanup recreate"
+module = AnsibleModule(dict.fromkeys(names.split(), {"type": "raw"}))
+plan = json.loads(module.params["env"]["BACKUP_PLAN"]) | {"work": os.environ["WORK"], "state": os.environ["WORK"]}
+done = subprocess.run(module.params["command"], env=os.environ | {"BACKUP_PLAN": json.dumps(plan)},
+                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+module.exit_json(changed=False, status=done.returncode, container={"Output": done.stdout})
+"""
+
+
+@pytest.mark.skipif(not shutil.which("restic"), reason="no restic here")
+def test_a_first_deployment_makes_the_password_of_a_new_repository_only(tmp_path: Path) -> None:
+    new, used = tmp_path / "new", tmp_path / "used"
+    new.mkdir()
+    shutil.copytree(ROOT / "tests/backup/recorded/repository", used)
+    known = {
+        "ansible_connection": "local",
+        "deployed": {"settings": {}},
+        "deployed_store": {"files": {}},
+        "docker_host_engine": {"images": []},
+    }
+    hosts = {path.name: known | {"backup_repository": str(path)} for path in (new, used)}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    images = {"ansible.builtin.set_fact": {"images": {"backup": "counter-backup:0123456789ab"}}}
+    refuse = {"ansible.builtin.include_role": {"name": "backup", "tasks_from": "refuse"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(images, refuse)))
+    engine = stand_in_for_the_engine(tmp_path)
+    (tmp_path / "collections/ansible_collections/community/docker/plugins/modules/docker_container.py").write_text(
+        PROGRAM
+    )
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+        ANSIBLE_CALLBACK_RESULT_FORMAT="json",
+        PYTHONPATH=f"{ROOT}:{ROOT / 'app'}",
+        WORK=str(tmp_path / "work"),
+        **engine,
+    )
+    refusals = dict(
+        re.findall(r"\[(\w+)\]: FAILED[^\n]*?(Nothing was deployed[^\n\"]*)", done.stdout.replace("\n    ", " "))
+    )
+    assert set(refusals) == {"used"}, done.stdout + done.stderr
+    assert f"These hosts do not have the password of {used}" in refusals["used"]
+    assert "./counter deploy -e @password.yml" in refusals["used"]
+    assert not list(new.iterdir())
 
 
 def test_a_repository_on_the_disk_of_the_data_is_noticed(tmp_path: Path) -> None:
