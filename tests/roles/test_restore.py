@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support.ansible import PLAYBOOKS, results_by_host
+from support.ansible import PLAYBOOKS, ROOT, play, results_by_host, run, stand_in_for_the_engine
+
+from plugins.filter.deployed import deployed_state, with_content
 
 HTTPS = {"edge_tls": "own", "edge_domains": ["counter.example"]}
 SETTINGS = HTTPS | {"redis_topology": "cluster", "redis_replicas": 8, "http_port": 8080, "app_threads": 7, "gone": "x"}
@@ -136,3 +138,51 @@ def test_what_is_replaced_is_backed_up_once_unless_it_is_given_up(tmp_path: Path
     }
     found = said(tmp_path, {name: host | {"backup": "latest"} for name, host in hosts.items()}, **GIVEN)
     assert [name for name in hosts if found[name]["safety"]] == ["same"]
+
+
+def test_a_restore_that_is_cut_off_is_known_before_anything_is_adopted(tmp_path: Path) -> None:
+    """On new hosts, where the files cannot be written here, and in the same stack, where the id cannot."""
+    engine = stand_in_for_the_engine(
+        tmp_path,
+        docker_host_info={"containers": [{"Id": "0123"}]},
+        docker_container_exec={"rc": 0, "stdout": json.dumps({"id": "20261126T040000Z"})},
+    )
+    for stub in ("counter/tasks/stop.yml", "site/tasks/main.yml"):
+        (path := tmp_path / "stubs" / stub).parent.mkdir(parents=True)
+        path.write_text("[]\n")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/redis").touch()
+    (tmp_path / "same/site").mkdir(parents=True)
+    tasks: list[dict[str, Any]] = []
+    for case, files, step in (("new", {}, "adopt"), ("same", FILES, "replace")):
+        nodes = [{"ID": "id-1", "Spec": {"Labels": {"counter.redis-1": "here"} if files else {}}}]
+        stored = with_content(files)
+        facts = {
+            "deployed_store": {"files": stored},
+            "deployed": deployed_state(stored),
+            "swarm_nodes": {"nodes": nodes},
+        }
+        restored = {"backup": {"stack": "counter", "id": "20261126T030000Z"}, "files": FILES | {"site": "another\n"}}
+        cut_off = {"ansible.builtin.include_role": {"name": "backup", "tasks_from": step}}
+        tasks += [
+            {"ansible.builtin.set_fact": facts | {"backup_source": restored}},
+            {
+                "block": [cut_off],
+                "rescue": [{"ansible.builtin.debug": {"msg": "{{ ansible_failed_task.name }}"}}],
+                "vars": {"state_dir": str(tmp_path / case)},
+            },
+        ]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(*tasks)))
+    hosts = {"host": {"ansible_connection": "local", "docker_host_engine": {"host_info": {"ServerVersion": "26.1.5"}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    given = {"backup_repository": "/srv/backups", "edge_tls": "none", "backup": "latest"}
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", "-e", json.dumps(given)),
+        ANSIBLE_ROLES_PATH=f"{tmp_path / 'stubs'}:{ROOT / 'roles'}",
+        **engine,
+    )
+    for case in ("new", "same"):
+        record = tmp_path / case / "restore.json"
+        assert record.exists(), done.stdout + done.stderr
+        assert json.loads(record.read_text())["backup"] == "counter/20261126T030000Z"
+        assert not (tmp_path / case / "releases.json").exists()
