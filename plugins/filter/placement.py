@@ -42,6 +42,20 @@ def with_volumes(
     return {name: at for name, at in found.items() if at}
 
 
+def volumes_of_nodes(volumes: Mapping[str, Iterable[str]], stack: str) -> list[dict[str, str]]:
+    """Return ``node`` and ``where`` (VOLUME on HOST) of each volume of a Redis node of the stack, in any topology.
+
+    ``volumes``: host -> names of its volumes.
+    """
+    own = re.compile(rf"{re.escape(stack)}_({KINDS[0]}-\d+)(-[a-z]+)?")
+    return [
+        {"node": match[1], "where": f"{name} on {host}"}
+        for host, names in volumes.items()
+        for name in sorted(names)
+        if (match := own.fullmatch(name))
+    ]
+
+
 def without_volume(
     names: Iterable[str], volumes: Mapping[str, Sequence[str]], placed: Mapping[str, str], ids: Mapping[str, str]
 ) -> list[str]:
@@ -178,6 +192,7 @@ class FilterModule:
             "single_points": single_points,
             "labelled": labelled,
             "with_volumes": with_volumes,
+            "volumes_of_nodes": volumes_of_nodes,
             "without_volume": without_volume,
             "without_copy": without_copy,
             "pairs": pairs,

@@ -179,3 +179,26 @@ def test_what_another_node_has_is_copied_from_it(tmp_path: Path) -> None:
         missing = {"sentinel": "redis-1, redis-2", "cluster": "redis-3, redis-4, redis-5"}[topology]
         assert f"NOTE: the data of {missing} of counter is gone. Other nodes have it" in said
         assert places(said)
+
+
+def test_volumes_without_the_state_of_their_stack_are_not_passed_over(tmp_path: Path) -> None:
+    """The managers, whose disks had the state, were replaced."""
+    volumes = {"one": ["other-redis_redis-1"], "two": ["counter-redis_redis-1-cluster", "counter-redis_sentinel-1"]}
+    found = {}
+    for case, labels, given in (
+        ("refused", (), {"backup_repository": "/srv/backups"}),
+        ("given up", (), {"confirm": "counter"}),
+        ("served", ("counter.redis-1",), {}),
+    ):
+        (site := tmp_path / case).mkdir()
+        found[case], _ = deploy(site, volumes, *labels, files={}, **given)
+    said = found["refused"]
+    assert "PLACES" not in said
+    assert (
+        "No manager has the state of counter, but there are volumes of its Redis nodes: counter-redis_redis-1" in said
+    )
+    assert "docker node update --label-add counter.redis-1=here HOST" in said
+    assert "./counter restore -e backup=latest -e backup_repository=/srv/backups -e confirm=counter" in said
+    assert "./counter deploy -e backup_repository=/srv/backups -e confirm=counter" in said
+    assert places(found["given up"]) == {"redis-1": "id-one"}
+    assert places(found["served"]) == {"redis-1": "id-two"}
