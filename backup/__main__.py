@@ -17,7 +17,8 @@
 - ``verify ID|all``: prove backups again; prints them
 - ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
   the newest proved ``backup``
-- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory
+- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory, and
+  ``until``: the last moment that this stack has recorded, wherever it runs
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
 - ``export WHAT csv|json``: prints its ``counters``, their ``sum`` and the ``text`` of a file with them
@@ -254,10 +255,12 @@ def state(plan: Plan, arguments: Sequence[str]) -> Any:
     repository.open()
     found = _find(repository, arguments[0])
     manifest = log.ABOUT if isinstance(found, Log) else MANIFEST
+    own = [each.until for each in repository.logs() if (each.stack, each.site) == (found.stack, found.site)]
     with TemporaryDirectory(dir=plan.work) as directory:
         repository.fetch(found, Path(directory), f"/{manifest}", f"/{STATE}")
         return {
             "backup": asdict(found),
+            "until": max(own, default=""),
             "manifest": json.loads(Path(directory, manifest).read_text("utf-8")),
             "files": Content(Path(directory)).files(),
         }

@@ -121,9 +121,9 @@ def opened(primaries: Primaries, plan: Plan, *, create: bool = True, replaced: b
         there = f" -e backup_repository={plan.repository} -e backup_copy_repository=" if plan.copied_from else ""
         raise BackupError(
             f"{repository.shown} has backups and changes of another stack named {plan.stack}, until {found.id}. Each "
-            "would remove what the other needs, so nothing was written. To go on from them: "
-            f"./counter restore{there} -e backup=latest, or -e to=latest for the last change. To keep both apart: "
-            "another stack_name or another repository"
+            "would remove what the other needs, so nothing was written. To go on from them, once its servers are off "
+            f"for good: ./counter restore{there} -e backup=latest, or -e to=latest for the last change. If it still "
+            "runs, or to keep both apart: another stack_name or another repository"
         )
     repository.renew_password()
     return repository

@@ -401,6 +401,21 @@ def test_a_moment_of_several_stacks(site: Site) -> None:
         readers["second"].at(until + timedelta(hours=1), "third")
 
 
+def test_a_restore_learns_until_when_its_stack_has_recorded_changes(site: Site) -> None:
+    """A stack that still does so must not be given to other hosts."""
+    site.count({"a": 1})
+    site.run("run")
+    assert site.run("state", "latest")["until"] == ""
+    until = f"{datetime.now(UTC):{MOMENT}}"
+    writer = Repository(site.read_plan())
+    writer.open()
+    moments = {"began": until, "until": until}
+    writer.save_log(
+        Path(site.plan["state"]), datetime.now(UTC), {"stack": "counter", "format": 1, "id": "a log", **moments}
+    )
+    assert site.run("state", "latest")["until"] == until
+
+
 def test_what_was_saved_after_a_clock_was_set_back_is_the_newest(site: Site) -> None:
     repository = Repository(site.read_plan())
     repository.open(create=True)

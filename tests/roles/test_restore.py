@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,57 @@ def test_a_restore_that_is_cut_off_is_known_before_anything_is_adopted(tmp_path:
         assert record.exists(), done.stdout + done.stderr
         assert json.loads(record.read_text())["backup"] == "counter/20261126T030000Z"
         assert not (tmp_path / case / "releases.json").exists()
+
+
+# Answers as the program does of each thing to restore.
+PROGRAM = """
+import json
+from ansible.module_utils.basic import AnsibleModule
+names = "name image pull command env mounts tmpfs read_only cap_drop detach log_driver cleanup recreate"
+module = AnsibleModule(dict.fromkeys(names.split(), {{"type": "raw"}}))
+answer = json.loads({answer!r}) | {{"until": module.params["command"][-1]}}
+module.exit_json(changed=False, status=0, container={{"Output": json.dumps(answer)}})
+"""
+
+
+def test_hosts_do_not_become_a_stack_that_still_runs_elsewhere(tmp_path: Path) -> None:
+    engine = stand_in_for_the_engine(tmp_path)
+    saved = {"stack": "counter", "id": "20261126T030000Z", "counters": 12, "sum": 345}
+    answer = {"backup": saved, "manifest": {"topology": "cluster", "began": "2026-11-26T03:00:00Z"}, "files": FILES}
+    modules = tmp_path / "collections/ansible_collections/community/docker/plugins/modules"
+    (modules / "docker_container.py").write_text(PROGRAM.format(answer=json.dumps(answer)))
+    (stub := tmp_path / "stubs/images/tasks/make.yml").parent.mkdir(parents=True)
+    stub.write_text("[]\n")
+    # That is the answer, too: until when the stack has recorded changes.
+    soon, once = "2999-11-26T10:00:05Z", "2020-11-26T10:00:05Z"
+    cases: dict[str, dict[str, Any]] = {
+        "runs": {"backup": soon},
+        "off": {"backup": soon, "confirm": "counter"},
+        "stopped": {"backup": once},
+        "without_log": {"backup": ""},
+        "same": {"backup": soon, "site": FILES["site"].strip()},
+    }
+    state = deployed_state({})
+    hosts = {name: case | {"deployed": state | {"site": case.get("site", "")}} for name, case in cases.items()}
+    every = {
+        "ansible_connection": "local",
+        "backup_repository": "/srv/backups",
+        "backup_password": "a password",
+        "deployed_store": {"files": {}},
+        "docker_host_engine": {"images": []},
+    }
+    images = {"ansible.builtin.set_fact": {"images": {"backup": "counter-backup:1"}}}
+    fetch = {"ansible.builtin.include_role": {"name": "backup", "tasks_from": "fetch"}}
+    go_on = {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} GOES ON"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(images, fetch, go_on)))
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": every}}))
+    done = run(
+        *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ANSIBLE_ROLES_PATH=f"{tmp_path / 'stubs'}:{ROOT / 'roles'}",
+        ANSIBLE_ANY_ERRORS_FATAL="false",
+        ANSIBLE_CALLBACK_RESULT_FORMAT="json",
+        **engine,
+    )
+    assert set(re.findall(r"(\w+) GOES ON", done.stdout)) == set(cases) - {"runs"}, done.stdout + done.stderr
+    assert f"recorded changes in /srv/backups until {soon}, so it may still run elsewhere" in done.stdout
+    assert "./counter restore -e confirm=counter" in done.stdout
