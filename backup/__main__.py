@@ -17,13 +17,14 @@
 - ``verify ID|all``: prove backups again; prints them
 - ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
   the newest proved ``backup``
-- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory, and
-  ``until``: the last moment that this stack has recorded, wherever it runs
+- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory; ``until``, the
+  last moment that this stack has recorded, wherever it runs; and which later backups have less of a counter
+  (``passed_over``)
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
 - ``export WHAT csv|json``: prints its ``counters``, their ``sum`` and the ``text`` of a file with them
 
-WHAT is the id of a backup, ``latest``, a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
+WHAT is the id of a backup, ``latest`` (which lacks no counters), a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
 last moment; of another stack STACK/WHAT.
 
 Results are JSON on standard output. Exit status 1: standard error says why.
@@ -261,6 +262,7 @@ def state(plan: Plan, arguments: Sequence[str]) -> Any:
         return {
             "backup": asdict(found),
             "until": max(own, default=""),
+            "passed_over": repository.poorer(found) if isinstance(found, Saved) else [],
             "manifest": json.loads(Path(directory, manifest).read_text("utf-8")),
             "files": Content(Path(directory)).files(),
         }

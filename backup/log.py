@@ -63,12 +63,13 @@ class Recording:
         """Copy the data of all primaries and follow them.
 
         Raises:
-            BackupError, UnavailableError, OSError: a node is not ready.
+            BackupError, UnavailableError, OSError: a node is not ready, or holds other data than the stack's.
 
         """
         self._config, self._plan = config, plan
         self._refuse_unfinished()
         self._nodes = Nodes(config, plan, open_route(config))
+        self._nodes.refuse_others()
         self._homes = self._nodes.homes()
         holders = self._nodes.holders(self._homes.values())
         room(plan.work, COPIES * sum(holder.used for holder in holders))
@@ -97,6 +98,8 @@ class Recording:
                 raise BackupError(f"{holder.primary} has no replica that has caught up")
             stream.follow(holder.node, holder.replication_id if is_replica else None)
         self._reach()
+        # They may have been emptied before they were copied.
+        self._nodes.refuse_others()
         former = (log.log for log in repository.logs() if log.stack == self._plan.stack)
         self.id = next_id(LOG_ID, datetime.now(UTC), former)
         # Moments are whole seconds. The present one began before the last change.

@@ -61,7 +61,8 @@ class Maker:
         nodes hold.
 
         Raises:
-            BackupError: there is no backup; BadBackupError: there is one, but it is not what was read.
+            BackupError: there is no backup, perhaps since the nodes hold other data than the stack's.
+            BadBackupError: there is one, but it is not what was read.
             UnavailableError: the nodes do not answer.
 
         """
@@ -70,6 +71,8 @@ class Maker:
         primaries, nodes = Primaries(route), Nodes(self.config, self.plan, route)
         content = Content(empty(self.plan.files / "backup"))
         manifest, found = self._read(primaries, nodes, content, began)
+        if not replaced:
+            nodes.refuse_others()
         content.add_state(self.plan.state)
         content.finish(manifest)
         lower = self._lower(found, former, removed(primaries)) if former else []

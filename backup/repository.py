@@ -173,12 +173,14 @@ class Repository:
     def find(self, wanted: str) -> Saved:
         """Return the backup with an id; with ``latest``, the newest proved one of the stack that no restore made.
 
-        A repeated restore then finds the same one. ``STACK/ID`` and ``STACK/latest`` are those of another stack.
+        A repeated restore then finds the same one. Backups that have less of a counter than an earlier one are passed
+        over if there is another. ``STACK/ID`` and ``STACK/latest`` are those of another stack.
         """
         stack, _, wanted = wanted.rpartition("/")
         saved, owner = self.backups(), stack or self._plan.stack
         if wanted == "latest":
             found = [one for one in saved if one.proved and not one.replaced and one.stack == owner]
+            found = [one for one in found if not one.less_than] or found
         else:
             found = [one for one in saved if one.id == wanted and stack in {"", one.stack}]
         if not found:
@@ -188,6 +190,11 @@ class Repository:
                 f"no {what} of {owner} in {self._restic.shown}; the newest are: {', '.join(shown) or 'none'}"
             )
         return self._own(found, wanted)
+
+    def poorer(self, saved: Saved) -> list[str]:
+        """Return the ids of later proved backups of its stack that have less of a counter."""
+        later = [one for one in self.backups() if one.stack == saved.stack and one.id > saved.id]
+        return [one.id for one in later if one.proved and one.less_than]
 
     def logs(self) -> list[Log]:
         """Return the logs of all stacks that reach any moment, the oldest first."""

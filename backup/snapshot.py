@@ -20,9 +20,10 @@ from backup.processes import TIMED_OUT, run
 from counter.config import Address, Config
 from counter.store.client import client, connection_options
 from counter.store.durable import Route
-from counter.store.keys import value_key
+from counter.store.keys import SITE_KEY, value_key
 from counter.store.operation import Failure
 from counter.store.primaries import Primaries
+from counter.store.site import Mark
 
 CATCH_UP_SECONDS = 10.0
 DUMP_SECONDS = 600
@@ -77,6 +78,17 @@ class Nodes:
             raise BackupError("the primaries changed meanwhile")
         addresses = {lane: Address.parse(lane.link.node, 6379) for lane in one_of}
         return {key: addresses[lane] for key, lane in lanes.items()}
+
+    def refuse_others(self) -> None:
+        """Raise BackupError unless the primaries hold the counters of the plan's stack."""
+        if not self._plan.site:
+            return
+        try:
+            reason = Mark.parse(Primaries(self._route).run([("GET", SITE_KEY)])[0]).stranger(self._plan.site)
+        except ValueError as error:
+            reason = f"{SITE_KEY}, which is not that of a stack: {error}"
+        if reason:
+            raise BackupError(f"Redis holds {reason}. Nothing of it was saved; this says more: ./counter deploy")
 
     def holders(self, primaries: Iterable[Address]) -> list[Holder]:
         """Return where to copy from. What was acknowledged before this call is there when it returns."""

@@ -21,7 +21,8 @@ from backup.plan import Plan
 from counter.config import Config
 from counter.store import open_store
 from counter.store.durable import Store
-from counter.store.keys import NEW_KEY
+from counter.store.keys import NEW_KEY, SITE_KEY
+from counter.store.site import Mark
 
 ROOT = Path(__file__).resolve().parents[2]
 most_in_the_full_run = pytest.mark.parametrize(
@@ -36,6 +37,12 @@ RECORDED = Path(__file__).parent / "recorded/repository"
 Restic measures the machine and chooses a key that takes about half a second to open, at each of its many calls. This
 one takes a tenth of that.
 """
+
+
+def of_site(site: Site, name: str) -> None:
+    """Let the managers of a standalone Redis say whose counters it holds, and the Redis too."""
+    Path(site.plan["state"], "site").write_text(f"{name * 32}\n")
+    site.nodes[0].client().set(SITE_KEY, Mark(name * 32, "counter", 1).text())
 
 
 def session_of(process: subprocess.Popen[str]) -> list[Path]:

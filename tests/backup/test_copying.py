@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from receiving import BEAT, receiver
-from sites import RECORDED, Site
+from sites import RECORDED, Site, of_site
 from support.waiting import wait_until
 
 from counter.store.keys import BACKUP_KEY
@@ -32,14 +32,14 @@ def ids(site: Site, *copy: str) -> list[str]:
 def both(site: Site) -> Site:
     """Return a site that copies its backups."""
     site.plan["copy_repository"] = str(shutil.copytree(RECORDED, site.directory / "copy"))
-    Path(site.plan["state"], "site").write_text("a" * 32 + "\n")
+    of_site(site, "a")
     return site
 
 
 def other_site(site: Site, stack: ExitStack) -> Site:
     """Return nodes without counters, whose repository is the copy."""
     other = Site(site.directory / "other", "standalone", stack, repository=site.plan["copy_repository"])
-    Path(other.plan["state"], "site").write_text("b" * 32 + "\n")
+    of_site(other, "b")
     return other
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sites import Site
+from sites import Site, of_site
 from support.small_disk import MIB, small_disk
 
 from backup.making import impossible
@@ -24,8 +24,9 @@ from counter.data import read_all
 from counter.records import parse
 from counter.remove import remove
 from counter.store import open_route
-from counter.store.keys import BACKUP_KEY, REMOVED_KEY
+from counter.store.keys import BACKUP_KEY, REMOVED_KEY, SITE_KEY
 from counter.store.primaries import Primaries
+from counter.store.site import Mark
 
 
 def opens(site: Site, password: str) -> bool:
@@ -259,8 +260,35 @@ def test_after_a_restore_on_new_hosts_less_is_no_loss(site: Site, tmp_path: Path
     assert new.run("run")["less_than"] == ""
 
 
-def of_site(site: Site, name: str) -> None:
-    Path(site.plan["state"], "site").write_text(f"{name * 32}\n")
+def test_data_that_is_not_the_stacks_is_not_saved(site: Site) -> None:
+    """A volume that was emptied or replaced. What is restored until the deployment ends has no mark, or another one."""
+    of_site(site, "a")
+    site.count({"a": 2})
+    first = site.run("run")
+    client = site.nodes[0].client()
+    client.flushall()
+    assert f"no counters of this stack (site {'a' * 32})" in site.refused("run", "scheduled")
+    client.set(SITE_KEY, Mark("b" * 32, "other", 1).text())
+    site.count({"a": 7})
+    assert "the counters of stack other" in site.refused("run")
+    assert site.run("run", "replaced")["sum"] == 7
+    assert site.run("restore", "latest")["backup"]["id"] == first["id"]
+    assert site.run("run")["sum"] == 2
+
+
+def test_the_latest_backup_lacks_no_counters(site: Site) -> None:
+    """Otherwise a restore after a loss would return to what is left, and end the error."""
+    site.count({"a": 2})
+    first = site.run("run")
+    site.nodes[0].client().set("{a}:value", 1)
+    lost = site.run("run")
+    assert lost["less_than"] == first["id"]
+    found = site.run("state", "latest")
+    assert (found["backup"]["id"], found["passed_over"]) == (first["id"], [lost["id"]])
+    # If no other one is left.
+    site.run("change", "delete", first["id"])
+    found = site.run("state", "latest")
+    assert (found["backup"]["id"], found["passed_over"]) == (lost["id"], [])
 
 
 def test_two_stacks_of_one_name_do_not_share_a_repository(site: Site, tmp_path: Path, stack: ExitStack) -> None:

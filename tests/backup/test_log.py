@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
-from sites import TICK_SECONDS, Site, most_in_the_full_run, session_of
+from sites import TICK_SECONDS, Site, most_in_the_full_run, of_site, session_of
 from support.processes import RedisServer
 from support.waiting import wait_until
 from topologies import BACKUP_PASSWORD
@@ -479,6 +479,21 @@ def moved_between(site: Site) -> tuple[str, str]:
     """Return two names whose counters have different primaries."""
     first = site.found.primary_of(NAMES[0])
     return NAMES[0], next(name for name in NAMES if site.found.primary_of(name) is not first)
+
+
+def test_a_log_ends_where_the_data_was_emptied(site: Site) -> None:
+    site.plan["log_seconds"] = INTERVAL
+    of_site(site, "a")
+    site.count({"a": 2})
+    service = site.start("serve")
+    wait_until("the log to begin", lambda: logs(site) != [], 60)
+    site.nodes[0].client().flushall()
+    for line in service.stderr or ():
+        if "they were lost or replaced" in line:
+            break
+    service.send_signal(signal.SIGTERM)
+    service.communicate(timeout=60)
+    assert site.run("export", "log", "csv")["sum"] == 2
 
 
 def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
