@@ -8,7 +8,7 @@
   replaces: ``latest`` is never this one, and nothing is removed. With either of the first words, it waits for another
   run. With ``scheduled``, the log of changes is replayed and compared too; ``log_failure`` says what is wrong with it.
   With ``repaired``, the repository first does without what is damaged or missing; ``removed`` are the ids of what
-  needed it
+  needed it, which standard error says too
 - ``copy [repaired]``: copy what is proved to the second repository, prove it there, and remove there what is not kept;
   prints when the newest backup with a proved copy was made (``copied``), and ``shared_with`` and ``removed`` of there
 - ``tidy``: only remove what is not kept; prints ``not_freed``
@@ -24,8 +24,8 @@
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
 - ``export WHAT csv|json``: prints its ``counters``, their ``sum`` and the ``text`` of a file with them
 
-WHAT is the id of a backup, ``latest`` (which lacks no counters), a moment of the log with its zone, such as 2026-11-25T10:00:05Z, or ``log``, the
-last moment; of another stack STACK/WHAT.
+WHAT is the id of a backup, ``latest`` (which lacks no counters), a moment of the log with its zone, such as
+2026-11-25T10:00:05Z, or ``log``, the last moment; of another stack STACK/WHAT.
 
 Results are JSON on standard output. Exit status 1: standard error says why.
 """
@@ -100,8 +100,7 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
             raise BackupError("a restore has been prepared, and may be about to begin")
         repository = newest.opened(primaries, plan, replaced=replaced)
         maker = Maker(Config.from_env(), plan, repository)
-        copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}"
-        removed = repository.repair(copies, plan.files / "proof") if "repaired" in arguments else []
+        removed = _repaired(repository, plan) if "repaired" in arguments else []
         compared = not replaced and "confirmed" not in arguments
         removed_before: set[str] = set() if replaced else newest.removed(primaries)
         saved, lower = maker.make(
@@ -116,6 +115,15 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
             not_freed = not_freed or _noted(lambda: newest.add(primaries, plan, **facts))
     said = {"lower": some(lower), "not_freed": not_freed, "removed": removed, "log_failure": log_failure}
     return asdict(saved) | said | {"shared_with": repository.shared_with}
+
+
+def _repaired(repository: Repository, plan: Plan, suffix: str = "") -> list[str]:
+    """Do without what is damaged or missing; return the ids of what needed it."""
+    copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}{suffix}"
+    if removed := repository.repair(copies, plan.files / "proof"):
+        # What follows may fail.
+        sys.stderr.write(f"Removed what needed damaged or missing files: {', '.join(removed)}\n")
+    return removed
 
 
 def _noted(write: Callable[[], None]) -> str:
@@ -162,8 +170,7 @@ def copied(plan: Plan, arguments: Sequence[str]) -> Any:
             repository = newest.opened(primaries, plan.second)
             maker = Maker(Config.from_env(), plan.second, repository)
             if "repaired" in arguments:
-                copies = plan.work / "damaged" / f"{datetime.now(UTC):{BACKUP_ID}}-copy"
-                done["removed"] = repository.repair(copies, plan.files / "proof")
+                done["removed"] = _repaired(repository, plan, "-copy")
             try:
                 copy(source, maker)
             finally:

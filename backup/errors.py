@@ -15,5 +15,9 @@ class UnreadableError(BackupError):
     """A backup cannot be read now, which says nothing of what was saved."""
 
 
+class MissingError(UnreadableError):
+    """The index of the repository lacks a part of a backup."""
+
+
 class BadBackupError(UnreadableError):
     """A backup is not what was saved."""

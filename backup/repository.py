@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from backup.content import STATE, empty, room
-from backup.errors import BackupError, BadBackupError, UnreadableError
+from backup.errors import BackupError, BadBackupError, MissingError, UnreadableError
 from backup.passwords import change_password
 from backup.plan import Plan
 from backup.processes import Done, locked
-from backup.restic import LONG_SECONDS, QUICK_SECONDS, Exit, Restic, is_damage, last_lines, messages, says_nothing
+from backup.restic import (
+    LONG_SECONDS,
+    QUICK_SECONDS,
+    Exit,
+    Restic,
+    is_damage,
+    is_missing,
+    last_lines,
+    messages,
+    says_nothing,
+)
 from backup.retention import outdated
 from backup.saved import (
     BAD,
@@ -266,7 +276,7 @@ class Repository:
                 if snapshot != failed:
                     failed = snapshot
                     continue
-                error = BadBackupError if is_damage(done) else UnreadableError
+                error = BadBackupError if is_damage(done) else MissingError if is_missing(done) else UnreadableError
                 raise error(f"{saved.id} cannot be read back from {self._restic.shown}: {last_lines(done)}")
             # Another program has saved the log again, or judged the backup, and removed the former snapshot.
             newest: Saved | Log | None = (newest_snapshots(backups) | newest_snapshots(logs)).get(saved.identity)
@@ -351,6 +361,10 @@ class Repository:
         They are removed. New backups would refer to what they need, since restic saves nothing that the repository
         already has. Before anything changes, the snapshots, the index and the damaged packs are copied to the directory
         ``copies``. ``files``: a directory for what is read.
+
+        Raises:
+            BackupError: nothing can be read, which says nothing of what was saved; or the repository cannot be used.
+
         """
         try:
             packs = self.check()
@@ -359,6 +373,9 @@ class Repository:
         else:
             if not packs:
                 return []
+        everything: list[Saved | Log] = [*self.backups(), *self.logs()]
+        own = [one for one in everything if one.stack == self._plan.stack]
+        self._refuse_unreadable(own, files)
         for kind, those in (("snapshot", "snapshots"), ("index", "index")):
             (below := copies / those).mkdir(parents=True)
             for name in self._restic.run(["list", "--no-lock", those], QUICK_SECONDS).split():
@@ -369,22 +386,34 @@ class Repository:
             self._restic.run(["repair", "packs", *packs], LONG_SECONDS, cwd=copies)
         # Forgets packs that are missing.
         self._restic.run(["repair", "index"], LONG_SECONDS)
-        everything: list[Saved | Log] = [*self.backups(), *self.logs()]
-        unreadable = [one for one in everything if not self._can_read(one, files)]
-        if unreadable:
-            self._restic.run(["forget", "--quiet", *(one.snapshot for one in unreadable)], LONG_SECONDS)
+        # What can only not be read now stays.
+        lost = [one for one in own if isinstance(self._unreadable(one, files), (BadBackupError, MissingError))]
+        if lost:
+            self._restic.run(["forget", "--quiet", *(one.snapshot for one in lost)], LONG_SECONDS)
             self._open(create=False)
-        return [one.id for one in unreadable]
+        return [one.id for one in lost]
 
-    def _can_read(self, one: Saved | Log, files: Path) -> bool:
+    def _refuse_unreadable(self, own: Sequence[Saved | Log], files: Path) -> None:
+        """Raise BackupError if nothing of this can be read: the storage may be well again later."""
+        reason = None
+        for one in own:
+            reason = self._unreadable(one, files)
+            if not reason or isinstance(reason, (BadBackupError, MissingError)):
+                return
+        if reason:
+            raise BackupError(
+                f"no backup can be read, perhaps since the storage is at fault, so nothing was repaired: {reason}"
+            )
+
+    def _unreadable(self, one: Saved | Log, files: Path) -> UnreadableError | None:
+        """Return why a backup or a log cannot be read, None if it can; raises BackupError."""
         try:
-            if one.stack == self._plan.stack:
-                self.fetch(one, empty(files))
-        except UnreadableError:
-            return False
+            self.fetch(one, empty(files))
+        except UnreadableError as error:
+            return error
         finally:
             empty(files)
-        return True
+        return None
 
     def _look(self) -> Done:
         """Ask the repository for its snapshots, which needs no lock."""

@@ -128,6 +128,11 @@ def is_damage(done: Done) -> bool:
     return re.search("ciphertext verification failed|invalid hash|wrong data returned", done.said) is not None
 
 
+def is_missing(done: Done) -> bool:
+    """Tell whether the index lacks something, as after a repair of what is gone."""
+    return re.search("not found in (repository|index)|[Uu]nknown blob", done.said) is not None
+
+
 def last_lines(done: Done) -> str:
     """Return the end of what restic wrote to standard error, in one line."""
     lines = [line.strip() for line in done.said.splitlines() if line.strip()]

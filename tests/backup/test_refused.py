@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -182,6 +183,55 @@ def test_what_cannot_be_read_for_a_while_is_neither_bad_nor_removed(shared: Site
         third = site.run("run")
         assert third["not_freed"] == ""
         assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in (first, second, third)]
+
+
+DENYING = """#!/bin/sh
+case " $* " in
+{pattern}) echo 'Load(<data/0123456789>, 0, 0) failed: 403 Access Denied' >&2; exit 1;;
+esac
+exec {restic} "$@"
+"""
+
+
+def deny(site: Site, directory: Path, pattern: str) -> None:
+    """Let restic fail whose arguments match a pattern of the shell, as if the storage refused to be read."""
+    program = directory / "restic"
+    program.write_text(DENYING.format(pattern=pattern, restic=shutil.which("restic")))
+    program.chmod(0o755)
+    site.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+
+
+def test_a_repair_removes_nothing_that_may_be_read_again(shared: Site, tmp_path: Path) -> None:
+    with copied(shared, tmp_path) as site:
+        Path(site.plan["state"], "more").write_text("more")
+        site.run("run")
+        before = site.backups
+        try:
+            deny(site, tmp_path, '*" restore "* | *" check "*')
+            assert "nothing was repaired" in site.refused("run", "repaired")
+            # Only one of them.
+            deny(site, tmp_path, f'*" restore "*{before[0]["snapshot"]}* | *" check "*')
+            assert site.run("run", "repaired")["removed"] == []
+        finally:
+            del site.environ["PATH"]
+        assert site.backups[:2] == before
+
+
+def test_what_a_repair_removes_is_named_although_no_backup_follows(shared: Site, tmp_path: Path) -> None:
+    with copied(shared, tmp_path) as site:
+        packs = set(Path(site.plan["repository"], "data").rglob("*"))
+        Path(site.plan["state"], "named").write_text("named")
+        lost = site.run("run")
+        for pack in set(Path(site.plan["repository"], "data").rglob("*")) - packs:
+            if pack.is_file():
+                flip(pack)
+        deny(site, tmp_path, '*" backup "*')
+        try:
+            said = site.refused("run", "repaired")
+        finally:
+            del site.environ["PATH"]
+        assert f"Removed what needed damaged or missing files: {lost['id']}" in said
+        assert "403 Access Denied" in said
 
 
 def test_a_bad_backup_is_proved_again_before_it_is_removed(site: Site) -> None:
