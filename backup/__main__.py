@@ -3,9 +3,10 @@
 - ``serve``: make backups by the schedule and take the changes since to the repository, until SIGTERM
 - ``run [replaced|scheduled|confirmed|repaired]``: make a backup and prove it; prints it, with the id of an earlier one
   that has more of a counter (``less_than``) and these counters (``lower``). That stays so until a run is ``confirmed``.
-  Then remove what is not kept, unless a counter has less; ``not_freed`` says what went wrong. ``shared_with`` names the
-  other stacks for which a former password still opens the repository. With ``replaced``, a restore makes it of what it
-  replaces: ``latest`` is never this one, and nothing is removed. With either of the first words, it waits for another
+  ``uncompared`` is the id of one that could not be read to compare it; the next run compares it. Then remove what is
+  not kept, unless one of these is set; ``not_freed`` says what went wrong. ``shared_with`` names the other stacks for
+  which a former password still opens the repository. With ``replaced``, a restore makes it of what it replaces:
+  ``latest`` is never this one, and nothing is removed. With either of the first words, it waits for another
   run. With ``scheduled``, the log of changes is replayed and compared too; ``log_failure`` says what is wrong with it.
   With ``repaired``, the repository first does without what is damaged or missing; ``removed`` are the ids of what
   needed it, which standard error says too
@@ -108,7 +109,8 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         )
         not_noted = _noted(lambda: newest.write(primaries, repository, plan, removed=removed_before))
         # After a loss, the old backups are needed.
-        not_freed = not_noted if replaced or saved.less_than else _tidy(primaries, plan, maker) or not_noted
+        is_suspect = bool(saved.less_than or saved.uncompared)
+        not_freed = not_noted if replaced or is_suspect else _tidy(primaries, plan, maker) or not_noted
         log_failure = replay(plan, primaries) if "scheduled" in arguments and plan.log_seconds else ""
         if not replaced:
             facts = {"seconds": round(time.monotonic() - began), "repository_bytes": repository.size()}
@@ -146,7 +148,7 @@ def tidied(plan: Plan, _: Sequence[str]) -> Any:
     """Remove what is not kept, without a new backup."""
     primaries = Primaries(open_route(Config.from_env()))
     with alone(plan, schedule.RUN_SECONDS):
-        if is_unfinished(plan.state) or newest.read(primaries).get("less_than"):
+        if is_unfinished(plan.state) or newest.is_suspect(newest.read(primaries)):
             return {"not_freed": ""}
         try:
             repository = newest.opened(primaries, plan, create=False)
@@ -176,7 +178,7 @@ def copied(plan: Plan, arguments: Sequence[str]) -> Any:
             finally:
                 newest.write(primaries, repository, plan.second)
             # After a loss, the old backups are needed.
-            if not newest.read(primaries).get("less_than") and (reason := maker.tidy()):
+            if not newest.is_suspect(newest.read(primaries)) and (reason := maker.tidy()):
                 raise BackupError(f"old copies still take room: {reason}")
         except (BackupError, EntryError, OSError) as error:
             newest.add_failure(primaries, plan, f"copy: {error}", copy_failure=str(error))

@@ -28,6 +28,7 @@ from backup.saved import (
     REPLACED,
     STACK,
     SUM,
+    UNCOMPARED,
     Saved,
     next_id,
 )
@@ -46,6 +47,19 @@ COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """How counters compare with a former backup.
+
+    ``lower``: in words, which have less; in ``less_than``, which stays until it is confirmed. ``uncompared``: the id of
+    one that cannot be read.
+    """
+
+    lower: list[str]
+    less_than: str = ""
+    uncompared: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Maker:
     """Makes backups of the stack of ``config`` as ``plan`` says."""
 
@@ -57,8 +71,9 @@ class Maker:
         """Read the nodes, save and prove; return the backup, and the counters that have less than in ``former``.
 
         Counters only grow until they are removed, so nodes that hold less may have lost their data. Until that is
-        confirmed, each backup is compared with the same one and marked. ``replaced``: a restore will replace what the
-        nodes hold.
+        confirmed, each backup is compared with the same one and marked. If that cannot be read, the backup is marked as
+        ``uncompared``, and the next one is compared with it too. ``replaced``: a restore will replace what the nodes
+        hold.
 
         Raises:
             BackupError: there is no backup, perhaps since the nodes hold other data than the stack's.
@@ -75,41 +90,51 @@ class Maker:
             nodes.refuse_others()
         content.add_state(self.plan.state)
         content.finish(manifest)
-        lower = self._lower(found, former, removed(primaries)) if former else []
+        compared = self._compared(found, former, removed(primaries)) if former else Compared([])
         others = [saved.id for saved in self.repository.backups() if saved.stack == self.plan.stack]
         identifier = next_id(BACKUP_ID, began, others)
         labels = {STACK: self.plan.stack, FORM: FORMAT, ID: identifier, COUNTERS: manifest.counters, SUM: manifest.sum}
         labels |= {REPLACED: "yes"} if replaced else {}
-        if former and (lower or former.less_than):
-            labels[LESS] = former.less_than or former.id
+        labels |= {LESS: compared.less_than} if compared.less_than else {}
+        labels |= {UNCOMPARED: compared.uncompared} if compared.uncompared else {}
         saved = self.repository.save(content.directory, began, labels)
         empty(content.directory)
-        return self.prove(saved), lower
+        return self.prove(saved), compared.lower
 
-    def _lower(self, found: Mapping[str, int], former: Saved, gone: set[str]) -> list[str]:
-        """Return in words which counters have less than in a former backup, or in the one that had more than that.
+    def _compared(self, found: Mapping[str, int], former: Saved, gone: set[str]) -> Compared:
+        """Compare counters with those of a former backup, and of what that was or should have been compared with.
 
-        ``gone``: the names of those that were removed.
+        ``gone``: names of counters that were removed.
         """
-        content = Content(empty(self.plan.files / "former"))
-        held = Held()
+        uncompared = ""
+        known = {saved.id: saved for saved in self.repository.backups() if saved.stack == former.stack}
+        for identifier in dict.fromkeys([former.uncompared, former.less_than, former.id]):
+            if identifier not in known:  # somebody has removed it
+                continue
+            try:
+                held = self._counters(known[identifier])
+            except BackupError:
+                uncompared = uncompared or identifier
+                continue
+            if lower := [
+                f"{name} from {value} to {found.get(name, 0)}"
+                for name, value in sorted(held.items())
+                if found.get(name, 0) < value and name not in gone
+            ]:
+                return Compared(lower, former.less_than or identifier, uncompared)
+        return Compared([], former.less_than, uncompared)
+
+    def _counters(self, saved: Saved) -> dict[str, int]:
+        """Return the counters of a backup; raises BackupError."""
+        content, held = Content(empty(self.plan.files / "former")), Held()
         try:
-            fuller = self.repository.find(f"{former.stack}/{former.less_than}") if former.less_than else former
-            self.repository.fetch(fuller, content.directory)
+            self.repository.fetch(saved, content.directory)
             for part in content.manifest().parts:
                 for entries in content.entries(part):
                     held.add(entries)
-        except BackupError:  # it cannot be read now, or was removed
-            now = len(found), sum(found.values())
-            is_lower = now[0] < former.counters or now[1] < former.sum
-            return [f"{former.counters} counters with the sum {former.sum} to {now[0]} with {now[1]}"] * is_lower
         finally:
             empty(content.directory)
-        return [
-            f"{name} from {value} to {found.get(name, 0)}"
-            for name, value in sorted(held.counters.items())
-            if found.get(name, 0) < value and name not in gone
-        ]
+        return held.counters
 
     def _read(
         self, primaries: Primaries, nodes: Nodes, content: Content, began: datetime

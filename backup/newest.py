@@ -39,6 +39,11 @@ def read(primaries: Primaries) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
+def is_suspect(note: dict[str, Any]) -> bool:
+    """Tell whether the newest backup has less of a counter than an earlier one, or could not be compared with it."""
+    return bool(note.get("less_than") or note.get("uncompared"))
+
+
 def write(
     primaries: Primaries, repository: Repository, plan: Plan, *, restored: bool = False, removed: Iterable[str] = ()
 ) -> None:
@@ -57,7 +62,8 @@ def write(
         since = {"since": own[-1].id} if restored and own else {}
         note = {key: note[key] for key in LASTING if key in note} | fields | since
         is_current = note.get("id", "") > _since(own, note)
-        return note | {"less_than": note["less_than"] if is_current else ""} if fields else note
+        # What a restore replaced is not compared any more.
+        return note if is_current or not fields else note | {"less_than": "", "uncompared": ""}
 
     _change(primaries, plan, changed)
     for names in batched(removed, BATCH):

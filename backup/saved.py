@@ -16,7 +16,7 @@ MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BACKUP_ID, LOG_ID = "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S.%fZ"
 STACK, FORM, ID, COUNTERS, SUM, PROVED, BAD = "stack", "format", "id", "counters", "sum", "proved", "bad"
 REPLACED, SAFETY = "replaced", "safety"
-SITE, LESS, HOLD = "site", "less", "hold"
+SITE, LESS, UNCOMPARED, HOLD = "site", "less", "uncompared", "hold"
 LOG, BEGAN, UNTIL = "log", "began", "until"
 """Names of the tags. ``proved``, ``bad`` and ``log`` are also tags without a value, for which restic can be asked.
 
@@ -79,7 +79,9 @@ class Saved(Snapshot):
     """A backup. ``replaced``: whether a restore made it, of what it replaced.
 
     ``proved``, ``bad``: when it was last proved or found bad. ``less_than``: the id of an earlier backup that has more
-    of a counter, if nobody has confirmed that since. ``held``: whether it stays until somebody releases or deletes it.
+    of a counter, if nobody has confirmed that since. ``uncompared``: the id of an earlier one that could not be read to
+    compare it; the next one is compared with that too. ``held``: whether it stays until somebody releases or deletes
+    it.
     """
 
     time: str
@@ -88,6 +90,7 @@ class Saved(Snapshot):
     replaced: bool
     held: bool
     less_than: str
+    uncompared: str
     proved: str
     bad: str
 
@@ -104,6 +107,7 @@ class Saved(Snapshot):
             replaced=REPLACED in tags,
             held=HOLD in tags,
             less_than=tags.get(LESS, ""),
+            uncompared=tags.get(UNCOMPARED, ""),
             proved=tags.get(PROVED, ""),
             bad=tags.get(BAD, ""),
         )

@@ -153,6 +153,9 @@ def _make(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
         said = f"counters have less than in backup {less}: if nobody lowered or removed them, Redis lost data"
         said += f": {backup['lower']}" if backup["lower"] else ""
         log.error("backup proved, but it holds less", extra={"backup": backup, "error": said})
+    elif uncompared := backup["uncompared"]:
+        said = f"not compared with backup {uncompared}, which cannot be read: whether counters have less is unknown"
+        log.error("backup proved, but not compared", extra={"backup": backup, "error": said})
     elif said := backup["log_failure"]:
         log.error("backup proved, but not the log of changes", extra={"backup": backup, "error": said})
     else:

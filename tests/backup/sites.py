@@ -39,6 +39,22 @@ one takes a tenth of that.
 """
 
 
+DENYING = """#!/bin/sh
+case " $* " in
+{pattern}) echo 'Load(<data/0123456789>, 0, 0) failed: 403 Access Denied' >&2; exit 1;;
+esac
+exec {restic} "$@"
+"""
+
+
+def deny(site: Site, directory: Path, pattern: str) -> None:
+    """Let restic fail whose arguments match a pattern of the shell, as if the storage refused to be read."""
+    program = directory / "restic"
+    program.write_text(DENYING.format(pattern=pattern, restic=shutil.which("restic")))
+    program.chmod(0o755)
+    site.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+
+
 def of_site(site: Site, name: str) -> None:
     """Let the managers of a standalone Redis say whose counters it holds, and the Redis too."""
     Path(site.plan["state"], "site").write_text(f"{name * 32}\n")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sites import Site, of_site
+from sites import Site, deny, of_site
 from support.small_disk import MIB, small_disk
 
 from backup.making import impossible
@@ -225,6 +225,21 @@ def test_nothing_is_removed_after_a_loss_until_it_is_confirmed(site: Site) -> No
     assert [saved["id"] for saved in site.backups] == [safety["id"], last["id"]]
 
 
+def test_a_former_backup_that_cannot_be_read_is_compared_the_next_time(site: Site, tmp_path: Path) -> None:
+    """Otherwise a loss that others make up for in the sum would be hidden for good."""
+    site.plan["keep"] = {"last": 1}
+    site.count({"a": 2, "b": 1})
+    first = site.run("run")
+    site.nodes[0].client().mset({"{a}:value": 1, "{b}:value": 9})
+    deny(site, tmp_path, f'*" restore "*{first["snapshot"]}*')
+    second = site.run("run", "scheduled")
+    del site.environ["PATH"]
+    assert (second["less_than"], second["uncompared"], note(site)["uncompared"]) == ("", first["id"], first["id"])
+    third = site.run("run")
+    assert (third["less_than"], third["uncompared"], third["lower"]) == (first["id"], "", "a from 2 to 1")
+    assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in (first, second, third)]
+
+
 def test_a_counter_that_was_removed_is_no_loss(site: Site) -> None:
     primaries = Primaries(open_route(Config.from_env(site.environ)))
     site.count({"a": 3, "b": 2})
@@ -348,7 +363,7 @@ def test_state_in_any_encoding_is_restored_and_none_is_refused(site: Site) -> No
 
 def made(time: str, **fields: str | bool) -> Saved:
     identifier = f"{datetime.fromisoformat(time):{BACKUP_ID}}"
-    texts = {"stack": "counter", "site": "", "snapshot": identifier, "less_than": "", "bad": ""}
+    texts = {"stack": "counter", "site": "", "snapshot": identifier, "less_than": "", "uncompared": "", "bad": ""}
     numbers = {"format": 1, "size": 1, "counters": 1, "sum": 1}
     proved = {"proved": time, "replaced": False, "held": False}
     return Saved(**{"id": identifier, "time": time} | texts | numbers | proved | fields)  # type: ignore[arg-type]

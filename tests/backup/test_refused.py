@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from sites import Site
+from sites import Site, deny
 from support.ports import free_port
 from support.waiting import wait_until
 
@@ -183,22 +182,6 @@ def test_what_cannot_be_read_for_a_while_is_neither_bad_nor_removed(shared: Site
         third = site.run("run")
         assert third["not_freed"] == ""
         assert [saved["id"] for saved in site.backups] == [saved["id"] for saved in (first, second, third)]
-
-
-DENYING = """#!/bin/sh
-case " $* " in
-{pattern}) echo 'Load(<data/0123456789>, 0, 0) failed: 403 Access Denied' >&2; exit 1;;
-esac
-exec {restic} "$@"
-"""
-
-
-def deny(site: Site, directory: Path, pattern: str) -> None:
-    """Let restic fail whose arguments match a pattern of the shell, as if the storage refused to be read."""
-    program = directory / "restic"
-    program.write_text(DENYING.format(pattern=pattern, restic=shutil.which("restic")))
-    program.chmod(0o755)
-    site.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
 
 
 def test_a_repair_removes_nothing_that_may_be_read_again(shared: Site, tmp_path: Path) -> None:

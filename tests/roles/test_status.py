@@ -163,6 +163,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "none": None,
         "off": note(31, None),
         "less": {**(note(1, 5) or {}), "less_than": "20261126T030000Z"},
+        "unknown": {**(note(1, 5) or {}), "less_than": "", "uncompared": "20261126T030000Z"},
         "copied": {**note(1, 5), "copied": note(29, 5)["time"], "copy_repository": digest, "copy_failure": ""},
         "uncopied": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": "another"},
         "copy": {**note(1, 5), "copied": note(1, 5)["time"], "copy_repository": digest, "copy_failure": "no room"},
@@ -192,6 +193,10 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "this shows the backups: ./counter backup -e list=true; this says that the counters are right: "
         "./counter backup -e confirm=counter"
     )
+    unknown = (
+        "whether counters have less than in backup 20261126T030000Z is unknown, since it cannot be read; "
+        "this compares it again: ./counter backup"
+    )
     copies = "this copies what is missing, or says what is wrong: ./counter backup"
     copied = note(1, 5)["time"]
     old, stopped = notes["old"], notes["stopped"]
@@ -208,6 +213,7 @@ def test_an_old_backup_and_an_old_log_are_problems(tmp_path: Path) -> None:
         "none": [f"there is no proved backup; {makes}"],
         "off": [],
         "less": [less],
+        "unknown": [unknown],
         "copied": [],
         "uncopied": [f"there is no proved copy in /mnt/copies; {copies}"],
         "copy": [f"the newest backup with a proved copy in /mnt/copies is of {copied} (no room); {copies}"],
