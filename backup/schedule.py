@@ -51,7 +51,7 @@ def serve(plan: Plan) -> NoReturn:
     empty(plan.work / DIRECTORY)
     remove_abandoned(plan)
     config = Config.from_env()
-    watch = Watch(plan)
+    watch = Watch(plan, partial(newest.read, Primaries(open_route(config))))
     recorder = threading.Thread(
         target=Recorder(config, plan, watch).run, args=(ended,), daemon=True, name="log of changes"
     )
@@ -165,5 +165,6 @@ def _make(plan: Plan, watch: Watch, *, again: bool = False) -> bool:
     if not is_good:
         with suppress(StoreError):
             newest.add_failure(Primaries(open_route(Config.from_env())), plan, said)
-    watch.backup_ended(backup or None, said, is_good=is_good, known=again and not backup)
+    is_noted = newest.is_suspect(backup) and not backup["not_freed"]
+    watch.backup_ended(backup or None, said, is_good=is_good or is_noted, known=again and not backup)
     return bool(backup)

@@ -7,10 +7,13 @@ import logging
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
+from backup.newest import is_suspect
 from backup.plan import Plan
+from counter.store.types import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +34,12 @@ _OPENER = urllib.request.build_opener(_Straight)
 class Watch:
     """What is known of the last backup and of the log of changes, and who is told."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Take whom to tell. The log has until it is late to begin."""
-        self._plan = plan
+    def __init__(self, plan: Plan, note: Callable[[], dict[str, Any]] = dict) -> None:
+        """Take whom to tell, and how to read what is noted of the newest backup. The log has until it is late to begin.
+
+        A loss that is noted lasts longer than this process, and somebody may confirm it without it.
+        """
+        self._plan, self._note = plan, note
         self._saved_at = time.monotonic()
         self._until, self._log_error, self._is_late = "", "", False
         self._backup_error = self._copy_error = ""
@@ -52,7 +58,10 @@ class Watch:
         self._log_error = error
 
     def backup_ended(self, backup: dict[str, Any] | None, error: str, *, is_good: bool, known: bool = False) -> None:
-        """Report how a backup of the schedule ended. ``known``: an earlier report has said that it failed."""
+        """Report how a backup of the schedule ended. ``known``: an earlier report has said that it failed.
+
+        ``is_good``: nothing is wrong but what is noted of the backup.
+        """
         self._backup_error = "" if is_good else error
         if not known:
             self._report({"backup": backup, "error": error})
@@ -76,8 +85,14 @@ class Watch:
         is_good = (self._until or not self._plan.log_seconds) and not (
             self._log_error or self._backup_error or self._copy_error
         )
-        if self._plan.heartbeat_url and is_good and not is_late:
+        if self._plan.heartbeat_url and is_good and not is_late and not self._is_suspect():
             _send(self._plan.heartbeat_url)
+
+    def _is_suspect(self) -> bool:
+        try:
+            return is_suspect(self._note())
+        except StoreError:  # Redis does not answer
+            return True
 
     def _report(self, report: dict[str, object]) -> None:
         if self._plan.report_url:

@@ -78,6 +78,20 @@ def test_no_heartbeat_follows_a_backup_that_failed(told: Told) -> None:
     assert all_of(received) == [{"stack": "counter", "copied": None, "error": "no room"}]
 
 
+@pytest.mark.parametrize("noted", [{"less_than": "an earlier one"}, {"uncompared": "an earlier one"}])
+def test_no_heartbeat_follows_a_loss_until_it_is_confirmed(told: Told, noted: dict[str, str]) -> None:
+    """Neither is known to a service that was started since."""
+    plan, received = told
+    note = dict(noted)
+    watch = Watch(plan, lambda: note)
+    watch.log_saved("2026-11-26T03:00:00Z")
+    watch.look()
+    assert all_of(received) == []
+    note.clear()
+    watch.look()
+    assert all_of(received) == [BEAT]
+
+
 @pytest.mark.parametrize("url", ["", "http://[x"])
 def test_a_report_that_arrives_nowhere_is_logged(caplog: pytest.LogCaptureFixture, stack: ExitStack, url: str) -> None:
     """A redirection would turn it into a request without a report."""
@@ -123,6 +137,13 @@ def test_a_log_that_has_stopped_is_noted_and_reported(site: Site, stack: ExitSta
     assert (goes_on["error"], goes_on["log_until"] > stopped["log_until"]) == ("", True)
     assert received.get(timeout=60) == BEAT
     assert note()["log_failure"] == ""
+    client.set(BACKUP_KEY, json.dumps(note() | {"less_than": "an earlier one"}))
+    time.sleep(INTERVAL)
+    all_of(received)
+    time.sleep(2 * INTERVAL)
+    assert all_of(received) == []
+    client.set(BACKUP_KEY, json.dumps(note() | {"less_than": ""}))
+    assert received.get(timeout=60) == BEAT
     service.send_signal(signal.SIGTERM)
     service.communicate(timeout=60)
 
