@@ -82,6 +82,19 @@ def test_what_is_proved_is_copied_and_proved_there(both: Site, stack: ExitStack)
     assert other.run("run")["sum"] == 2
 
 
+def test_a_backup_that_is_proved_later_is_copied_too(both: Site) -> None:
+    """When it was made, it could not be read back."""
+    both.count({"a": 1})
+    first = both.run("run")
+    both.restic("tag", "--remove", "proved", "--remove", f"proved={first['proved']}")
+    second = both.run("run")
+    both.run("copy")
+    assert ids(both, "--copy") == [second["id"]]
+    both.run("verify", first["id"])
+    both.run("copy")
+    assert ids(both, "--copy") == ids(both) == [first["id"], second["id"]]
+
+
 @pytest.mark.slow
 def test_copies_are_kept_like_backups(both: Site) -> None:
     both.plan["keep"] = {"last": 1}
