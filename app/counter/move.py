@@ -24,6 +24,7 @@ from counter.config import Address, Config
 from counter.entries import EntryError, Value, commands_of, different, question_of, read, some
 from counter.store import open_route
 from counter.store.client import client, connection_options
+from counter.store.keys import BACKUP_KEY
 from counter.store.primaries import PATIENCE_SECONDS, POLL_SECONDS, ROUND_SECONDS, Primaries
 from counter.store.types import UnavailableError
 
@@ -43,6 +44,10 @@ class Moved:
 
 def move(sources: Sequence[Redis], target: Primaries, seen: Mapping[str, int]) -> Moved:
     """Copy everything, then read both sides again and compare; raises MoveError, UnavailableError."""
+    for source in sources:
+        # A backup does not have it, so `read` leaves it out. It says which backups the counters are compared with.
+        if note := source.get(BACKUP_KEY):
+            target.run([("SET", BACKUP_KEY, str(note))])
     keys = 0
     held: dict[str, Value] = {}
     for source in sources:

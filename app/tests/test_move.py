@@ -17,8 +17,10 @@ from support.waiting import wait_until
 from topologies import PASSWORD, Node, shown_counters, topology
 
 from counter.config import Config
-from counter.store import open_store
+from counter.store import open_route, open_store
 from counter.store.ids import place_of
+from counter.store.keys import BACKUP_KEY
+from counter.store.primaries import Primaries
 from counter.store.types import ReusedKeyError
 
 NAMES = [f"c{number}" for number in range(12)]
@@ -115,6 +117,8 @@ def count(site: Site) -> dict[str, int]:
 def test_counters_and_keys_of_operations_are_moved(site: Site, before: str, after: str) -> None:
     primaries = site.deploy(before)
     seen = count(site)
+    noted = {"id": "20261126T030000Z", "since": "20261125T030000Z"}
+    Primaries(open_route(Config.from_env(site.environ))).run([("SET", BACKUP_KEY, json.dumps(noted))])
     sources = [site.show(primary) for primary in primaries]
     site.deploy(after)
     for source in sources:
@@ -125,6 +129,7 @@ def test_counters_and_keys_of_operations_are_moved(site: Site, before: str, afte
     assert (result["counters"], result["sum"]) == (len(NAMES), sum(seen.values()))
     store = open_store(Config.from_env(site.environ))
     assert shown_counters(store) == seen
+    assert store.newest_backup() == noted
     # What a client repeats was counted before, and a key that was used stays used.
     assert {name: store.increment(name, f"key\"'\\-{name}").value for name in NAMES} == seen
     with pytest.raises(ReusedKeyError):
