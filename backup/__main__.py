@@ -17,7 +17,7 @@
 - ``list``: prints the ``backups`` of all stacks in the repository, and their ``logs``
 - ``verify ID|all``: prove backups again; prints them
 - ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
-  the newest proved ``backup``
+  the ``backup`` that is ``latest``
 - ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory; ``until``, the
   last moment that this stack has recorded, wherever it runs; and which later backups have less of a counter
   (``passed_over``)
@@ -255,8 +255,10 @@ def whose(plan: Plan, _: Sequence[str]) -> Any:
         repository.open()
     if not (found := repository.stranger()):
         return {}
-    proved = [saved for saved in repository.backups() if saved.stack == plan.stack and saved.proved]
-    return {"newest": found.id, "backup": asdict(proved[-1]) if proved else {}}
+    latest = {}
+    with suppress(BackupError):  # there is none
+        latest = asdict(repository.find(f"{plan.stack}/latest"))
+    return {"newest": found.id, "backup": latest}
 
 
 def state(plan: Plan, arguments: Sequence[str]) -> Any:

@@ -323,6 +323,7 @@ def test_two_stacks_of_one_name_do_not_share_a_repository(site: Site, tmp_path: 
     assert [saved["id"] for saved in other.backups] == [saved["id"] for saved in site.backups]
     # The way on, which first saves what the restore replaces.
     replaced = other.run("run", "replaced")
+    assert other.run("whose")["backup"]["id"] == first["id"]
     of_site(other, "a")
     assert other.run("restore", "latest")["backup"]["id"] == first["id"]
     assert other.run("run")["sum"] == 1
