@@ -107,9 +107,10 @@ def run(plan: Plan, arguments: Sequence[str]) -> Any:
         saved, lower = maker.make(
             replaced=replaced, former=newest.former(primaries, repository, plan) if compared else None
         )
-        not_noted = _noted(lambda: newest.write(primaries, repository, plan, removed=removed_before))
-        # After a loss, the old backups are needed.
+        # After a loss, the old backups are needed, and compared again.
         is_suspect = bool(saved.less_than or saved.uncompared)
+        forgotten = set() if is_suspect else removed_before
+        not_noted = _noted(lambda: newest.write(primaries, repository, plan, removed=forgotten))
         not_freed = not_noted if replaced or is_suspect else _tidy(primaries, plan, maker) or not_noted
         log_failure = replay(plan, primaries) if "scheduled" in arguments and plan.log_seconds else ""
         if not replaced:

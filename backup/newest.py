@@ -49,7 +49,8 @@ def write(
 ) -> None:
     """Note the newest proved backup of the stack, or that none is left. ``restored``: a restore has just ended.
 
-    ``removed``: counters that were removed before it began. The next one is compared with it, so they are forgotten.
+    ``removed``: counters that were removed before it began, and that the next one is not compared with. They are
+    forgotten.
     """
     own = _own(repository, plan)
     proved = [saved for saved in own if saved.proved and not saved.replaced]

@@ -254,6 +254,9 @@ def test_a_counter_that_was_removed_is_no_loss(site: Site) -> None:
     remove(primaries, read_all(primaries, "b"), "b", noted=True)
     lost = site.run("run")
     assert (lost["less_than"], lost["lower"]) == (second, "a from 1 to 0")
+    # That is still compared.
+    assert site.run("run")["lower"] == "a from 1 to 0"
+    site.run("run", "confirmed")
     assert not site.nodes[0].client().exists(REMOVED_KEY)
 
 
