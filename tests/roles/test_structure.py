@@ -136,6 +136,9 @@ def test_what_a_verb_refuses_comes_before_what_it_changes(verb: str) -> None:
     assert first["ansible.builtin.import_role"] == {"name": "counter", "tasks_from": "refuse"}
 
 
+SET_FACT = "ansible.builtin.set_fact"
+
+
 def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
     """Yield what could be a task of a file of plays or tasks, in blocks too."""
     for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
@@ -164,6 +167,16 @@ def test_no_template_has_a_backslash_in_the_place_of_the_end_of_a_line() -> None
     assert not found
 
 
+def test_a_playbook_leaves_no_fact_to_the_next_one_of_the_run() -> None:
+    """Preflight resets what a playbook sets."""
+
+    def facts(*paths: Path) -> set[str]:
+        documents = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths)
+        return {name for each in documents for task in tasks_in(each) for name in task.get(SET_FACT, ())}
+
+    assert facts(*ROOT.glob("playbooks/**/*.yml")) <= facts(ROOT / "roles/preflight/tasks/settings.yml")
+
+
 def test_facts_with_secrets_are_not_printed() -> None:
     """Ansible prints facts that a task sets: into the log always, and onto the screen with -v."""
     found = [
@@ -171,8 +184,7 @@ def test_facts_with_secrets_are_not_printed() -> None:
         for path in SOURCES
         if path.suffix == ".yml"
         for task in tasks_in(DataLoader().load_from_file(str(path)))
-        if {"desired", "settings", "role_variables"} & set(task.get("ansible.builtin.set_fact", ()))
-        or "host_state" in task
+        if {"desired", "settings", "role_variables"} & set(task.get(SET_FACT, ())) or "host_state" in task
     ]
     assert len(found) > 6
     assert [name for name, hidden in found if not hidden] == []
