@@ -29,7 +29,7 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
     done = bench(
         site,
         *("-e", f"@{site / 'settings.yml'}", "-e", "docker_host_manage=false bench_topologies=[standalone]"),
-        *("--become-password-file", str(site / "password"), "--become-method", "su", "--user", "admin"),
+        *("--become-password-file", str(site / "password"), "--become-method", "su", "--user", "admin", "-c", "local"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     printed = last_task(done)["host"]["msg"]
@@ -38,6 +38,7 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
     assert printed["command"][1:] == [
         f"--inventory={site / 'hosts.yml'}",
         "--user=admin",
+        "--connection=local",
         "--become-method=su",
         f"--become-password-file={site / 'password'}",
     ]
