@@ -25,6 +25,9 @@ def bench(site: Path, *options: str, **environ: str) -> subprocess.CompletedProc
 
 
 def test_variables_and_passwords_are_handed_on(site: Path) -> None:
+    """From a manager that also runs Locust."""
+    groups = yaml.safe_load((site / "hosts.yml").read_text())
+    (site / "hosts.yml").write_text(yaml.safe_dump(groups | {"loadgen": {"hosts": {"host": None}}}))
     (site / "settings.yml").write_text("app_threads: 7\nbench_users: 5\n")
     done = bench(
         site,
@@ -42,6 +45,7 @@ def test_variables_and_passwords_are_handed_on(site: Path) -> None:
         "--become-method=su",
         f"--become-password-file={site / 'password'}",
     ]
+    assert printed["shares_host"]
 
 
 def test_the_report_says_how_to_run_it_again(site: Path) -> None:
