@@ -610,6 +610,14 @@ def test_a_name_of_other_tools_is_refused_with_ours() -> None:
     assert "port (use http_port)" in output
 
 
+def test_what_an_inventory_has_for_others_is_neither_refused_nor_used(tmp_path: Path) -> None:
+    host = {"ansible_connection": "local", "app_threads": 0, "registry": "registry.example"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+    output = deploy("-i", str(tmp_path / "hosts.yml"), playbook="playbooks/rollback.yml")
+    assert "WARNING: nothing reads registry of the inventory. Did you mean image_registry?" in output
+    assert "app_threads=0: must be" in output
+
+
 def test_a_name_that_yaml_makes_a_truth_value_is_refused_with_its_quotes() -> None:
     output = deploy("-e", "{on: true}", playbook="playbooks/maintenance.yml")
     assert 'True (use "on" in quotes: YAML reads a bare on as true)' in output
