@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -495,12 +495,18 @@ def test_preflight_comes_first(lists: dict[str, str], playbook: str) -> None:
     assert {role for role, tags in tasks if "always" in tags.split(", ")} == {"preflight"}
 
 
-def refused_hosts(site: Path, hosts: dict[str, dict[str, Any]], playbook: str = "deploy.yml") -> dict[str, str]:
-    """Run a playbook for hosts with settings of their own; return what it says of each, and all of it as ``all``."""
+def refused_hosts(
+    site: Path, hosts: dict[str, dict[str, Any]], playbook: str = "deploy.yml", options: Sequence[str] = ()
+) -> dict[str, str]:
+    """Run a playbook for hosts with settings of their own; return what it says of each, and all of it as ``all``.
+
+    ``options``: those that count only after ``-e``, where each host has its own.
+    """
     inventory = site / "hosts.yml"
     groups = {"managers": {"hosts": {"first": None}}, "workers": {"hosts": hosts}, "loadgen": None}
     inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": groups}}))
-    output = deploy("-i", str(inventory), playbook=playbook)
+    own = {name: f"{{{{ own_{name} | default('') }}}}" for name in options}
+    output = deploy("-i", str(inventory), "-e", json.dumps(own), playbook=playbook)
     # Before this, Ansible says the same of the host as an error.
     parts = re.split(r"fatal: \[(\w+)\]", output.partition("PLAY RECAP")[0])
     said = [part.partition("[ERROR]")[0] for part in parts[2::2]]
@@ -517,7 +523,7 @@ AWAY = {
     **dict.fromkeys(["backup_ssh_key", "backup_known_hosts"], "/no/such"),
 }
 # The servers were lost that had ``edge_tls=own``.
-LOST = {"edge_certificates": [{"certificate": "a", "key": "b"}], "backup": "latest"}
+LOST = {"edge_certificates": [{"certificate": "a", "key": "b"}], "own_backup": "latest"}
 PASSWORDS = {"words": "hidden words", "lines": "hidden\nlines", "blank": " \n"}
 
 
@@ -611,11 +617,13 @@ def test_a_name_of_other_tools_is_refused_with_ours() -> None:
 
 
 def test_what_an_inventory_has_for_others_is_neither_refused_nor_used(tmp_path: Path) -> None:
-    host = {"ansible_connection": "local", "app_threads": 0, "registry": "registry.example"}
+    others = {"registry": "registry.example", "release": "bookworm", "level": 3}
+    host = {"ansible_connection": "local", "app_threads": 0} | others
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
     output = deploy("-i", str(tmp_path / "hosts.yml"), playbook="playbooks/rollback.yml")
     assert "WARNING: nothing reads registry of the inventory. Did you mean image_registry?" in output
-    assert "app_threads=0: must be" in output
+    assert "WARNING: ./counter rollback ignores release of the inventory, since such options count only after" in output
+    assert set(re.findall(r"(\w+)=\S*: must be", output)) == {"app_threads"}
 
 
 def test_a_name_that_yaml_makes_a_truth_value_is_refused_with_its_quotes() -> None:
@@ -771,11 +779,11 @@ def test_what_the_inventory_says_is_not_refused_where_a_restore_takes_it_from_th
 ) -> None:
     hosts: dict[str, dict[str, Any]] = {
         "lost": LOST,
-        "both": {"backup": "latest", "confirm": "counter,second"},
-        "another": {"backup": "latest", "confirm": "second,counter"},
+        "both": {"own_backup": "latest", "own_confirm": "counter,second"},
+        "another": {"own_backup": "latest", "own_confirm": "second,counter"},
     }
     assert "edge_certificates=" in refused["lost"]
-    said = refused_hosts(tmp_path, hosts, "playbooks/restore.yml")
+    said = refused_hosts(tmp_path, hosts, "playbooks/restore.yml", ["backup", "confirm"])
     assert "edge_certificates=" not in said.get("lost", "")
     assert "confirm=counter,second: must" not in said["all"]
     assert "confirm=second,counter: must be the stack's name, counter" in said["all"]
@@ -785,11 +793,11 @@ def test_files_of_imports(tmp_path: Path) -> None:
     here = tmp_path / "here.csv"
     here.touch()
     hosts: dict[str, dict[str, Any]] = {
-        "present": {"file": str(here)},
-        "other": {"file": str(here), "mode": "add", "confirm": "other"},
-        "gone": {"file": "gone.csv", "mode": "add"},
+        "present": {"own_file": str(here)},
+        "other": {"own_file": str(here), "own_mode": "add", "own_confirm": "other"},
+        "gone": {"own_file": "gone.csv", "own_mode": "add"},
     }
-    said = refused_hosts(tmp_path, hosts, "playbooks/import.yml")
+    said = refused_hosts(tmp_path, hosts, "playbooks/import.yml", ["file", "mode", "confirm"])
     assert "file=: must be a name that ends in .csv or .json" in said["first"]
     assert "mode=: must be add (to the present values), max" in said["present"]
     assert "confirm=other: must be the stack's name" in said["other"]
@@ -810,11 +818,11 @@ def test_files_of_exports(tmp_path: Path) -> None:
 
 def test_counters_to_remove(tmp_path: Path) -> None:
     hosts: dict[str, dict[str, Any]] = {
-        "pattern": {"counter": "spam-[0-9]"},
-        "other": {"counter": "spam-*", "confirm": "other", "file": str(tmp_path / "new.csv")},
-        "right": {"counter": "*.spam-?", "confirm": "counter"},
+        "pattern": {"own_counter": "spam-[0-9]"},
+        "other": {"own_counter": "spam-*", "own_confirm": "other", "own_file": str(tmp_path / "new.csv")},
+        "right": {"own_counter": "*.spam-?", "own_confirm": "counter"},
     }
-    said = refused_hosts(tmp_path, hosts, "playbooks/remove.yml")
+    said = refused_hosts(tmp_path, hosts, "playbooks/remove.yml", ["counter", "file", "confirm"])
     assert "counter=: must be the name of a counter" in said["first"]
     assert "counter=spam-[0-9]: must be the name of a counter" in said["pattern"]
     assert "This works: -e counter=demo" in said["pattern"]
