@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -92,6 +93,26 @@ def test_it_works_from_another_directory_and_through_a_link(tmp_path: Path, *, t
     last = done.stderr.splitlines()[-1]
     assert last == "+ .venv/bin/ansible-playbook deploy.yml --syntax-check -e stack_name=two\\ words"
     assert "playbook: deploy.yml" in done.stdout
+
+
+def test_the_printed_command_shows_no_secrets(tmp_path: Path) -> None:
+    specs = (yaml.safe_load(path.read_text()) for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
+    entries = [entry.get("options", {}) for spec in specs for entry in spec["argument_specs"].values()]
+    names = [name for options in entries for name, option in options.items() if option.get("no_log")]
+    assert len(names) > 6
+    (file := tmp_path / "redis_password.yml").write_text("a: b")
+    plain = ["-e", f"@{file}", "--become-password-file=/tmp/file", "-e", "replicas=4"]
+    given = [
+        text
+        for name in [*names, "ansible_become_pass"]
+        for text in (f"{name}=hidden", f"replicas=4 {name}=hidden", json.dumps({name: "=hidden"}))
+    ]
+    done = run("./counter", "deploy", "--syntax-check", *plain, *(word for text in given for word in ("-e", text)))
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert " ".join(plain) in last
+    assert "-e redis_password=*** -e replicas=*** -e *** " in last
+    assert "hidden" not in last
 
 
 def test_a_wrong_kind_of_test_is_refused() -> None:
