@@ -226,12 +226,17 @@ def command(*, with_password: bool, in_haste: bool) -> list[str]:
     for name, option in HANDED_ON.items():
         value = context.CLIARGS.get(name)
         values = value if isinstance(value, (list, tuple)) else [value]
-        options += [f"{option}={each}" for each in values if each]
+        options += [f"{option}={each}" for each in values if each and not is_pipe(str(each))]
     if with_password:
         options.append("--become-password-file=-")
     if in_haste:
         options.append("--timeout=5")
     return [sys.executable, "-m", "ansible", "playbook", *options, str(ROOT / "playbooks/failed.yml")]
+
+
+def is_pipe(value: str) -> bool:
+    """Tell whether variables come from a pipe, such as that of ``sops exec-file``: it can be read only once."""
+    return value.startswith("@") and Path(value[1:]).is_fifo()
 
 
 def away(result: Any) -> str:

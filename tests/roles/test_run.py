@@ -435,6 +435,20 @@ def test_of_a_loop_over_hosts_those_that_cannot_be_reached_are_named() -> None:
     assert (run_record.away(alone), run_record.messages(alone.result)) == ("first", ["refused"])
 
 
+def test_a_pipe_with_variables_is_not_read_again_at_the_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `sops exec-file`: nothing writes to it any more."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    text = json.dumps({"app_environment": {"TEXT": "long" * 2000}})
+    given = (text, f"@{tmp_path}/file", f"@{tmp_path}/pipe")
+    monkeypatch.setattr(run_record.context, "CLIARGS", {"extra_vars": given})
+    words = run_record.command(with_password=False, in_haste=False)
+    handed_on = [word.partition("=")[2] for word in words if word.startswith("--extra-vars")]
+    assert handed_on == [text, f"@{tmp_path}/file"]
+
+
 def test_only_tasks_that_refuse_to_begin_refuse() -> None:
     verdicts = {
         ("ansible.builtin.assert", "Refuse invalid values"): True,
