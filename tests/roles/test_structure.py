@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,13 @@ def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
         yield document
 
 
+@cache
+def tasks() -> list[tuple[str, dict[str, Any]]]:
+    """Return what could be a task of the project, each with the path of its file."""
+    documents = {path: DataLoader().load_from_file(str(path)) for path in SOURCES if path.suffix == ".yml"}
+    return [(str(path.relative_to(ROOT)), task) for path, document in documents.items() for task in tasks_in(document)]
+
+
 def texts_in(document: Any) -> Iterator[str]:
     """Yield all texts of a YAML document."""
     for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
@@ -170,20 +178,29 @@ def test_no_template_has_a_backslash_in_the_place_of_the_end_of_a_line() -> None
 def test_a_playbook_leaves_no_fact_to_the_next_one_of_the_run() -> None:
     """Preflight resets what a playbook sets."""
 
-    def facts(*paths: Path) -> set[str]:
-        documents = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths)
-        return {name for each in documents for task in tasks_in(each) for name in task.get(SET_FACT, ())}
+    def facts(begin: str) -> set[str]:
+        return {fact for path, task in tasks() if path.startswith(begin) for fact in task.get(SET_FACT, ())}
 
-    assert facts(*ROOT.glob("playbooks/**/*.yml")) <= facts(ROOT / "roles/preflight/tasks/settings.yml")
+    assert facts("playbooks/") <= facts("roles/preflight/tasks/settings.yml")
+
+
+def test_each_wait_for_the_engine_is_bounded() -> None:
+    """An engine may hang, and others may change the stack once the lease of the run has ended."""
+    asking = [
+        (path, task)
+        for path, task in tasks()
+        if "community.docker.docker_container_exec" in task
+        or re.match(r"({'argv': )?\W*docker\b", str(task.get("ansible.builtin.command")))
+    ]
+    assert len(asking) > 15
+    assert [(path, task["name"]) for path, task in asking if "timeout" not in task] == []
 
 
 def test_facts_with_secrets_are_not_printed() -> None:
     """Ansible prints facts that a task sets: into the log always, and onto the screen with -v."""
     found = [
-        (str(path.relative_to(ROOT)), task.get("no_log", False))
-        for path in SOURCES
-        if path.suffix == ".yml"
-        for task in tasks_in(DataLoader().load_from_file(str(path)))
+        (name, task.get("no_log", False))
+        for name, task in tasks()
         if {"desired", "settings", "role_variables"} & set(task.get(SET_FACT, ())) or "host_state" in task
     ]
     assert len(found) > 6
