@@ -15,19 +15,25 @@ NO_ADDRESSES = {None, "", "0.0.0.0", "127.0.0.1"}  # noqa: S104
 def labelled(nodes: Iterable[dict[str, Any]], stack: str) -> dict[str, str]:
     """Return Redis node or Sentinel -> id of the swarm node (``GET /nodes``) with its label.
 
-    A host that left the swarm and joined it again has a former entry, which is down: its labels no longer count.
+    A host that left the swarm and joined it again, perhaps with another address, has a former entry, which is down: its
+    labels no longer count.
     """
     nodes = [node | {"Status": node.get("Status", {})} for node in nodes]
-    ready = {node["Status"].get("Addr") for node in nodes if node["Status"].get("State") == "ready"} - NO_ADDRESSES
+    ready = {each for node in nodes if node["Status"].get("State") == "ready" for each in _known_by(node)}
     own = re.compile(rf"{re.escape(stack)}\.((?:redis|sentinel)-\d+)")
     found = {
         match[1]: node["ID"]
         for node in nodes
-        if node["Status"].get("State") != "down" or node["Status"].get("Addr") not in ready
+        if node["Status"].get("State") != "down" or not ready & _known_by(node)
         for label in node["Spec"].get("Labels") or {}
         if (match := own.fullmatch(label))
     }
     return dict(sorted(found.items()))
+
+
+def _known_by(node: Mapping[str, Any]) -> set[str | None]:
+    """Return the address of a node, and the name of its host in the inventory."""
+    return {node["Status"].get("Addr"), (node["Spec"].get("Labels") or {}).get("counter.host")} - NO_ADDRESSES
 
 
 def with_volumes(

@@ -103,20 +103,33 @@ def test_hosts_whose_node_is_down_are_named_as_in_the_inventory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "address", "found"),
+    ("state", "address", "host", "found"),
     [
-        ("down", "192.0.2.1", {}),
-        ("down", "192.0.2.2", {"redis-1": "former"}),
-        ("ready", "192.0.2.1", {"redis-1": "former"}),
+        ("down", "192.0.2.1", None, {}),
+        ("down", "192.0.2.2", "one", {}),
+        ("down", "192.0.2.2", "two", {"redis-1": "former"}),
+        ("down", "192.0.2.2", None, {"redis-1": "former"}),
+        ("ready", "192.0.2.1", "one", {"redis-1": "former"}),
     ],
 )
-def test_labels_of_a_former_entry_of_a_host_do_not_count(state: str, address: str, found: dict[str, str]) -> None:
+def test_labels_of_a_former_entry_of_a_host_do_not_count(
+    state: str, address: str, host: str | None, found: dict[str, str]
+) -> None:
     former: dict[str, Any] = {
         "ID": "former",
         "Spec": {"Labels": {"counter.redis-1": "here"}},
         "Status": {"State": state, "Addr": address},
     }
     now: dict[str, Any] = {"ID": "now", "Spec": {"Labels": None}, "Status": {"State": "ready", "Addr": "192.0.2.1"}}
+    if host:
+        former["Spec"]["Labels"]["counter.host"] = "one"
+        now["Spec"]["Labels"] = {"counter.host": host}
     assert placement.labelled([former, now], "counter") == found
-    unknown = [node | {"Status": node["Status"] | {"Addr": "0.0.0.0"}} for node in (former, now)]  # noqa: S104
+
+
+def test_hosts_whose_addresses_are_not_known_are_not_taken_for_one() -> None:
+    former = {"ID": "former", "Spec": {"Labels": {"counter.redis-1": "here"}}, "Status": {"State": "down"}}
+    now: dict[str, Any] = {"ID": "now", "Spec": {"Labels": None}, "Status": {"State": "ready"}}
+    assert placement.labelled([former, now], "counter") == {"redis-1": "former"}
+    unknown: list[dict[str, Any]] = [node | {"Status": node["Status"] | {"Addr": "0.0.0.0"}} for node in (former, now)]  # noqa: S104
     assert placement.labelled(unknown, "counter") == {"redis-1": "former"}

@@ -130,6 +130,24 @@ def test_managers_that_become_workers_do_not_ask_for_it_themselves(tmp_path: Pat
     assert asked[4:] == [("one", "swarm", "5 s, 5, 10000")] * 2
 
 
+def test_the_nodes_are_read_again_once_a_host_that_joined_again_has_its_label(tmp_path: Path) -> None:
+    """Only then the labels of its former entry are known to be those of a former one."""
+    now, former = describe("one", "manager"), describe("former", "worker")
+    now["Spec"]["Labels"] = {}
+    former["Status"]["State"] = "down"
+    asked: list[str] = []
+    with serve(tmp_path, "one", engine("one", manager=True) | {"/nodes": [now, former], "/nodes/one": now}) as server:
+        server.look = asked.append
+        host = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "one.python")}
+        host |= {"swarm_heartbeat_seconds": 5}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+        done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "swarm.yml")
+    assert done.returncode == 0, done.stdout
+    labelled = asked.index("/nodes/one/update")
+    assert "/nodes" in asked[:labelled]
+    assert "/nodes" in asked[labelled:]
+
+
 @pytest.mark.parametrize("broken", ["", "could not choose an IP address to advertise"])
 def test_a_new_swarm_does_not_show_its_join_tokens(tmp_path: Path, broken: str) -> None:
     outside = engine("one", manager=True) | {"/swarm/init": "swarm"}
