@@ -513,6 +513,15 @@ def test_an_interrupted_run_releases_the_lock(site: Site) -> None:
     assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [("failed", "The run was interrupted.")]
 
 
+def test_hosts_without_a_swarm_are_prepared_for_one_stack_at_a_time(site: Site) -> None:
+    site.lock.parent.mkdir(mode=0o700)
+    (site.lock.parent / "second").write_text(json.dumps({"run": a_run("other"), "until": "2999-01-01T00:00:00Z"}))
+    code, said = site.run()
+    assert (code, "./counter unlock -e stack_name=second" in said) == (2, True), said
+    assert not (site.directory / "changed").exists()
+    assert not site.lock.exists()
+
+
 def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -> None:
     there = {"machine": "another", "boot": "", "pid": 1, "start": "1"}
     other = {"id": "0" * 8, "verb": "deploy", "who": "eve@there", "from": "/srv", "since": EARLY, "process": there}
