@@ -23,6 +23,7 @@ exec unshare --mount sh -c "$enter" sh {python} "$@"
 NO_KERNEL = ("-e", json.dumps({"docker_host_sysctls": {}}))
 ROTATED = {"log-driver": "json-file", "log-opts": {"max-file": "3", "max-size": "10m"}}
 OURS = {"no-new-privileges": True}
+REGISTRY = {"docker_host_insecure_registries": ["192.0.2.1:5000"]}
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def configure(site: Path, cases: dict[str, dict[str, Any]], *options: str) -> di
     """
     hosts = {}
     for name, case in cases.items():
-        for directory in ("docker", "run"):
+        for directory in ("docker", "run/systemd/system"):
             (site / name / directory).mkdir(parents=True)
         file = site / name / "docker/daemon.json"
         file.write_text(json.dumps(case["settings"]))
@@ -71,12 +72,18 @@ def test_the_settings_of_an_engine(tmp_path: Path) -> None:
         "not-read": {"settings": ours, "started": -1},
         "no-engine-runs": {"settings": ours},
         "others": {"settings": {}, "started": 1},
+        "registry": {"settings": ours, "started": 1, "variables": REGISTRY},
+        "registry-not-read": {"settings": ours, "started": -1, "variables": REGISTRY},
+        "registry-and-others": {"settings": {}, "started": 1, "variables": REGISTRY},
     }
     assert configure(check, cases, "--check") == {
         "read": "started",
         "not-read": "restarted",
         "no-engine-runs": "started",
         "others": "restarted",
+        "registry": "reloaded",
+        "registry-not-read": "restarted",
+        "registry-and-others": "restarted",
     }
     # A host goes on logging as it did, or logs as its variables say.
     syslog = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}
