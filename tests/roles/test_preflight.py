@@ -993,9 +993,14 @@ def test_the_mesh_is_refused_where_the_kernel_has_no_ip_vs(check: list[str]) -> 
 
 @as_root
 def test_an_engine_that_cannot_join_a_swarm_is_refused(tmp_path: Path) -> None:
-    """A deployment that switches live-restore off is not refused."""
+    """A deployment that switches live-restore off is not refused.
+
+    Another stack has a registry on the first manager.
+    """
     answers = engine()
     answers["/info"]["LiveRestoreEnabled"] = True
+    port = {"IP": "0.0.0.0", "PrivatePort": 5000, "PublicPort": 5000, "Type": "tcp"}  # noqa: S104
+    answers["/containers/json"] = [{"Names": ["/counter-registry"], "Labels": {}, "Ports": [port, port | {"IP": "::"}]}]
     variables: dict[str, dict[str, Any]] = {
         "hardened": {},
         "mended": {"docker_host_daemon_settings": {"live-restore": False}},
@@ -1010,9 +1015,12 @@ def test_an_engine_that_cannot_join_a_swarm_is_refused(tmp_path: Path) -> None:
                 "swarm_advertise_address": f"192.0.2.{number}",
             }
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
-        output = deploy("-i", str(tmp_path / "hosts.yml"), "-e", "http_port=65123", ANSIBLE_ANY_ERRORS_FATAL="false")
+        given = "http_port=65123 image_distribution=registry image_registry=192.0.2.11:5001"
+        output = deploy("-i", str(tmp_path / "hosts.yml"), "-e", given, ANSIBLE_ANY_ERRORS_FATAL="false")
     assert re.findall(r"fatal: \[([a-z-]+)\]", output) == ["hardened"], output
-    assert "hardened: has an engine with live-restore, which cannot join a swarm; in /etc/docker/daemon.json" in output
+    assert "hardened: runs the project's registry on port 5000, where other stacks may use it. This uses it" in output
+    assert "too: -e image_registry=192.0.2.11:5000. " in output
+    assert "; has an engine with live-restore, which cannot join a swarm; in /etc/docker/daemon.json" in output
 
 
 IP = """#!/bin/sh
