@@ -18,8 +18,8 @@
 - ``verify ID|all``: prove backups again; prints them
 - ``whose``: if another stack of this name has backups or logs in the repository, prints the id of the ``newest`` and
   the ``backup`` that is ``latest``
-- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory; ``until``, the
-  last moment that this stack has recorded, wherever it runs; and which later backups have less of a counter
+- ``state WHAT``: prints ``backup``, ``manifest`` and ``files``, the texts of the stack's state directory; ``until``,
+  the last moment that this stack has recorded, wherever it runs; and which later backups have less of a counter
   (``passed_over``)
 - ``prepare WHAT``: fetch and prove it, so that ``restore`` takes less time
 - ``restore WHAT``: put its counters in the place of those that the nodes hold; prints what they hold then
