@@ -45,14 +45,11 @@ HTTPS = {
 DOLLARS = "$HOME costs $5"
 MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "198.51.100.7"], "pass": "let-me-through"}
 COMBINATIONS: dict[str, dict[str, Any]] = (
+    # Each topology with both edges, and with and without TLS; and each edge with and without TLS.
     {
-        f"{topology}-{edge}": {"redis_topology": topology, "edge": edge}
+        f"{topology}-{edge}{'-tls' if tls else ''}": {"redis_topology": topology, "edge": edge, "redis_tls": tls}
         for topology, edge in itertools.product(TOPOLOGIES, EDGES)
-    }
-    | {
-        f"{topology}-tls": {"redis_topology": topology, "redis_tls": True}
-        for topology in TOPOLOGIES
-        if topology != "external"
+        for tls in [topology != "external" and (edge == "mesh") != (topology == "independent")]
     }
     | {
         "old-engine": {"docker_host_engine": {"host_info": {"ServerVersion": "20.10.24"}}},
@@ -141,7 +138,7 @@ def test_what_the_project_sets_in_the_apps_environment_cannot_be_replaced(combin
 def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[str, Rendered]) -> None:
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination
-    edge = "mesh" if name.endswith("mesh") else "proxy"
+    edge = "mesh-tls" if "-mesh" in name else "proxy"
     if name not in ("old-engine", "encrypted", "https", "limits", "sentinel-backups", "standalone-backups"):
         assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
@@ -261,7 +258,7 @@ def test_tls_is_the_only_way_in_where_it_is_asked_for(combination: tuple[str, Re
     assert ("redis_ca" in {use["source"] for use in services(texts)["app"]["secrets"]}) == tls
     lines = texts["redis.conf"].splitlines()
     assert ("port 0" in lines) == ("tls-port 6379" in lines) == ("tls-replication yes" in lines) == tls
-    assert ("tls-cluster yes" in lines) == (name == "cluster-tls")
+    assert ("tls-cluster yes" in lines) == (tls and name.startswith("cluster"))
     assert ("tls-replication yes" in texts["sentinel.conf"].splitlines()) == tls
     for key, service in services(texts).items():
         if key.startswith(("redis-", "sentinel-")):
@@ -286,7 +283,7 @@ def test_a_replicated_service_is_labelled_with_its_definition(rendered: dict[str
 def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Rendered]) -> None:
     name, texts = combination
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
-    mesh = name.endswith("-mesh")
+    mesh = "-mesh" in name
     how = {"protocol": "tcp", "mode": "ingress" if mesh else "host"}
     ports = {8080: 8080, 8443: 8443} if name == "https" else {8080: 8080}
     assert published == {"edge": [{"target": port, "published": ports[port], **how} for port in ports]}
@@ -362,7 +359,7 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
             assert environment["TEXT"] == DOLLARS
 
 
-@pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh", "https", "limits"])
+@pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh-tls", "https", "limits"])
 def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path, name: str) -> None:
     path = tmp_path / "haproxy.cfg"
     for file in FILES:
