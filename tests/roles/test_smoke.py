@@ -69,7 +69,7 @@ class Counting(BaseHTTPRequestHandler):
 
 
 LIMITS = (1, 2, 6)
-COUNTERS: dict[str, dict[str, int]] = {
+COUNTERS: dict[str, dict[str, Any]] = {
     "usual": {},
     **{f"limited-{limit}": {"limit": limit} for limit in LIMITS},
     "another": {"is_another": True},
