@@ -217,7 +217,10 @@ def test_without_a_replica_nothing_is_done(stack: Stack, tmp_path: Path) -> None
     assert "no healthy replica of the app of counter runs on a host that answers" in said
 
 
-@pytest.mark.parametrize("verb", ["export", "import", "remove"])
+# The verbs differ only after this.
+@pytest.mark.parametrize(
+    "verb", ["export", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("import", "remove"))]
+)
 def test_nodes_that_hold_different_values_are_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, redis: RedisServer, verb: str
 ) -> None:
