@@ -23,7 +23,7 @@ from counter.store.durable import Route
 from counter.store.keys import SITE_KEY, value_key
 from counter.store.operation import Failure
 from counter.store.primaries import Primaries
-from counter.store.site import Mark
+from counter.store.site import objection
 
 CATCH_UP_SECONDS = 10.0
 DUMP_SECONDS = 600
@@ -83,11 +83,7 @@ class Nodes:
         """Raise BackupError unless the primaries hold the counters of the plan's stack."""
         if not self._plan.site:
             return
-        try:
-            reason = Mark.parse(Primaries(self._route).run([("GET", SITE_KEY)])[0]).stranger(self._plan.site)
-        except ValueError as error:
-            reason = f"{SITE_KEY}, which is not that of a stack: {error}"
-        if reason:
+        if reason := objection(Primaries(self._route).run([("GET", SITE_KEY)])[0], self._plan.site):
             raise BackupError(f"Redis holds {reason}. Nothing of it was saved; this says more: ./counter deploy")
 
     def holders(self, primaries: Iterable[Address]) -> list[Holder]:
