@@ -128,7 +128,11 @@ def test_labels_of_a_former_entry_of_a_host_do_not_count(
 
 
 def test_hosts_whose_addresses_are_not_known_are_not_taken_for_one() -> None:
-    former = {"ID": "former", "Spec": {"Labels": {"counter.redis-1": "here"}}, "Status": {"State": "down"}}
+    former: dict[str, Any] = {
+        "ID": "former",
+        "Spec": {"Labels": {"counter.redis-1": "here"}},
+        "Status": {"State": "down"},
+    }
     now: dict[str, Any] = {"ID": "now", "Spec": {"Labels": None}, "Status": {"State": "ready"}}
     assert placement.labelled([former, now], "counter") == {"redis-1": "former"}
     unknown: list[dict[str, Any]] = [node | {"Status": node["Status"] | {"Addr": "0.0.0.0"}} for node in (former, now)]  # noqa: S104

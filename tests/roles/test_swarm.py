@@ -138,8 +138,8 @@ def test_the_nodes_are_read_again_once_a_host_that_joined_again_has_its_label(tm
     asked: list[str] = []
     with serve(tmp_path, "one", engine("one", manager=True) | {"/nodes": [now, former], "/nodes/one": now}) as server:
         server.look = asked.append
-        host = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "one.python")}
-        host |= {"swarm_heartbeat_seconds": 5}
+        python = str(tmp_path / "one.python")
+        host = {"ansible_connection": "local", "ansible_python_interpreter": python, "swarm_heartbeat_seconds": 5}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
         done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "swarm.yml")
     assert done.returncode == 0, done.stdout
