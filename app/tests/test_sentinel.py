@@ -251,6 +251,7 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
     patient, first = open_store(config), open_store(replace(config, deadline=1.5))
     assert patient.increment("a", "k").value == 1
     wait_until("a connection", lambda: counts(first, "a", "k"))
+    first._without_secrets.ask()  # noqa: SLF001  # until it knows, its ids are like a client's
     paused = redis_set.replicas()
     for replica in paused:
         replica.signal(signal.SIGSTOP)

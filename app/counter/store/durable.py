@@ -142,7 +142,7 @@ class Store:
         memory = self._both if self.remembers and self._without_hashes.lasts() else self._memory
         if key is None:
             former = self.remembers and self._without_secrets.lasts()
-            key = new_id(name, former=former) if self._without_secrets.known or not former else secrets.token_hex(16)
+            key = new_id(name, former=former) if not former or self._without_secrets.known else secrets.token_hex(16)
         elif not is_ours(key):
             self._claim(name, key, memory, deadline)
         elif self._nearly_full(value_key(name)):
