@@ -366,16 +366,16 @@ class Repository:
             BackupError: nothing can be read, which says nothing of what was saved; or the repository cannot be used.
 
         """
+        everything: list[Saved | Log] = [*self.backups(), *self.logs()]
+        own = [one for one in everything if one.stack == self._plan.stack]
         try:
             packs = self.check()
-        except BadBackupError:
+        except BadBackupError:  # something else than damaged packs
             packs = []
+            self._refuse_unreadable(own, files)
         else:
             if not packs:
                 return []
-        everything: list[Saved | Log] = [*self.backups(), *self.logs()]
-        own = [one for one in everything if one.stack == self._plan.stack]
-        self._refuse_unreadable(own, files)
         for kind, those in (("snapshot", "snapshots"), ("index", "index")):
             (below := copies / those).mkdir(parents=True)
             for name in self._restic.run(["list", "--no-lock", those], QUICK_SECONDS).split():

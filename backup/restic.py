@@ -125,7 +125,10 @@ def says_nothing(done: Done) -> bool:
 
 def is_damage(done: Done) -> bool:
     """Tell whether restic read something else than what was saved. What it cannot read may be there again later."""
-    return re.search("ciphertext verification failed|invalid hash|wrong data returned", done.said) is not None
+    return (
+        re.search("ciphertext verification failed|nonce is invalid|invalid hash|wrong data returned", done.said)
+        is not None
+    )
 
 
 def is_missing(done: Done) -> bool:
