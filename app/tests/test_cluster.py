@@ -103,6 +103,27 @@ def test_a_node_that_has_not_joined_says_nothing_of_the_slots(
             assert route.lane(value_key(name))
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_name_that_other_nodes_learn_late_is_asked_for_again(cluster: Cluster, config: Config) -> None:
+    before = open_store(config)
+    for name in NAMES:
+        before.increment(name)
+    wait_until("all to be listed", lambda: listed(before, NAMES))
+    first = cluster.nodes[0].client()
+
+    def unknown() -> int:
+        replies = [node.client().execute_command("CLUSTER", "SLOTS") for node in cluster.nodes[1:]]
+        return sum(primary[0] == "?" for reply in replies for _, _, primary, *_ in reply)
+
+    own = first.config_get("cluster-announce-hostname")["cluster-announce-hostname"]
+    first.config_set("cluster-announce-hostname", "")
+    wait_until("the others to forget its name", lambda: unknown() == len(cluster.nodes) - 1)
+    store = open_store(replace(config, redis_nodes=config.redis_nodes[1:]))
+    assert store.describe().counters is None
+    first.config_set("cluster-announce-hostname", own)
+    wait_until("the counters", lambda: store.describe().counters == dict.fromkeys(sorted(NAMES), 1))
+
+
 def test_a_description_ends_at_the_deadline(config: Config) -> None:
     store = open_store(config)
     store.increment("c0")

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +23,8 @@ from counter.store.replicated import Replicated
 from counter.store.types import Description, UnavailableError
 
 ASK_SECONDS = 0.5
+UNKNOWN = "?"
+"""Stands in CLUSTER SLOTS for a name that the node which was asked has not heard yet."""
 
 
 class ClusterRoute(Replicated):
@@ -59,8 +60,10 @@ class ClusterRoute(Replicated):
     def describe(self) -> Description:
         """See ``Store.describe``: counters of all primaries."""
         values, more = None, False
-        with suppress(RedisError, OSError, UnavailableError):  # the nodes are described in any case
+        try:
             values, more = self._values(time.monotonic() + self._config.deadline)
+        except (RedisError, OSError, UnavailableError):  # the nodes are described in any case
+            self._stale = True
         served: Counter[str] = Counter()
         for first, last, address in self._slots:
             served[str(address)] += last - first + 1
@@ -139,8 +142,12 @@ class ClusterRoute(Replicated):
 
 
 def _slots(reply: Any, asked: Address) -> list[tuple[int, int, Address]]:
-    """Read CLUSTER SLOTS: ranges with their primaries. A node that does not know its own name leaves it empty."""
+    """Read CLUSTER SLOTS: ranges with their primaries.
+
+    A node that does not know its own name leaves it empty. Those of others it may learn later, which leaves ranges out.
+    """
     return [
         (int(first), int(last), Address(str(primary[0] or asked.host), int(primary[1])))
         for first, last, primary, *_ in reply
+        if primary[0] != UNKNOWN
     ]
