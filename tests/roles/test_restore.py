@@ -241,3 +241,28 @@ def test_hosts_do_not_become_a_stack_that_still_runs_elsewhere(tmp_path: Path) -
     assert set(re.findall(r"(\w+) GOES ON", done.stdout)) == set(cases) - {"runs"}, done.stdout + done.stderr
     assert f"recorded changes in /srv/backups until {soon}, so it may still run elsewhere" in done.stdout
     assert "./counter restore -e confirm=counter" in done.stdout
+
+
+def test_hosts_are_checked_with_the_settings_of_the_backup(tmp_path: Path) -> None:
+    """A later play than the one that checks everything does so, and knows no more than the hosts."""
+    state: dict[str, Any] = {"time": 1, "architecture": "x86_64", "cpus": 2, "memory_mb": 1024, "disk_gb": 9}
+    state["os_release"] = {"ID": "debian", "VERSION_ID": "13"}
+    hosts = {
+        name: {
+            "ansible_connection": "local",
+            "docker_host_state": state | {"address": address},
+            "docker_host_engine": {"host_info": {"Swarm": {}}, "containers": [], "networks": []},
+            # Of ports, another test is.
+            "counter_ports": {},
+            "app_cpus": cpus,
+        }
+        for name, address, cpus in (("fits", "192.0.2.1", 1), ("few", "192.0.2.2", 4))
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
+    needs = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "needs"}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(needs)))
+    environ = {"ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_ANY_ERRORS_FATAL": "false"}
+    done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **environ)
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert re.findall(r"fatal: \[(\w+)\]", said) == ["few"], done.stdout
+    assert "few: has 2 cores, so no replica can start there with app_cpus=4.0" in said
