@@ -120,7 +120,7 @@ def test_a_name_that_other_nodes_learn_late_is_asked_for_again(cluster: Cluster,
     wait_until("the others to forget its name", lambda: unknown() == len(cluster.nodes) - 1)
     store = open_store(replace(config, redis_nodes=config.redis_nodes[1:]))
     assert store.describe().counters is None
-    first.config_set("cluster-announce-hostname", own)
+    first.config_set("cluster-announce-hostname", own or "")
     wait_until("the counters", lambda: store.describe().counters == dict.fromkeys(sorted(NAMES), 1))
 
 
