@@ -3,7 +3,7 @@
 ``python green_runs.py SCENARIO DIRECTORY`` notes that the scenario has just passed. DIRECTORY has ``began``, written
 when it began, and perhaps ``figures.jsonl``: a line for each load that it judged, with ``acknowledged`` increments, how
 many of them were ``lost`` or ``doubled``, requests that ``failed``, and the longest ``gap`` without an answer in
-seconds.
+seconds. Without arguments, it prints what would be noted as ``commit``.
 
 Keys of a run: ``commit`` (with + if files had changed), ``date``, ``seconds``, ``cores``, ``slowness`` (how many times
 slower the machine was than the one on which waits were chosen), and the sums of the figures, of ``gap`` the longest.
@@ -24,6 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "molecule/runs.json"
+# Files that a green run writes.
+WRITTEN = ("molecule/runs.json", "docs/tested.md")
 SUMS = ("acknowledged", "lost", "doubled", "failed")
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -52,7 +54,7 @@ def total(figures: Iterable[dict[str, float]]) -> dict[str, float]:
 def commit() -> str:
     """Return the short hash of what ran."""
     git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
-    changed = git(["git", "status", "--porcelain", "--", ".", f":!{RUNS.relative_to(ROOT)}"]).stdout
+    changed = git(["git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN)]).stdout
     return str(git(["git", "rev-parse", "--short=8", "HEAD"]).stdout).strip() + ("+" if changed else "")
 
 
@@ -71,4 +73,7 @@ def main(scenario: str, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1:]:
+        main(sys.argv[1], Path(sys.argv[2]))
+    else:
+        print(commit())

@@ -117,7 +117,7 @@ def test_the_printed_command_shows_no_secrets(tmp_path: Path) -> None:
 
 def test_a_wrong_kind_of_test_is_refused() -> None:
     done = run("tests/run", "slow")
-    assert (done.returncode, done.stderr) == (2, "Usage: ./counter test [quick|nightly|full|platforms]\n")
+    assert (done.returncode, done.stderr) == (2, "Usage: ./counter test [quick|nightly|full|platforms|rotation]\n")
 
 
 def test_the_files_and_scenarios_that_tests_name_are_there() -> None:
