@@ -1,0 +1,133 @@
+"""Shows which kind of ``./counter test`` finds a fault: takes back the last fixes, one at a time.
+
+``python tests/powers.py [FIXES]`` takes the last commits (60) that changed both the product and its tests. In a
+checkout of its own, it takes back the product's part of each, and runs the tests that the commit added or changed.
+Each result is a line of ``reports/powers-COMMIT.jsonl``, so an interrupted run goes on. It prints a table of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PRODUCT = ("app/counter", "backup", "bench", "counter", "playbooks", "plugins", "redis_node", "roles", "templates")
+TESTS = ("tests", "app/tests")
+TIMEOUT_SECONDS = 900
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)", re.MULTILINE)
+
+
+class Tests(NamedTuple):
+    """The tests of a fix: their files, and their names."""
+
+    files: list[str]
+    names: list[str]
+
+
+def git(*arguments: str, patch: str | None = None, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run git; the caller looks at how it ended."""
+    return subprocess.run(["git", *arguments], cwd=directory, input=patch, capture_output=True, text=True, check=False)
+
+
+def fixes(number: int) -> list[str]:
+    """Return the last commits that changed the product and its tests, the newest first."""
+    both = [set(git("log", "--no-merges", "--format=%H", "--", *paths).stdout.split()) for paths in (PRODUCT, TESTS)]
+    commits = git("log", "--no-merges", "--format=%H").stdout.split()
+    return [commit for commit in commits if all(commit in found for found in both)][:number]
+
+
+def tests_of(diff: str) -> Tests:
+    """Return the tests that a diff without context lines changes."""
+    files = re.findall(r"^\+\+\+ b/(\S*/test_\S+\.py)$", diff, re.MULTILINE)
+    names = re.findall(r"^(?:@@ .* @@ |\+)def (test_\w+)", diff, re.MULTILINE)
+    return Tests([file for file in dict.fromkeys(files) if (ROOT / file).exists()], list(dict.fromkeys(names)))
+
+
+def starting() -> set[str]:
+    """Return the files that ``quick`` leaves out."""
+    program = "source tests/run; printf '%s\\n' ${STARTING[@]}"
+    listed = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(listed.stdout.split())
+
+
+def red(tests: Tests, markers: str, checkout: Path) -> list[str]:
+    """Run the tests with these markers, and return the files of those that failed."""
+    command = ["python", "-m", "pytest", "-p", "no:xdist", "-q", "-m", markers, "-k", " or ".join(tests.names)]
+    try:
+        done = subprocess.run(
+            [*command, *tests.files],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return tests.files
+    return sorted(set(FAILED.findall(done.stdout)))
+
+
+def found_by(commit: str, checkout: Path, left_out: set[str]) -> str:
+    """Return the first kind of test that finds what the commit mended, or why nothing could be seen."""
+    tests = tests_of(git("diff", "-U0", f"{commit}^", commit, "--", *TESTS).stdout)
+    if not tests.files or not tests.names:
+        return "no test of its own"
+    patch = git("diff", "--binary", commit, f"{commit}^", "--", *PRODUCT).stdout
+    if git("apply", "-", patch=patch, directory=checkout).returncode:
+        return "changed since"
+    try:
+        if files := red(tests, "not slow and not live", checkout):
+            return "default" if left_out.issuperset(files) else "quick"
+        return "slow" if red(tests, "slow or live", checkout) else "none"
+    finally:
+        git("checkout", "-q", ".", directory=checkout)
+        git("clean", "-qfd", directory=checkout)
+
+
+def table(results: Iterable[dict[str, str]]) -> str:
+    """Return what each kind found, and the subjects of what only ``slow`` found, or none."""
+    rows = list(results)
+    lines = [f"{number:5d}  {kind}" for kind, number in Counter(row["found"] for row in rows).most_common()]
+    late = [f"{row['found']}: {row['commit'][:8]} {row['subject']}" for row in rows if row["found"] in {"slow", "none"}]
+    return "\n".join([*lines, *late])
+
+
+def main(number: int) -> None:
+    """Judge the fixes, and print the table."""
+    head = git("rev-parse", "--short=8", "HEAD").stdout.strip()
+    noted = ROOT / "reports" / f"powers-{head}.jsonl"
+    noted.parent.mkdir(exist_ok=True)
+    noted.touch()
+    results = {row["commit"]: row for row in map(json.loads, noted.read_text(encoding="utf-8").splitlines())}
+    left_out = starting()
+    with tempfile.TemporaryDirectory() as directory:
+        checkout = Path(directory) / "checkout"
+        git("worktree", "add", "--detach", str(checkout), head)
+        (checkout / ".venv").symlink_to(ROOT / ".venv")
+        try:
+            for commit in fixes(number):
+                if commit in results:
+                    continue
+                subject = git("log", "-1", "--format=%s", commit).stdout.strip()
+                results[commit] = {
+                    "commit": commit,
+                    "subject": subject,
+                    "found": found_by(commit, checkout, left_out),
+                }
+                print(f"{results[commit]['found']:18}  {commit[:8]} {subject}", flush=True)
+                with noted.open("a", encoding="utf-8") as file:
+                    print(json.dumps(results[commit]), file=file)
+        finally:
+            git("worktree", "remove", "--force", str(checkout))
+    print(table(results.values()))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 60)
