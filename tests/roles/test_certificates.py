@@ -16,7 +16,7 @@ from support.workers import made_once
 
 DAY = 86400
 CONTROL_MACHINE = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "control_machine"}}
-RENEW = {"ansible.builtin.import_role": {"name": "redis_credentials", "tasks_from": "tls"}}
+RENEW = {"ansible.builtin.import_role": {"name": "redis", "tasks_from": "credentials/tls"}}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from support.passwords import INTERNAL_PASSWORD, logins
 
 PLAY = play(
     {"ansible.builtin.import_role": {"name": "deployed", "tasks_from": "read"}},
-    {"ansible.builtin.include_role": {"name": "redis_credentials", "tasks_from": "passwords"}},
+    {"ansible.builtin.include_role": {"name": "redis", "tasks_from": "credentials/passwords"}},
     {"ansible.builtin.debug": {"msg": "{{ redis_credentials_passwords }}"}},
 )
 # What the role stack says of a server that runs.

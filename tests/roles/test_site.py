@@ -52,7 +52,7 @@ class Stack:
             {"ansible.builtin.import_role": {"name": "site"}},
         ]
         document = play(*tasks)
-        document[0]["vars_files"] = [str(ROOT / "roles/redis/vars/main.yml")]
+        document[0]["vars_files"] = [str(ROOT / "roles/redis/vars/main/nodes.yml")]
         (site / "play.yml").write_text(yaml.safe_dump(document))
 
     def deploy(self, *options: str, **given: Any) -> tuple[bool, str]:

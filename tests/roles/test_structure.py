@@ -28,7 +28,7 @@ NAMED = re.compile(rf"(?:['\"=.,\[]|: )({'|'.join(TOPOLOGIES)})(?=['\"\],}})\s]|
 MAY_NAME = {
     "roles/settings/defaults/main.yml": "the default",
     # A Sentinel is a process, as a Redis node is; its topology has the same name.
-    "roles/redis_credentials/vars/main.yml": "the user that Sentinels log in as",
+    "roles/redis/vars/main/credentials.yml": "the user that Sentinels log in as",
     "templates/users.acl.j2": "the same user, at the nodes",
     "templates/sentinel.acl.j2": "the same user, at the Sentinels",
     "templates/redis.stack.yml.j2": "the kind of a service",
@@ -79,14 +79,14 @@ def test_the_state_directory_is_written_in_one_place() -> None:
     assert others == {
         "plugins/filter/deployed.py",
         "roles/destroy/tasks/host.yml",
-        "roles/redis_move/tasks/freeze.yml",
+        "roles/redis/tasks/move/freeze.yml",
     }
     written = found_by(re.compile(r"^ +(?:path|dest): .*\bstate_dir\b", re.MULTILINE))
     assert {name for name in written if not name.startswith("roles/deployed/")} == {
         "roles/bench/tasks/check.yml",  # looks for another stack
         "roles/destroy/tasks/host.yml",
         "roles/redis/tasks/replace.yml",  # a stack file of one step
-        "roles/redis_credentials/tasks/replace.yml",
+        "roles/redis/tasks/credentials/replace.yml",
     }
 
 

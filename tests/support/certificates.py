@@ -1,4 +1,4 @@
-"""The certificates of a stack, as the role redis_credentials makes them."""
+"""The certificates of a stack, as the role redis makes them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""What includes what: each target is there and used, and no two roles include each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.parsing.dataloader import DataLoader
+from support.ansible import ROOT
+
+ROLES = ROOT / "roles"
+PLAYBOOKS = [*ROOT.glob("*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+SOURCES = [*PLAYBOOKS, *ROLES.glob("*/tasks/**/*.yml"), *ROLES.glob("*/handlers/*.yml")]
+# A name that is a setting, and its choices.
+SETTING = {"{{ desired.image_distribution }}.yml": ("load", "registry")}
+
+
+class Include(NamedTuple):
+    """A file, and one that it includes."""
+
+    source: Path
+    target: Path
+
+
+def mappings(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield all mappings of a document."""
+    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from mappings(value)
+    if isinstance(document, dict):
+        yield document
+
+
+def names(text: str) -> Iterator[str]:
+    """Yield the files that a name, or a template with names in quotes, can lead to."""
+    for name in SETTING.get(text) or (re.findall(r"'(\w+(?:\.yml)?)'", text) if "{{" in text else (text,)):
+        yield f"{name.removesuffix('.yml')}.yml"
+
+
+def targets(source: Path, task: dict[str, Any]) -> Iterator[Path]:
+    """Yield the files that a task or a play includes."""
+    for word, value in task.items():
+        match word.removeprefix("ansible.builtin."):
+            case "include_tasks" | "import_tasks" | "import_playbook":
+                for name in names(value["file"] if isinstance(value, dict) else value):
+                    beside = source.parent / name
+                    yield beside if beside.exists() or "tasks" not in source.parts else tasks_of(source) / name
+            case "include_role" | "import_role":
+                for name in names(value.get("tasks_from", "main")):
+                    yield ROLES / value["name"] / "tasks" / name
+            case "roles":
+                for role in value:
+                    path = ROLES / (role["role"] if isinstance(role, dict) else role) / "tasks/main.yml"
+                    # Of some roles, a play takes only the variables.
+                    if path.parent.exists():
+                        yield path
+
+
+def tasks_of(source: Path) -> Path:
+    """Return the directory ``tasks`` above a file."""
+    return next(path for path in source.parents if path.name == "tasks")
+
+
+def includes() -> list[Include]:
+    """Return all includes of the playbooks and roles."""
+    return [
+        Include(source, target.resolve())
+        for source in SOURCES
+        for task in mappings(DataLoader().load_from_file(str(source)))
+        for target in targets(source, task)
+    ]
+
+
+INCLUDES = includes()
+
+
+def role_of(path: Path) -> str | None:
+    """Return the role that a file belongs to."""
+    return path.relative_to(ROLES).parts[0] if path.is_relative_to(ROLES) else None
+
+
+def test_each_target_is_there() -> None:
+    assert len(INCLUDES) > 200
+    assert [(str(source), str(target)) for source, target in INCLUDES if not target.exists()] == []
+
+
+def test_each_file_of_tasks_is_included() -> None:
+    included = {target for _, target in INCLUDES}
+    assert [str(path.relative_to(ROOT)) for path in ROLES.glob("*/tasks/**/*.yml") if path not in included] == []
+
+
+def test_no_two_roles_include_each_other() -> None:
+    uses: dict[str, set[str]] = {}
+    for source, target in INCLUDES:
+        begin, end = role_of(source), role_of(target)
+        if begin and end and begin != end:
+            uses.setdefault(begin, set()).add(end)
+
+    def reached(role: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+        for other in uses.get(role, set()) - seen:
+            seen = reached(other, seen | {other})
+        return seen
+
+    assert [role for role in uses if role in reached(role)] == []
