@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from drill import __main__ as drill
-from drill.containers import Container, Host, LookError
+from drill.containers import Host, LookError
 from drill.orchestrator import HELD, Held, Target, lease, the_host
 from drill.search import LONGEST, MOST_STEPS, SHORTEST, Step, draw, play
 from drill.stack import Stack
@@ -112,7 +112,7 @@ def test_each_step_hits_a_host_and_a_service_of_one_stack(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         "drill.search.hold", lambda stack, _, host, service, __: hit.append((stack.name, host, service))
     )
-    monkeypatch.setattr(Stack, "redis", lambda self: [Container(HERE, "a", f"{self.name}-{each}") for each in "12"])
+    monkeypatch.setattr(Stack, "services", lambda self: [f"{self.name}-{each}" for each in "12"])
     monkeypatch.setattr(Stack, "placed", lambda _: None)
     hosts = (Host("one"), Host("two"), Host("three"))
     stacks = [Stack("first", hosts), Stack("second", hosts)]
@@ -124,7 +124,7 @@ def test_each_step_hits_a_host_and_a_service_of_one_stack(monkeypatch: pytest.Mo
 def test_steps_overlap_and_one_that_comes_to_nothing_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Stack, "redis", lambda _: [Container(HERE, "a", "redis-1")])
+    monkeypatch.setattr(Stack, "services", lambda _: ["redis-1"])
     monkeypatch.setattr(Stack, "placed", lambda _: None)
     first = tmp_path / "first"
     monkeypatch.setitem(HELD, "first", Held(the_host, f"touch {first}", f"rm {first}"))
@@ -140,7 +140,7 @@ def test_steps_overlap_and_one_that_comes_to_nothing_stops_no_other(
 
 
 def test_a_search_in_which_nothing_broke_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stack, "redis", lambda _: [Container(HERE, "a", "redis-1")])
+    monkeypatch.setattr(Stack, "services", lambda _: ["redis-1"])
     monkeypatch.setattr(Stack, "placed", lambda _: None)
     monkeypatch.setitem(HELD, "fails", Held(the_host, "false"))
     monkeypatch.setitem(HELD, "nowhere", Held(lambda *_: [], ":"))

@@ -56,7 +56,7 @@ def play(stacks: Sequence[Stack], steps: list[Step], found: list[str]) -> None:
     A step can come to nothing, since those before it may have stopped what it would break. If none came to anything,
     this raises LookError.
     """
-    services = [sorted({container.service for container in stack.redis()}) for stack in stacks]
+    services = [stack.services() for stack in stacks]
 
     def attempt(step: Step) -> str:
         rest, host = divmod(step.place, len(stacks[0].hosts))

@@ -35,6 +35,12 @@ class Stack:
         """Return nodes and Sentinels that run."""
         return containers(self.hosts, f"{self.name}-redis")
 
+    def services(self) -> list[str]:
+        """Return the names of the nodes and Sentinels that the swarm wants, sorted; raises LookError."""
+        label = f"label=com.docker.stack.namespace={self.name}-redis"
+        listed = self.managers()[0].run("docker", "service", "ls", "--filter", label, "--format", "{{.Name}}")
+        return sorted(name.removeprefix(f"{self.name}-redis_") for name in listed.split())
+
     def nodes(self) -> list[Container]:
         """Return the nodes that hold data."""
         return [container for container in self.redis() if container.service.startswith("redis-")]
