@@ -44,8 +44,7 @@ def targets(source: Path, task: dict[str, Any]) -> Iterator[Path]:
         match word.removeprefix("ansible.builtin."):
             case "include_tasks" | "import_tasks" | "import_playbook":
                 for name in names(value["file"] if isinstance(value, dict) else value):
-                    beside = source.parent / name
-                    yield beside if beside.exists() or "tasks" not in source.parts else tasks_of(source) / name
+                    yield (tasks_of(source) if role_of(source) else source.parent) / name
             case "include_role" | "import_role":
                 for name in names(value.get("tasks_from", "main")):
                     yield ROLES / value["name"] / "tasks" / name
@@ -57,8 +56,13 @@ def targets(source: Path, task: dict[str, Any]) -> Iterator[Path]:
                         yield path
 
 
+def role_of(path: Path) -> str | None:
+    """Return the role that a file belongs to."""
+    return path.relative_to(ROLES).parts[0] if path.is_relative_to(ROLES) else None
+
+
 def tasks_of(source: Path) -> Path:
-    """Return the directory ``tasks`` above a file."""
+    """Return the directory ``tasks`` above a file, from which names count in each of its directories."""
     return next(path for path in source.parents if path.name == "tasks")
 
 
@@ -73,11 +77,6 @@ def includes() -> list[Include]:
 
 
 INCLUDES = includes()
-
-
-def role_of(path: Path) -> str | None:
-    """Return the role that a file belongs to."""
-    return path.relative_to(ROLES).parts[0] if path.is_relative_to(ROLES) else None
 
 
 def test_each_target_is_there() -> None:
