@@ -135,6 +135,9 @@ def arguments() -> argparse.Namespace:
         "--times", "--sequences", type=int, default=1, help="number of runs, each with a new counter, or of sequences"
     )
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument(
+        "--tick", type=float, default=0.0, help="how many seconds a client waits between two operations"
+    )
     parser.add_argument("--counters", type=int, default=1, help="number of counters, each used by --clients clients")
     parser.add_argument("--max-gap", type=float, help="fail when no increment is acknowledged for longer, in seconds")
     parser.add_argument("--keep", type=Path, help="directory for the histories; default: none are kept")
@@ -160,6 +163,7 @@ def drill_of(stack: Stack, url: str, options: argparse.Namespace, directory: Pat
             counter=f"drill-{uuid.uuid4().hex[:12]}",
             clients=options.clients,
             seconds=LONGEST_SECONDS,
+            tick=options.tick,
             out=directory / f"{stack.name}-{options.fault}-{number}-{counter}.jsonl",
         )
         for counter in range(1, options.counters + 1)
