@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("app/counter", "backup", "bench", "counter", "playbooks", "plugins", "redis_node", "roles", "templates")
-TESTS = ("tests", "app/tests")
+TESTS = ("tests", "app/tests")  # the second until they moved
 TIMEOUT_SECONDS = 900
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)", re.MULTILINE)
 

@@ -7,4 +7,4 @@ import sys
 from pathlib import Path
 
 APP = Path(__file__).resolve().parents[1]
-sys.path += [str(APP.parent / "tests"), str(APP / "tests")]
+sys.path += [str(APP.parent / "tests"), str(APP.parent / "tests/app")]

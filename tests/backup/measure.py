@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "app/tests", "tests/backup"))]
+sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "tests/app", "tests/backup"))]
 
 from sites import Site, session_of  # noqa: E402
 from support.configurations import rendered  # noqa: E402

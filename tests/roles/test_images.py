@@ -91,7 +91,7 @@ def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
     ("path", "added", "renamed"),
     [
         ("app/counter/__pycache__/views.cpython-313.pyc", "compiled anew", set()),
-        ("app/tests/test_views.py", "# not in an image\n", set()),
+        ("app/hotpath/compare.py", "# not in an image\n", set()),
         ("app/counter/views.py", "# changed\n", {"app", "backup"}),
         ("app/counter/static/icon.png", "changed", {"app", "backup"}),
         ("app/requirements.txt", "# changed\n", {"app", "backup"}),

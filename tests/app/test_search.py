@@ -24,8 +24,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from backup.segments import Segments
-from backup.stream import Stream
 from flaky import LATE_SECONDS, Fate, FlakyProxy
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -41,6 +39,8 @@ from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
 
+from backup.segments import Segments
+from backup.stream import Stream
 from counter.config import CLOCK_SKEW_SECONDS, Address, Config
 from counter.store.client import connection_options
 from counter.store.durable import Lane, Store

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Self
 
 from support.processes import RedisServer
 from support.waiting import wait_until
@@ -55,7 +56,7 @@ class Load:
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._last = time.monotonic()
         self._running = [self._pool.submit(self._run, number) for number in range(self._threads)]
         return self

@@ -30,7 +30,7 @@ from counter.store.primaries import Primaries
 from counter.store.site import Mark
 from counter.store.types import RefusedError, UnavailableError
 
-APP = Path(__file__).parents[1]
+APP = Path(__file__).parents[2] / "app"
 HURRIED = """
 import sys
 from counter import data

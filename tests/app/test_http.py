@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from flask import request
 from flask.testing import FlaskClient
 from support.ports import free_port
 from support.processes import RedisServer
@@ -344,8 +345,6 @@ def test_the_clients_address_comes_from_one_hop_and_only_behind_the_edge(
         assert isinstance(client.application.wsgi_app, IncrementShortcut)
         with client:
             client.get("/healthz", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
-            from flask import request
-
             assert request.remote_addr == expected
 
 

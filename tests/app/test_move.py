@@ -79,7 +79,7 @@ class Site:
             [sys.executable, "-m", "counter.move", *(source.address for source in sources)],
             input=json.dumps(seen),
             env=os.environ | self.environ,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2] / "app",
             capture_output=True,
             text=True,
             check=False,
@@ -204,7 +204,7 @@ def test_a_node_that_still_loads_or_starts_is_waited_for(site: Site, pair: tuple
         [sys.executable, "-m", "counter.move", source.address],
         stdin=subprocess.DEVNULL,
         env=os.environ | site.environ,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2] / "app",
     )
     with moving:
         source.up()
@@ -221,7 +221,7 @@ def test_an_import_counts_once_also_after_a_move(site: Site, after: str) -> None
             [sys.executable, "-m", "counter.data", "import"],
             input=json.dumps({"text": "name,value\na,5\nb,7\n", "format": "csv", "mode": "add", "lower": 0, "dry": 0}),
             env=os.environ | site.environ,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2] / "app",
             capture_output=True,
             text=True,
             check=True,
