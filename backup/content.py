@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from redis.crc import key_slot
 
 from backup.errors import BackupError, BadBackupError
 from backup.spare import spare_redis
-from counter.entries import Entry, commands_of, different, of_lines, question_of, read, some, to_line
+from counter.entries import Entry, EntryError, copy, of_lines, read, some, to_line
 from counter.store.operation import Command
 
 MANIFEST = "manifest.json"
@@ -56,11 +57,10 @@ def is_unfinished(state: Path) -> bool:
 
 @dataclass(slots=True)
 class Held:
-    """What a Redis was found to hold: its counters, the slots of its keys, and the bytes of memory that all takes."""
+    """What a Redis was found to hold: its counters, and the slots of its keys."""
 
     counters: dict[str, int] = field(default_factory=dict)
     slots: set[int] = field(default_factory=set)
-    used: int = 0
 
     def add(self, entries: list[Entry]) -> None:
         """Add the counters and the slots of some entries."""
@@ -82,8 +82,8 @@ class Content:
 
         """
         held = Held()
-        for number, copy in enumerate(copies, 1):
-            part = self._add_part(number, copy, manifest)
+        for number, dump in enumerate(copies, 1):
+            part = self._add_part(number, dump, manifest)
             if part.slots & held.slots:
                 raise BackupError("two primaries hold keys of the same slot, because it is moving between them")
             held.slots |= part.slots
@@ -91,11 +91,11 @@ class Content:
         manifest.counters, manifest.sum = len(held.counters), sum(held.counters.values())
         return held.counters
 
-    def _add_part(self, number: int, copy: Path, manifest: Manifest) -> Held:
-        """Write what a copy of a Redis holds as lines of JSON; return it without ``used``."""
+    def _add_part(self, number: int, dump: Path, manifest: Manifest) -> Held:
+        """Write what a dump of a Redis holds as lines of JSON; return it."""
         name = f"data-{number}.jsonl"
         held = Held()
-        with spare_redis(copy) as redis, (self.directory / name).open("w", encoding="utf-8") as file:
+        with spare_redis(dump) as redis, (self.directory / name).open("w", encoding="utf-8") as file:
             for entries in read(redis):
                 now = time.time()
                 file.writelines(to_line(entry, now) for entry in entries)
@@ -154,29 +154,28 @@ class Content:
             raise BadBackupError(f"these files are not what was saved: {some(wrong)}")
         return manifest
 
-    def prove(self, manifest: Manifest) -> Held:
-        """Restore everything into a spare Redis, read it there and compare; return it.
+    def prove(self, manifest: Manifest) -> int:
+        """Restore everything into a spare Redis, read it there and compare; return how many bytes of memory it takes.
 
         Raises:
             BadBackupError: something differs from the manifest or from the files.
 
         """
-        held = Held()
+        counters: dict[str, int] = {}
+        used = 0
         for name in manifest.parts:
             with spare_redis() as redis:
-                for entries in self.entries(name):
-                    _run(redis, [command for entry in entries for command in commands_of(entry)])
-                for entries in self.entries(name):
-                    if wrong := different(entries, _run(redis, [question_of(entry) for entry in entries])):
-                        raise BadBackupError(f"these keys of the restored backup have other values: {some(wrong)}")
-                    held.add(entries)
-                held.used += int(redis.info("memory")["used_memory"])
-        if (len(held.counters), sum(held.counters.values())) != (manifest.counters, manifest.sum):
+                try:
+                    counters |= copy(partial(self.entries, name), partial(_run, redis), whole=True)[1]
+                except EntryError as error:
+                    raise BadBackupError(f"of the restored backup, {error}") from error
+                used += int(redis.info("memory")["used_memory"])
+        if (len(counters), sum(counters.values())) != (manifest.counters, manifest.sum):
             raise BadBackupError(
-                f"the restored backup has {len(held.counters)} counters with the sum {sum(held.counters.values())}, "
+                f"the restored backup has {len(counters)} counters with the sum {sum(counters.values())}, "
                 f"instead of {manifest.counters} with the sum {manifest.sum}"
             )
-        return held
+        return used
 
     def entries(self, part: str) -> Iterator[list[Entry]]:
         """Yield what a part holds, without what has expired since."""

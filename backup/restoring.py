@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import batched, chain
 
 from backup.content import Content, Manifest, empty, is_unfinished
 from backup.errors import BackupError
@@ -15,10 +16,10 @@ from backup.saved import Log, Saved
 from backup.snapshot import Nodes
 from counter.config import Config
 from counter.data import read_all
-from counter.entries import commands_of, different, question_of, some
+from counter.entries import copy, some
 from counter.store import open_route
 from counter.store.keys import COUNTERS
-from counter.store.primaries import Primaries
+from counter.store.primaries import BATCH, Primaries
 
 PREPARED = "prepared"
 """The directory below ``work``. It stays if a restore fails, and is the same for the next attempt."""
@@ -58,12 +59,12 @@ def prepare(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
 
     """
     content = Content(empty(plan.work / PREPARED))
-    proved = content.prove(fetch(plan, repository, wanted, content))
+    used = content.prove(fetch(plan, repository, wanted, content))
     nodes = Nodes(config, plan, open_route(config))
     limit = nodes.limit(nodes.homes().values())
-    if limit and proved.used > limit:
+    if limit and used > limit:
         raise BackupError(
-            f"the backup takes {proved.used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
+            f"the backup takes {used >> 20} MB of memory, and the Redis nodes may use {limit >> 20} MB: "
             "deploy with more redis_memory, and repeat the restore"
         )
     (content.directory / MARK).write_text(_name(plan, wanted), "utf-8")
@@ -91,7 +92,8 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
 
     Raises:
         BadBackupError: it is not what was saved; nothing was changed.
-        BackupError: the nodes have too little memory, and nothing was changed; or they hold something else.
+        BackupError: the nodes have too little memory, and nothing was changed; or they hold other counters.
+        EntryError: they hold something else.
         UnavailableError: the nodes did not confirm it.
 
     """
@@ -103,23 +105,10 @@ def restore(config: Config, plan: Plan, repository: Repository, wanted: Saved | 
     route = open_route(config)
     primaries, nodes = Primaries(route), Nodes(config, plan, route)
     nodes.empty()
-    counters: dict[str, int] = {}
-    keys = 0
-    for part in manifest.parts:
-        for entries in content.entries(part):
-            listed = [entry.counter for entry in entries if entry.counter]
-            primaries.run(
-                [command for entry in entries for command in commands_of(entry)]
-                + ([("SADD", COUNTERS, *listed)] if listed else [])
-            )
-            keys += len(entries)
-            counters |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
-    for part in manifest.parts:
-        for entries in content.entries(part):
-            # Counters are listed a moment after they are first counted, so the backup's own list may lack some.
-            stay = [entry for entry in entries if entry.left is None and entry.key != COUNTERS]
-            if wrong := different(stay, primaries.run([question_of(entry) for entry in stay])):
-                raise BackupError(f"these keys on the nodes differ from what was written: {some(wrong)}")
+    keys, counters = copy(lambda: chain.from_iterable(map(content.entries, manifest.parts)), primaries.run)
+    # Counters are listed a moment after they are first counted, so the backup's own list may lack some.
+    for names in batched(counters, BATCH):
+        primaries.run([("SADD", COUNTERS, *names)])
     held = {record.name: record.value for record in read_all(primaries)}
     if wrong := [name for name in sorted({*held, *counters}) if held.get(name) != counters.get(name, 0)]:
         raise BackupError(f"these counters on the nodes differ from the backup: {some(wrong)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import batched
 from typing import Any
@@ -25,10 +25,11 @@ _KINDS = {"string", "set", "hash", "none"}
 
 
 class EntryError(Exception):
-    """A node holds something that this project does not store; the text says which keys."""
+    """A node holds something that this project does not store, or was not copied; the text says which keys."""
 
 
 type Value = str | frozenset[str] | dict[str, str]
+type Run = Callable[[Sequence[Command]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,32 @@ def read(source: Redis) -> Iterator[list[Entry]]:
         yield found
 
 
-def commands_of(entry: Entry) -> Iterator[Command]:
-    """Yield the commands that write an entry where its key does not exist."""
+def copy(source: Callable[[], Iterable[list[Entry]]], run: Run, *, whole: bool = False) -> tuple[int, dict[str, int]]:
+    """Write entries where their keys do not exist, then read the source and the copy again and compare.
+
+    Returns how many keys were copied, and the counters among them. ``run`` runs commands and returns their replies.
+    ``whole``: what expires is compared too, unless it has expired. Raises EntryError if the copy has another value.
+    """
+    keys = 0
+    counters: dict[str, int] = {}
+    for entries in source():
+        run([command for entry in entries for command in _commands(entry)])
+        keys += len(entries)
+        counters |= {entry.counter: int(str(entry.value)) for entry in entries if entry.counter}
+    for entries in source():
+        wanted = [entry for entry in entries if whole or entry.left is None]
+        replies = run([_question(entry) for entry in wanted])
+        found = [frozenset(reply) if isinstance(reply, (list, set)) else reply for reply in replies]
+        if wrong := [
+            entry.key
+            for entry, value in zip(wanted, found, strict=True)
+            if value != entry.value and (value or entry.left is None)
+        ]:
+            raise EntryError(f"these keys have other values than were written: {some(wrong)}")
+    return keys, counters
+
+
+def _commands(entry: Entry) -> Iterator[Command]:
     if isinstance(entry.value, str):
         yield ("SET", entry.key, entry.value, *(() if entry.left is None else ("PX", entry.left)))
         return
@@ -135,21 +160,10 @@ def of_lines(lines: Iterable[str]) -> Iterator[list[Entry]]:
     yield found
 
 
-def question_of(entry: Entry) -> Command:
-    """Return the command that reads the value of an entry."""
+def _question(entry: Entry) -> Command:
     if isinstance(entry.value, str):
         return ("GET", entry.key)
     return ("HGETALL" if isinstance(entry.value, dict) else "SMEMBERS", entry.key)
-
-
-def different(entries: Sequence[Entry], replies: Sequence[Any]) -> list[str]:
-    """Return the keys whose replies differ from the entries. A key that expires may be missing."""
-    found = [frozenset(reply) if isinstance(reply, (list, set)) else reply for reply in replies]
-    return [
-        entry.key
-        for entry, value in zip(entries, found, strict=True)
-        if value != entry.value and (value or entry.left is None)
-    ]
 
 
 def some(things: Sequence[str]) -> str:

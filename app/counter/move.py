@@ -14,14 +14,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
-from counter.entries import EntryError, Value, commands_of, different, question_of, read, some
+from counter.entries import Entry, EntryError, Value, copy, read, some
 from counter.store import open_route
 from counter.store.client import client, connection_options
 from counter.store.keys import BACKUP_KEY
@@ -43,22 +45,12 @@ class Moved:
 
 
 def move(sources: Sequence[Redis], target: Primaries, seen: Mapping[str, int]) -> Moved:
-    """Copy everything, then read both sides again and compare; raises MoveError, UnavailableError."""
+    """Copy everything, then read both sides again and compare; raises MoveError, EntryError, UnavailableError."""
     for source in sources:
         # A backup does not have it, so `read` leaves it out. It says which backups the counters are compared with.
         if note := source.get(BACKUP_KEY):
             target.run([("SET", BACKUP_KEY, str(note))])
-    keys = 0
-    held: dict[str, Value] = {}
-    for source in sources:
-        for entries in read(source):
-            stay = [entry for entry in entries if entry.left is None]
-            if other := [entry.key for entry in stay if held.setdefault(entry.key, entry.value) != entry.value]:
-                raise MoveError(f"two of the old nodes hold different values: {some(other)}")
-            target.run([command for entry in entries for command in commands_of(entry)])
-            keys += len(entries)
-    held.clear()
-    counters = _compare(sources, target)
+    keys, counters = copy(partial(_entries, sources), target.run)
     if short := [
         f"{name}: {value} seen, {counters.get(name, 0)} moved"
         for name, value in seen.items()
@@ -68,19 +60,14 @@ def move(sources: Sequence[Redis], target: Primaries, seen: Mapping[str, int]) -
     return Moved(keys, len(counters), sum(counters.values()))
 
 
-def _compare(sources: Sequence[Redis], target: Primaries) -> dict[str, int]:
-    """Return the counters of the new store; raises MoveError unless all that stays is equal on both sides."""
-    counters: dict[str, int] = {}
-    for source in sources:
-        for entries in read(source):
-            stay = [entry for entry in entries if entry.left is None]
-            found = target.run([question_of(entry) for entry in stay])
-            if wrong := different(stay, found):
-                raise MoveError(f"the new Redis nodes hold something else: {some(wrong)}")
-            for entry, value in zip(stay, found, strict=True):
-                if entry.counter:
-                    counters[entry.counter] = int(str(value))
-    return counters
+def _entries(sources: Sequence[Redis]) -> Iterator[list[Entry]]:
+    """Yield what the old nodes hold; raises MoveError where two of them have different values of a key that stays."""
+    held: dict[str, Value] = {}
+    for entries in chain.from_iterable(map(read, sources)):
+        stay = [entry for entry in entries if entry.left is None]
+        if other := [entry.key for entry in stay if held.setdefault(entry.key, entry.value) != entry.value]:
+            raise MoveError(f"two of the old nodes hold different values: {some(other)}")
+        yield entries
 
 
 def _await(source: Redis) -> None:
