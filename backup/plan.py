@@ -15,8 +15,9 @@ class Plan:
 
     ``repository``: as restic writes it. ``copy_repository``: another one, to which what is proved is copied; empty:
     none. ``passwords``: of both, the newest first. ``environment``: variables for restic, for example the keys of S3.
-    ``ssh_key``, ``known_hosts``: text for sftp. ``ca``: certificates of a private authority, as PEM. ``schedule``: a
-    cron expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``, ... stay; empty: all.
+    ``environment_files``: variables for restic that name a file, with its text. ``ssh_key``, ``known_hosts``: text for
+    sftp. ``schedule``: a cron expression, in UTC; empty: none. ``keep``: how many of ``last``, ``hourly``, ``daily``,
+    ... stay; empty: all.
     ``log_seconds``: how often changes go to the repository; 0: never. ``log_days``: how long they stay there.
     ``report_url``: receives the result of each run of the schedule, and when the log stops or goes on.
     ``heartbeat_url``: is called while the last backup and the log are good. ``redis_user``, ``redis_password``: may
@@ -31,9 +32,9 @@ class Plan:
     """In the plan of the copies (``second``): the repository that they are made from."""
     version: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssh_key: str = field(default="", repr=False)
     known_hosts: str = ""
-    ca: str = field(default="", repr=False)
     schedule: str = ""
     keep: Mapping[str, int] = field(default_factory=dict)
     log_seconds: int = 0

@@ -76,8 +76,7 @@ class Restic:
             own |= {"RESTIC_FROM_REPOSITORY": self.plan.copied_from, "RESTIC_FROM_PASSWORD": self.plan.passwords[0]}
         # Its packs of 16 MB do not fit into /tmp.
         own["TMPDIR"] = str(self.plan.work)
-        if self.plan.ca:
-            own["RESTIC_CACERT"] = str(self._file("ca.pem", self.plan.ca))
+        own |= {name: str(self._file(name, text)) for name, text in self.plan.environment_files.items()}
         return run(["restic", *options, *arguments], seconds, os.environ | dict(self.plan.environment) | own, cwd)
 
     def _ssh_arguments(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from sites import Site
 from support.ansible import ROOT, play, run
+from support.edge import HAPROXY
 from support.ports import free_port, listens
 from support.processes import Process, running
 from support.waiting import wait_until
@@ -102,17 +104,43 @@ def test_rest_with_a_user_and_a_password(site: Site, stack: ExitStack) -> None:
     there_and_back(site)
 
 
-def test_rest_with_a_private_authority(site: Site, stack: ExitStack) -> None:
-    key, certificate = site.directory / "key.pem", site.directory / "certificate.pem"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-subj", "/CN=authority"]
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *names]
-    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    options = ("--no-auth", "--tls", "--tls-cert", str(certificate), "--tls-key", str(key))
-    _, port = rest_server(site, stack, "new", *options)
+@pytest.mark.skipif(not Path(HAPROXY).exists(), reason="no haproxy here")
+def test_rest_with_certificates_of_a_private_authority(site: Site, stack: ExitStack) -> None:
+    """Of the server, and of its client."""
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -addext subjectAltName=IP:127.0.0.1"
+    for name in ("server", "client"):
+        command = f"{made} -subj /CN={name} -keyout {name}.pem -out {name}.pem"
+        subprocess.run(command.split(), cwd=site.directory, check=True, capture_output=True)
+    (port, (_, behind)) = free_port(), rest_server(site, stack, "new", "--no-auth")
+    (config := site.directory / "haproxy.cfg").write_text(f"""
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+listen rest
+  bind 127.0.0.1:{port} ssl crt {site.directory}/server.pem ca-file {site.directory}/client.pem verify required
+  server rest 127.0.0.1:{behind}
+""")
+    started(stack, [HAPROXY, "-db", "-f", str(config)], site.directory / "haproxy.log", port)
     site.plan |= {"repository": f"rest:https://127.0.0.1:{port}/", "answer_seconds": 6}
     assert "certificate signed by unknown authority" in site.refused("run")
-    site.plan |= {"ca": certificate.read_text(), "answer_seconds": 15}
+    site.plan["environment_files"] = {"RESTIC_CACERT": (site.directory / "server.pem").read_text()}
+    assert "certificate required" in site.refused("run")
+    site.plan["environment_files"]["RESTIC_TLS_CLIENT_CERT"] = (site.directory / "client.pem").read_text()
+    site.plan["answer_seconds"] = 15
     there_and_back(site)
+
+
+def test_the_account_of_gs(site: Site) -> None:
+    """No server of it is here: restic asks the address in the file for a token."""
+    key = subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout
+    account = {"type": "service_account", "client_email": "a@b.example", "private_key": key}
+    account["token_uri"] = f"http://127.0.0.1:{free_port()}/token-of-the-file"
+    site.plan |= {"repository": "gs:bucket:/path", "environment": {"GOOGLE_PROJECT_ID": "1"}, "answer_seconds": 6}
+    assert "could not find default credentials" in site.refused("list")
+    site.plan["environment_files"] = {"GOOGLE_APPLICATION_CREDENTIALS": json.dumps(account)}
+    assert "token-of-the-file" in site.refused("list")
 
 
 def test_s3(site: Site, stack: ExitStack) -> None:

@@ -195,6 +195,7 @@ import json
 from ansible.module_utils.basic import AnsibleModule
 names = "name image pull command env mounts tmpfs read_only cap_drop detach log_driver cleanup recreate"
 module = AnsibleModule(dict.fromkeys(names.split(), {{"type": "raw"}}))
+assert json.loads(module.params["env"]["BACKUP_PLAN"])["environment_files"].keys() == {{"RESTIC_CACERT"}}
 answer = json.loads({answer!r}) | {{"until": module.params["command"][-1]}}
 module.exit_json(changed=False, status=0, container={{"Output": json.dumps(answer)}})
 """
@@ -223,6 +224,7 @@ def test_hosts_do_not_become_a_stack_that_still_runs_elsewhere(tmp_path: Path) -
         "ansible_connection": "local",
         "backup_repository": "/srv/backups",
         "backup_password": "a password",
+        "backup_environment_files": {"RESTIC_CACERT": __file__},
         "deployed_store": {"files": {}},
         "docker_host_engine": {"images": []},
     }
