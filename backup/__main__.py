@@ -362,8 +362,12 @@ def main(arguments: Sequence[str]) -> int:
     give_way()
     # Programs that this one runs are ended, too: a restic that is killed leaves a lock in the repository.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if arguments[0] == "serve" else "ended by SIGTERM"))
+    # Restic sends it to the process that a lock names, which may be another one by now.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if arguments[0] == "serve":
-        schedule.serve(plan)
+        # Swarm starts a task beside the former one of a host that was cut off. Restic would not see whose locks hold.
+        with locked(plan.work / "serving"):
+            schedule.serve(plan)
     try:
         result = VERBS[arguments[0]](plan, arguments[1:])
     except (BackupError, EntryError, UnavailableError, RedisError, OSError, ValueError) as error:

@@ -32,7 +32,7 @@ class Done:
 
 @contextmanager
 def locked(path: Path, *, seconds: float = math.inf) -> Iterator[None]:
-    """Hold a lock among the processes and threads of this container; raises BlockingIOError if it takes longer."""
+    """Hold a lock among the processes and threads of this host; raises BlockingIOError if it takes longer."""
     deadline = time.monotonic() + seconds
     with path.open("w") as file:
         while True:

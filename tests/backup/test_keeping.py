@@ -15,6 +15,7 @@ import pytest
 from sites import Site, deny, of_site
 from support.small_disk import MIB, small_disk
 
+from backup.__main__ import run
 from backup.making import impossible
 from backup.plan import Plan
 from backup.retention import outdated
@@ -23,7 +24,7 @@ from counter.config import Config
 from counter.data import read_all
 from counter.records import parse
 from counter.remove import remove
-from counter.store import open_route
+from counter.store import open_route, primaries
 from counter.store.keys import BACKUP_KEY, REMOVED_KEY, SITE_KEY
 from counter.store.primaries import Primaries
 from counter.store.site import Mark
@@ -160,6 +161,21 @@ def test_a_full_disk(site: Site, tmp_path: Path, stack: ExitStack, full: str) ->
     saved = site.run("run")
     assert (saved["sum"], saved["bad"]) == (2, "")
     assert site.run("restore", "latest")["sum"] == 2
+
+
+def test_a_backup_that_a_full_redis_cannot_note_is_followed_by_the_rest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be made anew every 15 minutes, and fill the repository."""
+    site.count({"a": 1})
+    site.run("run")
+    for name, value in site.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(primaries, "PATIENCE_SECONDS", 0)
+    site.nodes[0].client().config_set("maxmemory", 1)
+    made = run(site.read_plan(keep={"last": 1}), ["scheduled"])
+    assert "Redis did not store the result" in made["not_freed"]
+    assert [saved["id"] for saved in site.backups] == [made["id"]]
 
 
 def test_the_latest_backup_is_none_that_a_restore_made(site: Site) -> None:

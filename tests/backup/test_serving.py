@@ -113,3 +113,18 @@ def test_a_run_that_is_ended_leaves_no_lock(site: Site) -> None:
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (1, "ended by SIGTERM\n")
     assert not list(locks.iterdir())
+
+
+def test_it_waits_for_the_former_task_on_its_host(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restic judges the locks of both by process ids, and sends SIGHUP to the process that has such an id now."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    lock, of_the_former = Path(site.plan["work"], "serving"), Path(site.plan["work"], "log", "1")
+    of_the_former.mkdir(parents=True)
+    with locked(lock):
+        service = site.start("serve")
+        opened = Path(f"/proc/{service.pid}/fd")
+        wait_until("it to wait", lambda: lock in [path.resolve() for path in opened.iterdir()])
+        service.send_signal(signal.SIGHUP)
+        assert of_the_former.exists()
+    wait_until("it to serve", (tmp_path / "serving").exists)
+    assert not of_the_former.exists()
