@@ -147,7 +147,7 @@ def test_a_directory_for_the_archive_keeps_what_others_may_do_there(tmp_path: Pa
     shared.mkdir()
     shared.chmod(0o1777)
     private.mkdir(0o700)
-    [create, *_] = yaml.safe_load((ROOT / "roles/images/tasks/ship.yml").read_text())
+    [create, *_] = yaml.safe_load((ROOT / "roles/images/tasks/load.yml").read_text())
     hosts = {
         path.name: {"ansible_connection": "local", "images_transit_dir": str(path)} for path in (shared, private, new)
     }
@@ -164,9 +164,9 @@ def test_an_archive_that_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: P
     engine = stand_in_for_the_engine(tmp_path, docker_image_export={}, docker_image_load={})
     host = {"ansible_connection": "local", "images_transit_dir": str(tmp_path), "images": {}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"host": host}}}))
-    ship = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "ship"}}
+    load = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "load"}}
     control = {"ansible.builtin.add_host": {"name": "control_machine", "ansible_connection": "local"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(control, ship)))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(control, load)))
     (tmp_path / "counter.tar").write_text("as much as there was room for")
     engine |= {"BROKEN": "docker_image_export", "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
     done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **engine)
