@@ -1,4 +1,4 @@
-"""Keep a record of each run that changes something, for its audit line; and end the run if the playbook fails.
+"""Keep a record of each run that changes something, for its audit line; end the run if the playbook fails; close it.
 
 Ansible has no ``finally`` for a whole playbook: after a failure no further play runs. So this runs a small playbook
 then, which releases the lock, notes the failure in the audit log and runs the hook (roles/run/tasks/end.yml).
@@ -12,10 +12,12 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,14 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: run_record
 type: aggregate
-short_description: Keeps a record of a run that changes something, and ends the run after a failure
+short_description: Keeps a record of a run that changes something, ends it after a failure, and prints the last line
 description:
   - A run begins with a play that has the variable C(run_verb).
   - The record is in the environment variable E(COUNTER_DEPLOY_RUN), as JSON. Ansible forks a process for each task,
     so tasks see the record as it is then.
+  - The last line is the custom statistic C(closing_sentence), which Ansible would print as a nested structure. After a
+    failure it is the path of the log (E(ANSIBLE_LOG_PATH)), if there is one.
+  - If a message or the sentence suggests a command, the inventory of the command line is named: such commands lack it.
 """
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,10 +75,11 @@ class CallbackModule(CallbackBase):
         """Be ready for a run that is interrupted: it has no statistics."""
         super().__init__()
         self._record: dict[str, Any] = {}
-        self._held = self._noted = False
+        self._held = self._noted = self._suggests = False
         self._play: Any = None
         self._failed_tasks: dict[str, Any] = {}
         self._become_password = ""
+        atexit.register(self._name_the_log)
         atexit.register(self._end)
 
     def set_play_context(self, play_context: Any) -> None:
@@ -90,6 +96,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Count a change, and note the closing sentence."""
+        self._look(result.result)
         if not self._record:
             return
         answer = result.result
@@ -102,6 +109,8 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: FBT001, FBT002
         """Note a failure, unless a block rescues it."""
+        if not ignore_errors:
+            self._look(result.result)
         if self._record and not ignore_errors and not self._is_rescued(result.host):
             self._fail(result.task, "; ".join(messages(result.result)), refused=is_refusal(result.task))
 
@@ -112,10 +121,29 @@ class CallbackModule(CallbackBase):
             self._fail(result.task, message, refused=False)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """End a run that has failed. The playbook of one that has not failed has ended it."""
-        if stats.failures or stats.dark:
+        """End a run that has failed, below the recap. The playbook of one that has not failed has ended it."""
+        failed = stats.failures or stats.dark
+        if failed:
             self._end()
         self._record = {}
+        inventories = [path for path in context.CLIARGS["inventory"] if path not in C.DEFAULT_HOST_LIST]
+        if self._suggests and inventories:
+            options = " ".join(f"-i {shlex.quote(shown(path))}" for path in inventories)
+            # Standard output may be read by a program.
+            self._display.display(f"\nSuggested commands need the inventory of this run too: {options}", stderr=True)
+        if not failed or not C.DEFAULT_LOG_PATH:
+            atexit.unregister(self._name_the_log)
+            if sentence := stats.custom.get("_run", {}).get("closing_sentence"):
+                self._display.display(sentence)
+
+    def _look(self, result: Mapping[str, Any]) -> None:
+        """Note whether a message or the closing sentence suggests a command."""
+        said = [(one.get("msg"), one.get("ansible_stats")) for one in results(result)]
+        self._suggests |= "./counter " in str(said)
+
+    def _name_the_log(self) -> None:
+        if C.DEFAULT_LOG_PATH:
+            self._display.display(f"\nThe whole log: {C.DEFAULT_LOG_PATH}", screen_only=True)
 
     def _is_rescued(self, host: Any) -> bool:
         """Tell whether a block rescues the failure just seen: Ansible then sets ``ansible_failed_task`` anew."""
@@ -239,6 +267,16 @@ def is_pipe(value: str) -> bool:
     return value.startswith("@") and Path(value[1:]).is_fifo()
 
 
+def shown(inventory: str) -> str:
+    """Return an inventory as a person would type it here. A list of hosts has a comma."""
+    return inventory if "," in inventory else os.path.relpath(inventory)
+
+
+def results(result: Mapping[str, Any]) -> Any:
+    """Return the results of the items of a loop; of a task without a loop, its result."""
+    return result.get("results", [result])
+
+
 def away(result: Any) -> str:
     """Return the hosts that cannot be reached: of a loop over hosts, to which it is delegated, those items."""
     items = [item.get("item") for item in result.result.get("results", []) if item.get("unreachable")]
@@ -246,8 +284,8 @@ def away(result: Any) -> str:
     return ", ".join(hosts) or str(result.host.get_name())
 
 
-def messages(result: Any) -> list[str]:
+def messages(result: Mapping[str, Any]) -> list[str]:
     """Return why a task failed; of a loop, each item's reason. What no_log hides is hidden here too."""
-    failed = [item for item in result.get("results", [result]) if item.get("failed") or item.get("unreachable")]
+    failed = [item for item in results(result) if item.get("failed") or item.get("unreachable")]
     failed = failed or [result]
     return list(dict.fromkeys(str(item.get("msg") or item.get("censored") or "").strip() for item in failed))

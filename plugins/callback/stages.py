@@ -181,7 +181,7 @@ class Quiet(Default):
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Look for the mark of a playbook that only shows something."""
-        # An interrupted run ends without a callback. Registered here, this runs before what closing_line registered.
+        # An interrupted run ends without a callback. Registered here, this runs before what run_record registered.
         atexit.register(self._stop)
         super().v2_playbook_on_start(playbook)
         self._messages_only = any(play.vars.get("messages_only") for play in playbook.get_plays())
