@@ -86,25 +86,21 @@ def show(value: Any) -> str:
 
 
 def allowed_values() -> dict[str, str]:
-    """Return what each setting may be: its choices, its range from preflight's rules, or its type."""
-    constants = load(SETTINGS / "vars/main/derived.yml")
-    ranges: dict[str, str] = {}
-    for rule in load(ROOT / "roles/preflight/vars/main/rules.yml")["preflight_rules"]:
-        text = re.sub(r"\{\{ (\w+) \}\}", lambda found: str(constants.get(found[1], found[0])), rule["rule"])
-        # What follows the first clause is the reason for the rule.
-        text = re.split(r"; |\. ", text.removeprefix("must be "))[0].removeprefix("a whole number from ")
-        text = rule.get("values", text)
-        # Rules that compute their text say something about other settings too.
-        if "{{" not in text:
-            ranges.setdefault(rule["name"], text)
-    ranges["redis_topology"] = ", ".join(f"`{name}`" for name in topologies())
-    ranges["redis_replicas"] = "[by topology](docs/topologies.md#nodes)"
-    specs = load(SETTINGS / "meta/argument_specs.yml")["argument_specs"]["settings"]["options"]
+    """Return what each setting may be: its choices, its range, the first clause of its rule, or its type."""
     words = {"dict": "a mapping", "float": "a number", "int": "a whole number", "str": "text"}
-    shown = {}
-    for name, spec in specs.items():
-        choices = spec.get("choices", ["true", "false"] if spec["type"] == "bool" else [])
-        shown[name] = ", ".join(f"`{choice}`" for choice in choices) or ranges.get(name, words.get(spec["type"], ""))
+    shown = {
+        "redis_topology": ", ".join(f"`{name}`" for name in topologies()),
+        "redis_replicas": "[by topology](docs/topologies.md#nodes)",
+    }
+    for name, option in load(SETTINGS / "meta/settings.yml")["settings"].items():
+        choices = option.get("choices", ["true", "false"] if option["type"] == "bool" else [])
+        spans = {
+            "int": "{min} to {max}" if "max" in option else words["int"],
+            "size": "a size such as 128M or 1G, at least {min}",
+        }
+        rule = re.split(r"; |\. ", option.get("rule", ""))[0]
+        text = option.get("values", rule) or spans.get(option["type"], words.get(option["type"], "")).format(**option)
+        shown.setdefault(name, ", ".join(f"`{choice}`" for choice in choices) or text)
     return shown
 
 

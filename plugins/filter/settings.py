@@ -1,13 +1,11 @@
-"""Filters for settings: their types, checked by Ansible's validator, and suggestions for misspelled names."""
+"""Filters for settings: their types, checked by Ansible's validator, their ranges, and their names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from ipaddress import IPv4Network
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 
-CRON_FIELDS = 5
 # What an option of each type must be, in words.
 WORDS = {
     "bool": "true or false",
@@ -25,36 +22,51 @@ WORDS = {
     "int": "a whole number",
     "list": "a list",
     "str": "text",
+    "size": "a size such as 128M or 1G, at least {min}",
 }
+# Types of settings that Ansible does not have: what they are there, and what they imply.
+OWN_TYPES: dict[str, dict[str, Any]] = {
+    "port": {"type": "int", "min": 1, "max": 65535},
+    "size": {"type": "str", "match": "[0-9]+[MG]"},
+}
+UNITS = {"M": 2**20, "G": 2**30}
 
 
 def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the values, each converted to its type in ``spec`` (options of an argument spec).
+    """Return the values, each converted to its type in ``spec``: the table of settings, or options of an argument spec.
 
-    A value that cannot be converted stays as it is; `mistyped` names it.
+    A value that cannot be converted stays as it is; `refused` names it.
     """
-    return {name: _validated(name, value, spec)[0] for name, value in values.items()}
+    return {name: _converted(value, spec[name])[0] for name, value in values.items()}
 
 
-def mistyped(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return ``name`` and ``rule`` of each value with a wrong type or an unknown choice."""
-    return [
-        {"name": name, "rule": f"must be {_rule(spec[name])}"}
+def refused(
+    values: Mapping[str, Any],
+    spec: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Any] | None = None,
+    broken: Iterable[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Return ``name``, ``shown`` (the value), ``rule`` and ``works`` of each value that is refused.
+
+    These are the values that are not as ``spec`` says, and the ``broken`` rules (`broken_rules`), which say more than
+    that a value has the wrong type.
+    """
+    rules = list(broken)
+    named = {rule["name"] for rule in rules}
+    wrong = [
+        {"name": name}
         for name, value in values.items()
-        if not _validated(name, value, spec)[1]
+        if not _fits(value, spec[name]) and (name not in named or _converted(value, spec[name])[1])
+    ]
+    return [
+        {**_said(each["name"], values.get(each["name"]), spec.get(each["name"], {}), defaults or {}), **each}
+        for each in [*wrong, *rules]
     ]
 
 
-def whole(value: Any, least: int = 0, most: float = inf) -> bool:
+def whole(value: Any, least: float = 0, most: float = inf) -> bool:
     """Tell whether a value is a whole number in this range, as a number or as text."""
     return re.fullmatch("[0-9]{1,18}", str(value)) is not None and least <= int(value) <= most
-
-
-def refused(broken: Iterable[Mapping[str, Any]], wrong: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rules that do not hold, after the values of a wrong type (``mistyped``) that no such rule is about."""
-    rules = list(broken)
-    named = {rule["name"] for rule in rules}
-    return [value for value in wrong if value["name"] not in named] + rules
 
 
 def nearest(name: object, known: Iterable[str], likeness: float = 0.0) -> str:
@@ -65,51 +77,11 @@ def nearest(name: object, known: Iterable[str], likeness: float = 0.0) -> str:
     return lower[found[0]] if found else ""
 
 
-def cron_fault(expression: str, *, needed: bool) -> str:
-    """Return what is wrong with a cron expression; empty if nothing is, or if an unneeded one cannot be checked."""
-    try:
-        from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an Ansible of the user's own may lack it
-    except ImportError:
-        return "to check it, Ansible's Python needs the package cronsim" if expression and needed else ""
-    if not expression:
-        return ""
-    if len(expression.split()) != CRON_FIELDS:
-        return f"it has {len(expression.split())} fields"
-    try:
-        CronSim(expression, datetime.now(UTC))
-    except CronSimError as error:
-        return str(error)
-    return ""
-
-
 def origins(addresses: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
     """Return the origin (scheme, address and port) of the counter at each address, with these settings."""
     secure = settings.get("edge_tls", "none") != "none"
     port = settings["https_port" if secure else "http_port"]
     return [f"{'https' if secure else 'http'}://{address}:{port}" for address in addresses]
-
-
-def not_networks(texts: Iterable[Any]) -> list[str]:
-    """Return what is neither an IPv4 address nor an IPv4 network (``192.0.2.0/24``)."""
-    return [str(text) for text in texts if not _is_network(str(text))]
-
-
-def _is_network(text: str) -> bool:
-    try:
-        network = IPv4Network(text)
-    except ValueError:
-        return False
-    # Python takes 192.0.2.0/0.0.0.255 for a network, HAProxy for other addresses.
-    return "/" not in text or text in (network.with_prefixlen, network.with_netmask)
-
-
-def is_moment(text: str) -> bool:
-    """Tell whether a text, after the name of a stack and a slash, is a date and time that exists."""
-    try:
-        datetime.fromisoformat(text.rpartition("/")[2])
-    except ValueError:
-        return False
-    return True
 
 
 def role_defaults(root: str) -> list[str]:
@@ -133,39 +105,63 @@ def chosen_by(defaults: Mapping[str, Any], given: Iterable[str]) -> list[str]:
 
 @cache
 def settings_options(root: str) -> dict[str, dict[str, Any]]:
-    """Return the type and choices of each setting, as the role ``settings`` below ``root`` specifies them.
+    """Return what each setting may be: the table of the role ``settings`` below ``root``.
 
     Each task runs in a process of its own, which reads this again. The filter ``from_yaml`` takes much longer, since
     Ansible remembers for each string where it came from.
     """
-    text = Path(root, "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8")
-    options: dict[str, dict[str, Any]] = yaml_load(text)["argument_specs"]["settings"]["options"]
-    return options
+    options: dict[str, dict[str, Any]] = yaml_load(Path(root, "roles/settings/meta/settings.yml").read_text("utf-8"))
+    return options["settings"]
+
+
+def options_of_verbs(root: str) -> dict[str, list[str]]:
+    """Return the options of one run below ``root``, with the verbs that read them."""
+    return {name: option["verbs"] for name, option in settings_options(root).items() if "verbs" in option}
 
 
 @cache
 def roles_options(root: str) -> dict[str, dict[str, Any]]:
     """Return the type and choices of each variable of a single role below ``root``, as the role specifies it."""
-    files = [file for file in Path(root).glob("roles/*/meta/argument_specs.yml") if file.parts[-3] != "settings"]
+    files = Path(root).glob("roles/*/meta/argument_specs.yml")
     specs = [spec for file in files for spec in yaml_load(file.read_text(encoding="utf-8"))["argument_specs"].values()]
     options = [option for spec in specs for option in (spec.get("options") or {}).items()]
     return {name: option for name, option in options if "type" in option}
 
 
-def _validated(name: str, value: Any, spec: Mapping[str, Mapping[str, Any]]) -> tuple[Any, bool]:
+def _converted(value: Any, option: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Return the value, and whether it could be converted to its type."""
+    kind = OWN_TYPES.get(option["type"], option)["type"]
     # The role has rules of its own.
-    if spec[name]["type"] == "raw":
+    if kind == "raw":
         return value, True
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
-    if value is None or (isinstance(value, str) and not value.strip() and spec[name]["type"] != "str"):
+    if value is None or (isinstance(value, str) and not value.strip() and kind != "str"):
         return value, False
     # The validator would make text of it, such as "['sentinel']".
-    if isinstance(value, (Mapping, list)) and spec[name]["type"] == "str":
+    if isinstance(value, (Mapping, list)) and kind == "str":
         return value, False
     value = _plain(value)
     # Under a neutral name and without no_log, so that the validator does not treat the value as a secret.
-    result = ArgumentSpecValidator({"value": {**spec[name], "no_log": False}}).validate({"value": value})
+    argument = {"type": kind} | ({"choices": option["choices"]} if "choices" in option else {})
+    result = ArgumentSpecValidator({"value": argument}).validate({"value": value})
     return (value, False) if result.error_messages else (result.validated_parameters["value"], True)
+
+
+def _fits(value: Any, option: Mapping[str, Any]) -> bool:
+    """Tell whether a value is of its type, like its pattern, and in its range."""
+    number, is_typed = _converted(value, option)
+    own = {**OWN_TYPES.get(option["type"], {}), **option}
+    if not is_typed or not re.fullmatch(own.get("match", "(?s).*"), str(value)):
+        return False
+    if "min" not in own:
+        return True
+    if option["type"] == "size":
+        return _bytes(value) >= _bytes(own["min"])
+    return bool(number >= own["min"]) if option["type"] == "float" else whole(value, own["min"], own.get("max", inf))
+
+
+def _bytes(size: str) -> int:
+    return int(size[:-1]) * UNITS[size[-1]]
 
 
 def _plain(value: Any) -> Any:
@@ -191,11 +187,28 @@ def as_yaml(value: object) -> object:
     return [] if meant is None else meant
 
 
-def _rule(option: Mapping[str, Any]) -> str:
+def _said(name: str, value: Any, option: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a message says of a refused value: ``shown``, ``rule`` and ``works``."""
+    shown = "" if value is None else str(_plain(value))
+    # A URL may have a login.
+    shown = "***" if option.get("no_log") is True and shown else re.sub("//.*@", "//***@", shown)
+    works = option.get("works", {name: option.get("choices", [defaults.get(name)])[0]})
+    return {
+        "shown": shown,
+        "rule": f"must be {allowed(option)}",
+        "works": works if isinstance(works, Mapping) else {name: works},
+    }
+
+
+def allowed(option: Mapping[str, Any]) -> str:
+    """Return in words what a value may be."""
     choices = [str(choice) for choice in option.get("choices", [])]
-    if not choices:
-        return WORDS[str(option["type"])]
-    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+    kind = "choices" if choices else option.get("type", "")
+    own = {**OWN_TYPES.get(kind, {}), **option}
+    words = " or ".join(filter(None, [", ".join(choices[:-1]), *choices[-1:]])) or WORDS.get(kind, "").format(**own)
+    if kind == "int" and {"min", "max"} <= set(own):
+        words += f" from {own['min']} to {own['max']}"
+    return "; ".join(filter(None, [option.get("rule", words), option.get("why")]))
 
 
 class FilterModule:
@@ -205,18 +218,15 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "typed": typed,
-            "mistyped": mistyped,
             "whole": whole,
             "as_yaml": as_yaml,
             "refused": refused,
             "nearest": nearest,
-            "not_networks": not_networks,
-            "is_moment": is_moment,
-            "cron_fault": cron_fault,
             "origins": origins,
             "role_defaults": role_defaults,
             "settings_defaults": settings_defaults,
             "chosen_by": chosen_by,
             "settings_options": settings_options,
             "roles_options": roles_options,
+            "options_of_verbs": options_of_verbs,
         }

@@ -22,6 +22,8 @@ from support.https import SITE, certificate, pem
 from support.ports import closed_port
 from support.workers import made_once
 
+from plugins.filter.settings import settings_options
+
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 # A value of each setting that cannot work. `status_file` may have any name, and `confirm` matters with others only.
 WRONG = {
@@ -112,9 +114,7 @@ WRONG = {
     "mode": "replace",
     "counter": "[a-z]",
 }
-SPECS = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
-# Of redis_url, only the login is hidden.
-SECRETS = {name for name, spec in SPECS["settings"]["options"].items() if spec.get("no_log")} - {"redis_url"}
+SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"

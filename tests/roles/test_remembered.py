@@ -15,6 +15,8 @@ from manager import Manager, recorded
 from support.ansible import ROOT, last_task, run, stand_in_for_the_engine
 from support.https import SITE, certificate, pem
 
+from plugins.filter.settings import options_of_verbs, settings_options
+
 JINJA = Environment(autoescape=True)
 # What the app and the edge are rendered from.
 SOURCES = [
@@ -22,8 +24,7 @@ SOURCES = [
     *(ROOT / "roles/counter").rglob("*.yml"),
     *(ROOT / "roles/edge").rglob("*.yml"),
 ]
-SPEC = yaml.safe_load((ROOT / "roles/settings/meta/argument_specs.yml").read_text(encoding="utf-8"))
-SETTINGS: dict[str, dict[str, Any]] = SPEC["argument_specs"]["settings"]["options"]
+SETTINGS = settings_options(str(ROOT))
 
 DEPLOYED = {
     "app_threads": 7,
@@ -67,8 +68,7 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
         *("edge_certificates", "redis_url", "redis_password"),
         *("backup_password", "backup_environment", "backup_report_url", "backup_heartbeat_url"),
     }
-    derived = yaml.safe_load((ROOT / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8"))
-    options = set(derived["options_of_verbs"])
+    options = set(options_of_verbs(str(ROOT)))
     assert {"lock_wait", "purge", "release", "on", "replicas"} <= options
     assert set(recorded) == set(SETTINGS) - secrets - options
 

@@ -13,6 +13,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from support.ansible import ROOT
 
+from plugins.filter.settings import options_of_verbs
+
 TABLE = ROOT / "roles/settings/vars/main/topologies.yml"
 TOPOLOGIES = list(yaml.safe_load(TABLE.read_text(encoding="utf-8"))["topologies"])
 # The files that make and change a deployment.
@@ -99,8 +101,7 @@ def test_every_verb_is_a_playbook_with_a_comment_and_no_other_playbook_is() -> N
 
 def test_verbs_that_change_something_take_the_options_of_their_runs() -> None:
     verbs = {verb for words in found_by(re.compile(r"\brun_verb: (\w+)")).values() for verb in words}
-    derived = (ROOT / "roles/settings/vars/main/derived.yml").read_text(encoding="utf-8")
-    options = yaml.safe_load(derived)["options_of_verbs"]
+    options = options_of_verbs(str(ROOT))
     assert set(options["hook_timeout"]) == verbs
     assert set(options["lock_wait"]) == verbs - {"unlock"}
 

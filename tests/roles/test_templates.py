@@ -28,6 +28,8 @@ from support.ports import free_port
 from support.waiting import wait_until
 from support.workers import made_once
 
+from plugins.filter.rules import OWN_ENVIRONMENT
+
 # What a move adds is in the stack files of test_moves.py.
 TEMPLATES = sorted({path.stem for path in (ROOT / "templates").glob("*.j2")} - {"redis-move.stack.yml"})
 TOPOLOGIES: list[str] = list(
@@ -129,9 +131,7 @@ def test_nothing_is_left_unrendered(combination: tuple[str, Rendered]) -> None:
 
 
 def test_what_the_project_sets_in_the_apps_environment_cannot_be_replaced(combination: tuple[str, Rendered]) -> None:
-    rules = yaml.safe_load((ROOT / "roles/preflight/vars/main/rules.yml").read_text())
-    own = re.compile(rules["__preflight_own_environment"])
-    others = [name for name in services(combination[1])["app"]["environment"] if not own.match(name)]
+    others = [name for name in services(combination[1])["app"]["environment"] if not OWN_ENVIRONMENT.match(name)]
     assert others == (["TEXT"] if combination[0] == "limits" else [])
 
 
