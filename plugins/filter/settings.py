@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible.module_utils.common.yaml import yaml_load
 
 # What an option of each type must be, in words.
@@ -29,39 +30,37 @@ OWN_TYPES: dict[str, dict[str, Any]] = {
     "port": {"type": "int", "min": 1, "max": 65535},
     "size": {"type": "str", "match": "[0-9]+[MG]"},
 }
-UNITS = {"M": 2**20, "G": 2**30}
 
 
-def typed(values: Mapping[str, Any], spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the values, each converted to its type in ``spec``: the table of settings, or options of an argument spec.
-
-    A value that cannot be converted stays as it is; `refused` names it.
-    """
-    return {name: _converted(value, spec[name])[0] for name, value in values.items()}
+def typed(values: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Return the settings, each converted to its type; `refused` names those that cannot be, and stay as they are."""
+    return {name: _converted(value, settings_options(root)[name])[0] for name, value in values.items()}
 
 
-def refused(
-    values: Mapping[str, Any],
-    spec: Mapping[str, Mapping[str, Any]],
-    defaults: Mapping[str, Any] | None = None,
-    broken: Iterable[Mapping[str, Any]] = (),
-) -> list[dict[str, Any]]:
+def refused(values: Mapping[str, Any], root: str, broken: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return ``name``, ``shown`` (the value), ``rule`` and ``works`` of each value that is refused.
 
-    These are the values that are not as ``spec`` says, and the ``broken`` rules (`broken_rules`), which say more than
-    that a value has the wrong type.
+    ``values``: settings, and variables of single roles, which have no ``works``. These are the values that are not as
+    their options say, and the ``broken`` rules (`broken_rules`), which say more than that a value has the wrong type.
     """
+    options = roles_options(root) | settings_options(root)
     rules = list(broken)
     named = {rule["name"] for rule in rules}
     wrong = [
         {"name": name}
         for name, value in values.items()
-        if not _fits(value, spec[name]) and (name not in named or _converted(value, spec[name])[1])
+        if not _fits(value, options[name]) and (name not in named or _converted(value, options[name])[1])
     ]
-    return [
-        {**_said(each["name"], values.get(each["name"]), spec.get(each["name"], {}), defaults or {}), **each}
-        for each in [*wrong, *rules]
-    ]
+    found = []
+    for rule in [*wrong, *rules]:
+        name = rule["name"]
+        option = options.get(name, {})
+        said: dict[str, Any] = {"shown": _shown(values.get(name), option), "rule": f"must be {_allowed(option)}"}
+        if name in settings_options(root):
+            works = option.get("works", {name: option.get("choices", [settings_defaults(root)[name]])[0]})
+            said["works"] = works if isinstance(works, Mapping) else {name: works}
+        found.append({**said, **rule})
+    return found
 
 
 def whole(value: Any, least: float = 0, most: float = inf) -> bool:
@@ -156,12 +155,8 @@ def _fits(value: Any, option: Mapping[str, Any]) -> bool:
     if "min" not in own:
         return True
     if option["type"] == "size":
-        return _bytes(value) >= _bytes(own["min"])
+        return bool(human_to_bytes(value) >= human_to_bytes(own["min"]))
     return bool(number >= own["min"]) if option["type"] == "float" else whole(value, own["min"], own.get("max", inf))
-
-
-def _bytes(size: str) -> int:
-    return int(size[:-1]) * UNITS[size[-1]]
 
 
 def _plain(value: Any) -> Any:
@@ -187,27 +182,19 @@ def as_yaml(value: object) -> object:
     return [] if meant is None else meant
 
 
-def _said(name: str, value: Any, option: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a message says of a refused value: ``shown``, ``rule`` and ``works``."""
+def _shown(value: Any, option: Mapping[str, Any]) -> str:
+    """Return what a message shows of a value, which may be a secret, or a URL with a login."""
     shown = "" if value is None else str(_plain(value))
-    # A URL may have a login.
-    shown = "***" if option.get("no_log") is True and shown else re.sub("//.*@", "//***@", shown)
-    works = option.get("works", {name: option.get("choices", [defaults.get(name)])[0]})
-    return {
-        "shown": shown,
-        "rule": f"must be {allowed(option)}",
-        "works": works if isinstance(works, Mapping) else {name: works},
-    }
+    return "***" if option.get("no_log") is True and shown else re.sub("//.*@", "//***@", shown)
 
 
-def allowed(option: Mapping[str, Any]) -> str:
+def _allowed(option: Mapping[str, Any]) -> str:
     """Return in words what a value may be."""
     choices = [str(choice) for choice in option.get("choices", [])]
     kind = "choices" if choices else option.get("type", "")
-    own = {**OWN_TYPES.get(kind, {}), **option}
-    words = " or ".join(filter(None, [", ".join(choices[:-1]), *choices[-1:]])) or WORDS.get(kind, "").format(**own)
-    if kind == "int" and {"min", "max"} <= set(own):
-        words += f" from {own['min']} to {own['max']}"
+    words = " or ".join(filter(None, [", ".join(choices[:-1]), *choices[-1:]])) or WORDS.get(kind, "").format(**option)
+    if kind == "int" and {"min", "max"} <= set(option):
+        words += f" from {option['min']} to {option['max']}"
     return "; ".join(filter(None, [option.get("rule", words), option.get("why")]))
 
 

@@ -152,7 +152,7 @@ def objections(command: str) -> object:
         return set(command.split()[2:]) - set(SELECTIONS.split("|"))
     given = extra_variables(command)
     settings = {name: value for name, value in given.items() if name not in other_variables() and value != "ID"}
-    return refused(settings, SPECS)
+    return refused(settings, str(ROOT))
 
 
 def test_commands_are_understood() -> None:

@@ -9,20 +9,25 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from engines import engine, interpreter, serve
-from support.ansible import PLAYBOOKS, ROOT, project_environment, run
+from support.ansible import ROOT, project_environment, run
 from support.https import SITE, certificate, pem
 from support.ports import closed_port
 from support.workers import made_once
 
-from plugins.filter.settings import settings_options
+from plugins.filter.commands import as_options
+from plugins.filter.rules import broken_rules
+from plugins.filter.settings import refused as refused_values
+from plugins.filter.settings import settings_options, typed
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 # A value of each setting that cannot work. `status_file` may have any name, and `confirm` matters with others only.
@@ -352,115 +357,65 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "several at once": ({"replicas": "0", "edge": "x", "http_port": "y"}, {"replicas", "edge", "http_port"}),
 }
 
-Refused = dict[str, tuple[str, str, str]]
-"""By name of the setting: the value that is shown, the rule, and the options that work."""
+Refused = dict[str, tuple[str, str]]
+"""By name of the setting: the value that is shown, and the options that work."""
+
+LOADER = DataLoader()
+FILES = [ROOT / "roles/settings" / name for name in ("defaults/main.yml", "vars/main/topologies.yml")]
+VARIABLES = {k: v for file in FILES for k, v in LOADER.load_from_file(str(file), trusted_as_template=True).items()}
 
 
-# A host takes half a second, so cases share one if their settings are of different families, which do not depend on
-# each other. A setting belongs to the family of its first word, but for these.
-FAMILIES = {
-    **dict.fromkeys(["write_concern", "backup_repository"], "redis"),
-    **dict.fromkeys([name for name in DEFAULTS if name.startswith(("http", "acme_", "image_"))], "edge"),
-    **dict.fromkeys(
-        ["purge", "redis_primary", "repair", "list", "verify", "hold", "unhold", "delete", "copies", "safety"],
-        "confirm",
-    ),
-    **dict.fromkeys(["on", "allow", "text"], "maintenance"),
-    "to": "backup",
-    "mode": "file",
-}
+def judge(settings: dict[str, Any]) -> Refused:
+    """Return what is refused of the settings of a stack of one host."""
+    templar = Templar(loader=LOADER, variables=VARIABLES | settings)
+    values = templar.template({name: templar.available_variables[name] for name in DEFAULTS})
+    desired = typed(values, str(ROOT))
+    host = str(desired["image_registry"]).partition("/")[0].partition(":")[0]
+    facts = {
+        "verb": "",
+        "reads_files": True,
+        "typed": set(settings),
+        "started": 0,
+        "managers": 1,
+        "hosts": 1,
+        "address": "one",
+        "stack_option": "",
+        "certificates": [],
+        "unserved": [],
+        "registry_is_own": desired["image_distribution"] == "registry" and host in ("localhost", "one"),
+        "topologies": templar.template(VARIABLES["topologies"]),
+    }
+    found = refused_values(values, str(ROOT), broken_rules(desired, facts))
+    assert [each for each in found if not each["rule"].startswith("must ")] == []
+    return {each["name"]: (each["shown"], as_options(each["works"])) for each in found}
 
 
-def families(*settings: str) -> set[str]:
-    return {FAMILIES.get(setting, setting.partition("_")[0]) for setting in settings}
-
-
-def families_of(case: str) -> set[str]:
+@pytest.mark.parametrize("case", CASES)
+def test_exactly_what_is_wrong_is_refused(case: str) -> None:
     given, wrong = CASES[case]
-    found = families(*given, *wrong)
-    return families(*DEFAULTS) if not found or "stack" in found else found
-
-
-def shared(families_of: Mapping[str, set[str]]) -> list[list[str]]:
-    """Return the cases of each host, by the families that each case needs for itself."""
-    hosts: list[list[str]] = []
-    for case, own in families_of.items():
-        for cases in hosts:
-            if not own & set().union(*(families_of[other] for other in cases)):
-                cases.append(case)
-                break
-        else:
-            hosts.append([case])
-    return hosts
-
-
-HOSTS = shared({case: families_of(case) for case in CASES})
-
-
-def judge(site: Path, settings: dict[str, dict[str, Any]]) -> dict[str, Refused]:
-    """Return, for each host, what preflight says against its settings."""
-    # Each run needs a first host, for the rules of the inventory, which is not among the cases.
-    inventory = site / "hosts.yml"
-    groups = {"managers": {"hosts": {"one": None}}, "cases": {"hosts": settings}}
-    inventory.write_text(yaml.safe_dump({"all": {"vars": {"ansible_connection": "local"}, "children": groups}}))
-    environ = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_ANY_ERRORS_FATAL": "false"}
-    done = run("ansible-playbook", "-i", inventory, PLAYBOOKS / "judge.yml", **environ)
-    document = json.loads(done.stdout[done.stdout.index("{\n") :])
-    tasks = document["plays"][0]["tasks"]
-    (judged,) = [task["hosts"] for task in tasks if task["task"]["name"].endswith("Refuse invalid values")]
-    assert set(judged) == {"one", *settings}
-    return {name: {} if judged[name].get("skipped") else refusals(judged[name]["msg"]) for name in settings}
-
-
-def refusals(message: str) -> Refused:
-    """Return what a message of preflight refuses."""
-    lines = re.findall(r"^(\w+)=(.*?): (must .*)\. This works: (.*)$", message, re.MULTILINE)
-    assert len(lines) == len(message.splitlines()) - 1, message
-    return {name: (value, rule, works) for name, value, rule, works in lines}
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
-    """Return what is refused on each host, which has the name of its first case."""
-    settings = {cases[0]: {k: v for case in cases for k, v in CASES[case][0].items()} for cases in HOSTS}
-    return made_once(tmp_path_factory, "judged", lambda site: judge(site, settings))
-
-
-@pytest.mark.parametrize("cases", HOSTS, ids=lambda cases: cases[0])
-def test_exactly_what_is_wrong_is_refused(judged: dict[str, Refused], cases: list[str]) -> None:
-    refused = judged[cases[0]]
-    for case in cases:
-        given, wrong = CASES[case]
-        own = {name: said for name, said in refused.items() if families(name) <= families_of(case)}
-        assert set(own) == wrong, f"{case}, on a host that has the settings of {cases}"
-        for name, (value, _, _) in own.items():
-            wrong_value = given.get(name)
-            is_secret = name in SECRETS and wrong_value is not None
-            shown = re.sub("//.*@", "//***@", str(wrong_value))
-            assert value == ("***" if is_secret else "" if wrong_value is None else shown)
-    assert set(refused) == set().union(*(CASES[case][1] for case in cases))
+    found = judge(given)
+    assert set(found) == wrong
+    for name, (value, _) in found.items():
+        wrong_value = given.get(name)
+        is_secret = name in SECRETS and wrong_value is not None
+        shown = re.sub("//.*@", "//***@", str(wrong_value))
+        assert value == ("***" if is_secret else "" if wrong_value is None else shown)
 
 
 def test_a_wrong_value_of_every_setting_is_tried() -> None:
     assert set(WRONG) == set(DEFAULTS) - {"confirm", "status_file"}
 
 
-def test_the_option_that_is_said_to_work_does(judged: dict[str, Refused], tmp_path: Path) -> None:
-    """Each refused case is set right as the messages say; then nothing is refused any more."""
-    mended: dict[str, dict[str, Any]] = {}
-    for host, case in ((cases[0], case) for cases in HOSTS for case in cases if CASES[case][1]):
-        settings = dict(CASES[case][0])
-        for _, _, works in (said for name, said in judged[host].items() if families(name) <= families_of(case)):
-            words = shlex.split(works)
-            assert words[::2] == ["-e"] * (len(words) // 2), works
-            for word in words[1::2]:
-                settings |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
-        # Many come to the same.
-        if settings not in mended.values():
-            mended[case] = settings
-    hosts = shared({case: families_of(case) | families(*settings) for case, settings in mended.items()})
-    found = judge(tmp_path, {cases[0]: {k: v for case in cases for k, v in mended[case].items()} for cases in hosts})
-    assert {host: set(refused) for host, refused in found.items() if refused} == {}
+@pytest.mark.parametrize("case", [case for case, (_, wrong) in CASES.items() if wrong])
+def test_the_option_that_is_said_to_work_does(case: str) -> None:
+    """The case is set right as the messages say; then nothing is refused any more."""
+    settings = dict(CASES[case][0])
+    for _, works in judge(settings).values():
+        words = shlex.split(works)
+        assert words[::2] == ["-e"] * (len(words) // 2), works
+        for word in words[1::2]:
+            settings |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
+    assert judge(settings) == {}
 
 
 # -- The playbook itself. `--tags always` is preflight alone: when it does not refuse, nothing may be deployed here.

@@ -16,7 +16,8 @@ ROLE = ROOT / "roles/settings"
 TEXT = (ROLE / "defaults/main.yml").read_text(encoding="utf-8")
 DEFAULTS: dict[str, Any] = yaml.safe_load(TEXT)
 SPEC = settings_options(str(ROOT))
-RULES = set(re.findall(r'_broken\(\s*"(\w+)"', (ROOT / "plugins/filter/rules.py").read_text(encoding="utf-8")))
+RULES_TEXT = (ROOT / "plugins/filter/rules.py").read_text(encoding="utf-8")
+RULES = set(re.findall(r'_broken\(\s*"(\w+)"', RULES_TEXT))
 RETIRED: dict[str, str] = yaml.safe_load((ROOT / "roles/preflight/vars/main/names.yml").read_text(encoding="utf-8"))[
     "preflight_retired"
 ]
@@ -44,9 +45,15 @@ def test_no_specification_is_left_over() -> None:
     assert {*DEFAULTS, "managers"} >= RULES
 
 
+def test_rules_read_settings_and_facts_that_exist() -> None:
+    facts = yaml.safe_load((ROOT / "roles/preflight/vars/main/rules.yml").read_text(encoding="utf-8"))
+    assert set(re.findall(r"\bknown\.(\w+)", RULES_TEXT)) == set(facts["__preflight_facts"])
+    assert set(re.findall(r"\bs\.(\w+)", RULES_TEXT)) <= set(DEFAULTS)
+
+
 def test_defaults_are_as_the_table_says() -> None:
     fixed = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
-    assert refused(fixed, SPEC) == []
+    assert refused(fixed, str(ROOT)) == []
 
 
 def test_a_restore_leaves_alone_what_the_command_line_decides() -> None:
@@ -84,15 +91,15 @@ def test_every_play_begins_with_the_settings() -> None:
 
 def test_values_are_converted_to_their_type() -> None:
     given = {"replicas": "4", "redis_tls": "yes", "image_revision": 2, "app_cpus": "0.5", "app_environment": "A=b"}
-    assert typed(given, SPEC) == {
+    assert typed(given, str(ROOT)) == {
         "replicas": 4,
         "redis_tls": True,
         "image_revision": "2",
         "app_cpus": 0.5,
         "app_environment": {"A": "b"},
     }
-    assert refused(given, SPEC) == []
-    assert typed({"replicas": "many"}, SPEC) == {"replicas": "many"}
+    assert refused(given, str(ROOT)) == []
+    assert typed({"replicas": "many"}, str(ROOT)) == {"replicas": "many"}
 
 
 READS_HOSTS = yaml.safe_load((ROOT / "roles/preflight/tasks/host.yml").read_text(encoding="utf-8"))[0]["name"]
