@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -238,13 +238,12 @@ def _repository(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
             "backup_copy_repository",
             "must be empty, or another repository than backup_repository, which makes the backups",
         )
-    kinds = {"backup_ssh_key": "sftp:", "backup_known_hosts": "sftp:", "backup_ca": "(rest:https|s3):"}
-    for name, kind in kinds.items():
+    is_sftp = any(each.startswith("sftp:") for each in repositories)
+    for name in ("backup_ssh_key", "backup_known_hosts"):
         file = str(getattr(s, name) or "")
-        used = any(re.match(kind, repository) for repository in repositories)
-        if file and not (used and (Path(file).expanduser().is_file() or not known.reads_files)):
+        if file and not (is_sftp and (Path(file).expanduser().is_file() or not known.reads_files)):
             yield _broken(name)
-    if any(each.startswith("sftp:") for each in repositories) and not (s.backup_ssh_key and s.backup_known_hosts):
+    if is_sftp and not (s.backup_ssh_key and s.backup_known_hosts):
         yield _broken(
             "backup_ssh_key",
             "must be given, and backup_known_hosts too, for a backup_repository or backup_copy_repository that begins "
@@ -253,7 +252,7 @@ def _repository(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         )
 
 
-def _backups(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
+def _backups(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     """Judge how backups are made."""
     if s.backup_rotate is True and (s.backup_password or not s.backup_repository):
         yield _broken(
@@ -261,12 +260,13 @@ def _backups(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
             "must be false unless there is a backup_repository and the project makes its password. To replace your own "
             "backup_password, deploy another one",
         )
-    given = s.backup_environment
-    if isinstance(given, Mapping) and not (
-        all(re.fullmatch("[A-Z_][A-Z0-9_]*", str(name)) and not OWN_RESTIC.match(str(name)) for name in given)
-        and _are_plain(given)
-    ):
+    given, files = s.backup_environment, s.backup_environment_files
+    if isinstance(given, Mapping) and not (_are_for_restic(given) and _are_plain(given)):
         yield _broken("backup_environment")
+    if isinstance(files, Mapping):
+        there = all(Path(str(file)).expanduser().is_file() for file in files.values()) or not known.reads_files
+        if not (_are_for_restic(files) and there):
+            yield _broken("backup_environment_files")
     if fault := _cron_fault(str(s.backup_schedule or ""), needed=bool(s.backup_repository)):
         yield _broken("backup_schedule", f"must be a cron expression of five fields, or empty; {fault}")
     kept = s.backup_keep
@@ -276,6 +276,11 @@ def _backups(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
         yield _broken("backup_keep")
     if _bytes(s.backup_memory) < _bytes(s.redis_memory):
         yield _broken("backup_memory")
+
+
+def _are_for_restic(names: Iterable[Any]) -> bool:
+    """Return whether these are names of variables that restic may get."""
+    return all(re.fullmatch("[A-Z_][A-Z0-9_]*", str(name)) and not OWN_RESTIC.match(str(name)) for name in names)
 
 
 def _backup(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
