@@ -14,6 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ansible.module_utils.common.text.formatters import human_to_bytes
+
 CRON_FIELDS = 5
 SWARM_PORTS = {"2377", "7946"}
 MOST_CERTIFICATES = 29
@@ -361,8 +363,7 @@ def _number(value: Any) -> float:
 
 def _bytes(size: Any) -> int:
     """Return the bytes of a size such as 128M; 0 if it is none."""
-    found = re.fullmatch("([0-9]+)([MG])", str(size))
-    return int(found[1]) << {"M": 20, "G": 30}[found[2]] if found else 0
+    return int(human_to_bytes(size)) if re.fullmatch("[0-9]+[MG]", str(size)) else 0
 
 
 def _cron_fault(expression: str, *, needed: bool) -> str:
