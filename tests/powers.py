@@ -21,11 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("app/counter", "backup", "bench", "counter", "playbooks", "plugins", "redis_node", "roles", "templates")
 TESTS = ("tests", "app/tests")  # the second until they moved
 TIMEOUT_SECONDS = 900
+NO_TESTS = 5  # the exit code of pytest
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)", re.MULTILINE)
 
 
-class Tests(NamedTuple):
-    """The tests of a fix: their files, and their names."""
+class Changed(NamedTuple):
+    """The tests that a fix changed: their files, and their names."""
 
     files: list[str]
     names: list[str]
@@ -43,11 +44,12 @@ def fixes(number: int) -> list[str]:
     return [commit for commit in commits if all(commit in found for found in both)][:number]
 
 
-def tests_of(diff: str) -> Tests:
+def changed_by(diff: str) -> Changed:
     """Return the tests that a diff without context lines changes."""
     files = re.findall(r"^\+\+\+ b/(\S*/test_\S+\.py)$", diff, re.MULTILINE)
+    files = [file.replace("app/tests/", "tests/app/") for file in files]
     names = re.findall(r"^(?:@@ .* @@ |\+)def (test_\w+)", diff, re.MULTILINE)
-    return Tests([file for file in dict.fromkeys(files) if (ROOT / file).exists()], list(dict.fromkeys(names)))
+    return Changed([file for file in dict.fromkeys(files) if (ROOT / file).exists()], list(dict.fromkeys(names)))
 
 
 def starting() -> set[str]:
@@ -57,8 +59,8 @@ def starting() -> set[str]:
     return set(listed.stdout.split())
 
 
-def red(tests: Tests, markers: str, checkout: Path) -> list[str]:
-    """Run the tests with these markers, and return the files of those that failed."""
+def red(tests: Changed, markers: str, checkout: Path) -> list[str] | None:
+    """Run the tests with these markers; return the files of those that failed, or None if there are no such tests."""
     command = ["python", "-m", "pytest", "-p", "no:xdist", "-q", "-m", markers, "-k", " or ".join(tests.names)]
     try:
         done = subprocess.run(
@@ -71,21 +73,23 @@ def red(tests: Tests, markers: str, checkout: Path) -> list[str]:
         )
     except subprocess.TimeoutExpired:
         return tests.files
-    return sorted(set(FAILED.findall(done.stdout)))
+    return None if done.returncode == NO_TESTS else sorted(set(FAILED.findall(done.stdout)))
 
 
 def found_by(commit: str, checkout: Path, left_out: set[str]) -> str:
     """Return the first kind of test that finds what the commit mended, or why nothing could be seen."""
-    tests = tests_of(git("diff", "-U0", f"{commit}^", commit, "--", *TESTS).stdout)
+    tests = changed_by(git("diff", "-U0", f"{commit}^", commit, "--", *TESTS).stdout)
     if not tests.files or not tests.names:
-        return "no test of its own"
+        return "tests are gone"
     patch = git("diff", "--binary", commit, f"{commit}^", "--", *PRODUCT).stdout
     if git("apply", "-", patch=patch, directory=checkout).returncode:
         return "changed since"
     try:
-        if files := red(tests, "not slow and not live", checkout):
-            return "default" if left_out.issuperset(files) else "quick"
-        return "slow" if red(tests, "slow or live", checkout) else "none"
+        early = red(tests, "not slow and not live", checkout)
+        if early:
+            return "default" if left_out.issuperset(early) else "quick"
+        late = red(tests, "slow or live", checkout)
+        return "slow" if late else "tests are gone" if early is late is None else "none"
     finally:
         git("checkout", "-q", ".", directory=checkout)
         git("clean", "-qfd", directory=checkout)
