@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "roles/settings"
 RUNS = ROOT / "molecule/runs.json"
+FEATURES = ROOT / "molecule/features.yml"
 # Sections of the settings that README.md shows; docs/settings.md shows all.
 MAIN_SECTIONS = ("What is deployed", "Where the count is stored")
 # The section of a role's defaults that other roles pass, and users do not set.
@@ -179,9 +180,14 @@ def topology_nodes() -> str:
     return table(heads, rows)
 
 
+def green_runs() -> dict[str, dict[str, Any]]:
+    """Return the last green run of each scenario that has one."""
+    return dict(json.loads(RUNS.read_text(encoding="utf-8"))) if RUNS.exists() else {}
+
+
 def runs() -> str:
     """Return the last green run of each scenario; of those without one, only the name."""
-    found = json.loads(RUNS.read_text(encoding="utf-8")) if RUNS.exists() else {}
+    found = green_runs()
     figures = ("acknowledged", "lost", "doubled", "failed", "gap")
     rows = []
     for scenario in sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")):
@@ -194,6 +200,24 @@ def runs() -> str:
     return table(("scenario", "commit", "date", "minutes", "cores", "slowness", *figures), rows)
 
 
+def features() -> str:
+    """Return which scenarios show each feature, and when they last did."""
+    found = green_runs()
+
+    def last(scenario: str) -> str:
+        run = found.get(scenario)
+        return f"`{scenario}` ({run['commit']}, {run['date']})" if run else f"`{scenario}`"
+
+    shown = load(FEATURES)["features"].items()
+    return table(("feature", "scenarios"), ((feature, ", ".join(map(last, names))) for feature, names in shown))
+
+
+def untested() -> str:
+    """Return what nothing tries, by page."""
+    pages = load(FEATURES)["untested"].items()
+    return "".join(f"- [{page}](docs/{page}): {text}\n" for page, texts in pages for text in texts)
+
+
 PRODUCERS: dict[str, Callable[[], str]] = {
     "main settings": lambda: settings_table(MAIN_SECTIONS),
     "settings": settings_tables,
@@ -202,6 +226,8 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "promises": promises,
     "nodes": topology_nodes,
     "runs": runs,
+    "features": features,
+    "untested": untested,
 }
 
 
@@ -226,7 +252,8 @@ def main(arguments: list[str]) -> int:
     different = 0
     for page in PAGES:
         # A scenario may note its run at any moment.
-        before, after = page.read_text(encoding="utf-8"), generate(page, keep=["runs"] if arguments else [])
+        kept = ["runs", "features"] if arguments else []
+        before, after = page.read_text(encoding="utf-8"), generate(page, keep=kept)
         if before == after:
             continue
         if not arguments:

@@ -44,8 +44,15 @@ def test_the_tables_are_those_of_the_roles() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_each_scenario_shows_a_feature() -> None:
+    features = yaml.safe_load((ROOT / "molecule/features.yml").read_text(encoding="utf-8"))
+    shown = {scenario for scenarios in features["features"].values() for scenario in scenarios}
+    assert shown == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+    assert not [page for page in features["untested"] if not (ROOT / "docs" / page).exists()]
+
+
 def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
-    for part in ("docs", "roles"):
+    for part in ("docs", "roles", "molecule"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"
