@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from counter.config import Config
 from counter.store.group_commit import GroupCommit
@@ -56,6 +56,38 @@ class Lane:
         self.group = GroupCommit(link.commit)
 
 
+class Waiter:
+    """Decides whether a request may wait for Redis to come back; a context.
+
+    While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads wait.
+    The other half goes on answering health checks, and errors at once.
+    """
+
+    def __init__(self, places: threading.BoundedSemaphore) -> None:
+        """Take the places of those that wait, which all requests share."""
+        self._places = places
+        self._has_place = False
+
+    def __enter__(self) -> Self:
+        """Begin without a place."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the place back."""
+        if self._has_place:
+            self._places.release()
+
+    def may_wait(self) -> bool:
+        """Take a place if one is free; the request then has it until it ends."""
+        self._has_place = self._has_place or self._places.acquire(blocking=False)
+        return self._has_place
+
+    def refuse_unless_it_may_wait(self, troubled: float) -> None:
+        """Take for how many seconds Redis has been in trouble, negative if it is not; raises UnavailableError."""
+        if troubled >= 0 and not self.may_wait() and troubled > CHANGE_SECONDS:
+            raise UnavailableError("Redis is not confirming, and half of the threads already wait for it")
+
+
 class Route(Protocol):
     """What a topology has to say: which primary serves a key, what there is, and what it promises."""
 
@@ -96,9 +128,7 @@ class Store:
         self._both = replace(self._memory, both=True)
         self._without_hashes = Transition(HASHES_KEY, self._perform, self._later, config.id_lifetime)
         self._without_secrets = Transition(SECRETS_KEY, self._perform, self._later, config.id_lifetime)
-        # While Redis is in trouble for longer than a planned change of the primary takes, at most half of the threads
-        # wait for it to come back; the other half goes on answering health checks, and errors at once.
-        self._patience = threading.BoundedSemaphore(max(1, config.threads // 2))
+        self._places = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._site = config.site
         self._most, self._per_minute = config.max_counters, config.new_counters_per_minute
         self._making = threading.Lock()
@@ -265,38 +295,30 @@ class Store:
 
     def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
-        uncertain, patient = False, False
+        uncertain = False
         lane: Lane | None = None
-        try:
+        with Waiter(self._places) as waiter:
             while True:
                 operation = attempt()
                 try:
                     if lane is None or self.remembers:
                         lane = self._route.lane(operation.key)
-                    troubled = lane.link.troubled_seconds
-                    patient = patient or (troubled >= 0 and self._patience.acquire(blocking=False))
-                    if troubled > CHANGE_SECONDS and not patient:
-                        raise UnavailableError("Redis is not confirming, and half of the threads already wait for it")
+                    waiter.refuse_unless_it_may_wait(lane.link.troubled_seconds)
                     lane.group.submit(operation)
                 except UnavailableError as error:
                     operation.failure = Failure(str(error))
-                if operation.failure is None:
+                if (failure := operation.failure) is None:
                     return operation
-                failure = operation.failure
                 self._route.failed(failure)
                 uncertain = uncertain or (failure.uncertain and isinstance(operation, Increment))
-                patient = patient or self._patience.acquire(blocking=False)
-                changes = lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS and not failure.full
+                short_outage = lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS and not failure.full
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
-                hopeless = failure.permanent or not (patient or changes)
-                if hopeless or time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline:
+                late = time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline
+                if late or failure.permanent or not (waiter.may_wait() or short_outage):
                     break
                 if not uncertain:
                     lane = None  # otherwise each repeat must go to the same node, the only one that may know the id
                 time.sleep(pause)
-        finally:
-            if patient:
-                self._patience.release()
         if uncertain:
             raise IndeterminateError(failure.reason, identifier, self._window)
         raise UnavailableError(failure.reason, identifier)
