@@ -29,6 +29,7 @@ WORDS = {
 OWN_TYPES: dict[str, dict[str, Any]] = {
     "port": {"type": "int", "min": 1, "max": 65535},
     "size": {"type": "str", "match": "[0-9]+[MG]"},
+    "password": {"type": "str", "no_log": True},
 }
 
 
@@ -104,13 +105,18 @@ def chosen_by(defaults: Mapping[str, Any], given: Iterable[str]) -> list[str]:
 
 @cache
 def settings_options(root: str) -> dict[str, dict[str, Any]]:
-    """Return what each setting may be: the table of the role ``settings`` below ``root``.
+    """Return what each setting may be: the table of the role ``settings`` below ``root``."""
+    return dict(_table(root)["settings"])
+
+
+@cache
+def _table(root: str) -> dict[str, dict[str, Any]]:
+    """Return the whole table.
 
     Each task runs in a process of its own, which reads this again. The filter ``from_yaml`` takes much longer, since
     Ansible remembers for each string where it came from.
     """
-    options: dict[str, dict[str, Any]] = yaml_load(Path(root, "roles/settings/meta/settings.yml").read_text("utf-8"))
-    return options["settings"]
+    return dict(yaml_load(Path(root, "roles/settings/meta/settings.yml").read_text("utf-8")))
 
 
 def options_of_verbs(root: str) -> dict[str, list[str]]:
@@ -118,21 +124,15 @@ def options_of_verbs(root: str) -> dict[str, list[str]]:
     return {name: option["verbs"] for name, option in settings_options(root).items() if "verbs" in option}
 
 
-@cache
 def roles_options(root: str) -> dict[str, dict[str, Any]]:
-    """Return the type and choices of each variable of a single role below ``root``, as the role specifies it."""
-    files = Path(root).glob("roles/*/meta/argument_specs.yml")
-    specs = [spec for file in files for spec in yaml_load(file.read_text(encoding="utf-8"))["argument_specs"].values()]
-    options = [option for spec in specs for option in (spec.get("options") or {}).items()]
-    return {name: option for name, option in options if "type" in option}
+    """Return the type of each variable of a single role below ``root``."""
+    by_type = _table(root)["variables"]
+    return {name: {"type": kind, **OWN_TYPES.get(kind, {})} for kind, names in by_type.items() for name in names}
 
 
 def _converted(value: Any, option: Mapping[str, Any]) -> tuple[Any, bool]:
     """Return the value, and whether it could be converted to its type."""
     kind = OWN_TYPES.get(option["type"], option)["type"]
-    # The role has rules of its own.
-    if kind == "raw":
-        return value, True
     # The validator reports an empty number as text that is not a number, and treats None as an option not given.
     if value is None or (isinstance(value, str) and not value.strip() and kind != "str"):
         return value, False

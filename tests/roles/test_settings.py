@@ -10,7 +10,15 @@ import pytest
 import yaml
 from support.ansible import ROOT, run
 
-from plugins.filter.settings import chosen_by, nearest, refused, settings_defaults, settings_options, typed
+from plugins.filter.settings import (
+    chosen_by,
+    nearest,
+    refused,
+    roles_options,
+    settings_defaults,
+    settings_options,
+    typed,
+)
 
 ROLE = ROOT / "roles/settings"
 TEXT = (ROLE / "defaults/main.yml").read_text(encoding="utf-8")
@@ -22,6 +30,7 @@ RETIRED: dict[str, str] = yaml.safe_load((ROOT / "roles/preflight/vars/main/name
     "preflight_retired"
 ]
 
+OF_ROLES = list(ROOT.glob("roles/*/defaults/main.yml"))
 KEYS = {"type", "choices", "min", "max", "match", "rule", "why", "values", "works", "no_log", "verbs"}
 
 
@@ -54,6 +63,18 @@ def test_rules_read_settings_and_facts_that_exist() -> None:
 def test_defaults_are_as_the_table_says() -> None:
     fixed = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
     assert refused(fixed, str(ROOT)) == []
+
+
+def test_each_variable_of_a_single_role_has_a_type() -> None:
+    roles = {path.parts[-3]: yaml.safe_load(path.read_text(encoding="utf-8")) for path in OF_ROLES}
+    del roles["settings"]
+    given = {name: value for defaults in roles.values() for name, value in defaults.items()}
+    types = roles_options(str(ROOT))
+    # The benchmark has rules of its own for most of its variables.
+    assert {name for name in given if not name.startswith("bench_")} <= set(types) <= set(given)
+    assert [name for role in roles for name in roles[role] if not name.startswith(f"{role}_")] == []
+    assert refused({name: given[name] for name in types if "{{" not in str(given[name])}, str(ROOT)) == []
+    assert [name for name in types if "password" in name and not types[name].get("no_log")] == []
 
 
 def test_a_restore_leaves_alone_what_the_command_line_decides() -> None:
@@ -193,11 +214,7 @@ def test_a_retired_name_is_refused_with_the_one_in_use(tmp_path: Path) -> None:
 
 
 def test_retired_names_lead_to_names_in_use() -> None:
-    known = {
-        name
-        for path in ROOT.glob("roles/*/defaults/main.yml")
-        for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    }
+    known = {name for path in OF_ROLES for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}}
     # YAML makes a truth value of the name `on`, so that its entry says more.
     assert {new for old, new in RETIRED.items() if old is not True} <= known
     assert not set(RETIRED) & known
