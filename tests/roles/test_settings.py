@@ -10,71 +10,14 @@ import pytest
 import yaml
 from support.ansible import ROOT, run
 
-from plugins.filter.settings import (
-    chosen_by,
-    nearest,
-    refused,
-    roles_options,
-    settings_defaults,
-    settings_options,
-    typed,
-)
+from plugins.filter.settings import chosen_by, nearest, refused, settings_defaults, typed
 
-ROLE = ROOT / "roles/settings"
-TEXT = (ROLE / "defaults/main.yml").read_text(encoding="utf-8")
-DEFAULTS: dict[str, Any] = yaml.safe_load(TEXT)
-SPEC = settings_options(str(ROOT))
-RULES_TEXT = (ROOT / "plugins/filter/rules.py").read_text(encoding="utf-8")
-RULES = set(re.findall(r'_broken\(\s*"(\w+)"', RULES_TEXT))
-RETIRED: dict[str, str] = yaml.safe_load((ROOT / "roles/preflight/vars/main/names.yml").read_text(encoding="utf-8"))[
-    "preflight_retired"
-]
-
-OF_ROLES = list(ROOT.glob("roles/*/defaults/main.yml"))
-KEYS = {"type", "choices", "min", "max", "match", "rule", "why", "values", "works", "no_log", "verbs"}
-
-
-# -- One place for each setting
-
-
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_a_setting_is_described_typed_and_checked(name: str) -> None:
-    [sentence] = re.findall(rf'((?:^#.*\n)+)"?{name}"?:', TEXT, re.MULTILINE)
-    assert re.search(r"[.!?]$", sentence.strip()), sentence
-    spec = SPEC[name]
-    assert {"type"} <= set(spec) <= KEYS
-    limited = spec["type"] == "bool" or {"choices", "min", "match", "rule"} & set(spec) or spec["type"] == "port"
-    # Any text is a name of a file.
-    assert limited or name == "status_file" or name in RULES
-    assert "password" not in name or spec["no_log"]
-
-
-def test_no_specification_is_left_over() -> None:
-    assert list(SPEC) == list(DEFAULTS)
-    assert {*DEFAULTS, "managers"} >= RULES
-
-
-def test_rules_read_settings_and_facts_that_exist() -> None:
-    facts = yaml.safe_load((ROOT / "roles/preflight/vars/main/rules.yml").read_text(encoding="utf-8"))
-    assert set(re.findall(r"\bknown\.(\w+)", RULES_TEXT)) == set(facts["__preflight_facts"])
-    assert set(re.findall(r"\bs\.(\w+)", RULES_TEXT)) <= set(DEFAULTS)
+DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
 
 
 def test_defaults_are_as_the_table_says() -> None:
     fixed = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
     assert refused(fixed, str(ROOT)) == []
-
-
-def test_each_variable_of_a_single_role_has_a_type() -> None:
-    roles = {path.parts[-3]: yaml.safe_load(path.read_text(encoding="utf-8")) for path in OF_ROLES}
-    del roles["settings"]
-    given = {name: value for defaults in roles.values() for name, value in defaults.items()}
-    types = roles_options(str(ROOT))
-    # The benchmark has rules of its own for most of its variables.
-    assert {name for name in given if not name.startswith("bench_")} <= set(types) <= set(given)
-    assert [name for role in roles for name in roles[role] if not name.startswith(f"{role}_")] == []
-    assert refused({name: given[name] for name in types if "{{" not in str(given[name])}, str(ROOT)) == []
-    assert [name for name in types if "password" in name and not types[name].get("no_log")] == []
 
 
 def test_a_restore_leaves_alone_what_the_command_line_decides() -> None:
@@ -83,28 +26,6 @@ def test_a_restore_leaves_alone_what_the_command_line_decides() -> None:
     assert chosen_by(settings_defaults(str(ROOT)), []) == []
     chosen = chosen_by(settings_defaults(str(ROOT)), ["redis_topology"])
     assert chosen == ["redis_topology", "redis_replicas", "write_concern"]
-
-
-def test_a_setting_is_set_in_no_other_place() -> None:
-    """Where a default stands twice, one of the two is ignored."""
-    of_roles = [*ROOT.glob("roles/*/defaults/*.yml"), *ROOT.glob("roles/*/vars/**/*.yml")]
-    of_users = [*ROOT.glob("playbooks/*.yml"), *ROOT.glob("inventory/**/*.yml")]
-    found = {
-        (str(path.relative_to(ROOT)), name)
-        for path in of_roles + of_users
-        for name in re.findall(
-            r'^"?(\w+)"?:' if path in of_roles else r"^ *(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE
-        )
-        if name in DEFAULTS
-    }
-    assert found == {("roles/settings/defaults/main.yml", name) for name in DEFAULTS}
-
-
-def test_every_play_begins_with_the_settings() -> None:
-    for path in ROOT.glob("playbooks/*.yml"):
-        for play in yaml.safe_load(path.read_text(encoding="utf-8")):
-            if "hosts" in play and play["name"] != "Check the inventory":
-                assert play["roles"][0] == {"role": "settings"}, f"{path.name}: {play['name']}"
 
 
 # -- Values
@@ -211,13 +132,6 @@ def test_a_retired_name_is_refused_with_the_one_in_use(tmp_path: Path) -> None:
     output = deploy(inventory=inventory)
     assert "counter_threads (use app_threads)" in output
     assert "counter_memory (use app_memory)" in output
-
-
-def test_retired_names_lead_to_names_in_use() -> None:
-    known = {name for path in OF_ROLES for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}}
-    # YAML makes a truth value of the name `on`, so that its entry says more.
-    assert {new for old, new in RETIRED.items() if old is not True} <= known
-    assert not set(RETIRED) & known
 
 
 def test_a_variable_of_the_inventory_that_nearly_is_a_setting_is_warned_about(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from support.ansible import ROOT
@@ -111,12 +110,15 @@ NAME = r"(__[a-z]\w+)"
 GIVEN = re.compile(rf"^\s*(?:- )?{NAME}:|(?:register|loop_var|index_var): {NAME}$|set {NAME} =", re.MULTILINE)
 
 
-@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
-def test_internal_variables_are_given_in_their_role(role: str) -> None:
+def test_internal_variables_are_given_in_their_role() -> None:
     """Ansible notices a missing one only when a task reads it, which may be in one topology only."""
-    files = [path for path in SOURCES if path.is_relative_to(ROOT / "roles" / role) and path.suffix != ".py"]
-    texts = "\n".join(map(without_comments, files))
-    assert set(INTERNAL.findall(texts)) == {name for found in GIVEN.findall(texts) for name in found if name}
+    wrong = {}
+    for role in (ROOT / "roles").iterdir():
+        files = [path for path in SOURCES if path.is_relative_to(role) and path.suffix != ".py"]
+        texts = "\n".join(map(without_comments, files))
+        given = {name for found in GIVEN.findall(texts) for name in found if name}
+        wrong[role.name] = given ^ set(INTERNAL.findall(texts))
+    assert {role: names for role, names in wrong.items() if names} == {}
 
 
 def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
@@ -130,12 +132,12 @@ def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
     assert not any(bare.values()), bare
 
 
-@pytest.mark.parametrize("verb", ["scale", "rollback"])
-def test_what_a_verb_refuses_comes_before_what_it_changes(verb: str) -> None:
+def test_what_a_verb_refuses_comes_before_what_it_changes() -> None:
     """A failure in the block of tasks/serve.yml is recorded as a failed release."""
-    plays = yaml.safe_load((ROOT / f"playbooks/{verb}.yml").read_text(encoding="utf-8"))
-    first = next(play for play in plays if "tasks" in play)["tasks"][0]
-    assert first["ansible.builtin.import_role"] == {"name": "counter", "tasks_from": "refuse"}
+    for verb in ("scale", "rollback"):
+        plays = yaml.safe_load((ROOT / f"playbooks/{verb}.yml").read_text(encoding="utf-8"))
+        first = next(play for play in plays if "tasks" in play)["tasks"][0]
+        assert first["ansible.builtin.import_role"] == {"name": "counter", "tasks_from": "refuse"}, verb
 
 
 SET_FACT = "ansible.builtin.set_fact"
