@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, last_task, run
+from support.ansible import MANAGERS, PLAYBOOKS, ROOT, last_task, run
 from support.workers import made_once
 
 from bench.summary import SCHEMA
@@ -166,7 +166,7 @@ def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
         {"ansible.builtin.set_fact": {"deployed": {"maintenance": {}}}},
         {"ansible.builtin.include_role": {"name": "bench", "tasks_from": "reach"}},
     ]
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "managers", "roles": ["settings"], "tasks": tasks}]))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": MANAGERS, "roles": ["settings"], "tasks": tasks}]))
     done = run(
         *("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"),

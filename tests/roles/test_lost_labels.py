@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import ROOT, run, stand_in_for_the_engine
+from support.ansible import MANAGERS, ROOT, run, stand_in_for_the_engine
 
 from plugins.filter.deployed import deployed_state, with_content
 
@@ -80,7 +80,7 @@ def deploy(
         {"ansible.builtin.import_role": {"name": "redis", "tasks_from": "refuse"}},
         {"ansible.builtin.debug": {"msg": "PLACES {{ redis_places | to_json }}"}},
     ]
-    play = {"hosts": "managers", "roles": ["settings"], "vars_files": [str(ROOT / "roles/redis/vars/main/nodes.yml")]}
+    play = {"hosts": MANAGERS, "roles": ["settings"], "vars_files": [str(ROOT / "roles/redis/vars/main/nodes.yml")]}
     (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": tasks}]))
     done = run(
         *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", json.dumps(given)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import ROOT, run, stand_in_for_the_engine
+from support.ansible import MANAGERS, ROOT, run, stand_in_for_the_engine
 
 EXEC = """
 import os
@@ -41,7 +41,7 @@ def promote(site: Path, primary: str = "", **fails: str) -> tuple[int, str, list
         {"ansible.builtin.import_role": {"name": "redis", "tasks_from": "promote"}},
     ]
     # As in playbooks/promote.yml.
-    play = {"hosts": "managers", "ignore_unreachable": True, "any_errors_fatal": False, "roles": ["settings"]}
+    play = {"hosts": MANAGERS, "ignore_unreachable": True, "any_errors_fatal": False, "roles": ["settings"]}
     (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": tasks}]))
     done = run(
         *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", f"redis_primary={primary}"),

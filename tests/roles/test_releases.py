@@ -13,7 +13,7 @@ import pytest
 import yaml
 from engines import engine, serve
 from manager import Manager, recorded
-from support.ansible import ROOT, run, stand_in_for_the_engine
+from support.ansible import MANAGERS, ROOT, run, stand_in_for_the_engine
 from support.ports import closed_port
 
 from plugins.callback.run_record import revision
@@ -384,7 +384,7 @@ def bring(site: Path, *images: str, **others: Any) -> str:
             "vars": {"deployed_skips_unreachable": True},
         }
         again = {"ansible.builtin.import_role": {"name": "images", "tasks_from": "again"}}
-        play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"]}
+        play = {"hosts": MANAGERS, "gather_facts": False, "roles": ["settings"]}
         goes_on = {"ansible.builtin.debug": {"msg": "goes on at {{ ansible_play_hosts | join(' and ') }}"}}
         (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [read, again, goes_on]}]))
         done = run(

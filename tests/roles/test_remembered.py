@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jinja2 import Environment, nodes
 from manager import Manager, recorded
-from support.ansible import ROOT, last_task, run, stand_in_for_the_engine
+from support.ansible import MANAGERS, ROOT, last_task, run, stand_in_for_the_engine
 from support.https import SITE, certificate, pem
 
 from plugins.filter.settings import options_of_verbs, settings_options
@@ -279,7 +279,7 @@ def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) 
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}})
     )
-    play = {"hosts": "managers", "gather_facts": False, "roles": ["settings"], "tasks": tasks}
+    play = {"hosts": MANAGERS, "gather_facts": False, "roles": ["settings"], "tasks": tasks}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
     engine = stand_in_for_the_engine(tmp_path, docker_node_info={"nodes": nodes})
     done = run(
