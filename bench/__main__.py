@@ -1,6 +1,6 @@
 """The steps of a benchmark, one command each; the role ``bench`` calls them in this order.
 
-python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json and prints the arms as JSON
+python -m bench plan RUN            writes RUN/manifest.json from RUN/settings.json and prints the steps as JSON
 python -m bench guard RUN COMMAND   runs COMMAND if the playbook is interrupted
 python -m bench ceiling RUN         measures the generator's own limit and adds it to the manifest
 python -m bench arm RUN NAME        runs one arm
@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import traceback
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 from bench import ceiling, comparison, environment, guard, report, verdict
 from bench.arm import CounterUnreadable, load_recording, run_arm
 from bench.generator import GeneratorFailed
-from bench.plan import Arm, Settings, arms
+from bench.plan import Arm, Settings, arms, steps
 from bench.summary import summarise
 from bench.warmup import NotAllAnswered
 
@@ -62,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plan_step(options: argparse.Namespace) -> int:
-    """Check the settings, record the environment and print the arms."""
+    """Check the settings, record the environment and print the steps."""
     given = json.loads((options.run / "settings.json").read_text())
     settings = Settings.from_mapping(given["settings"])
     free = shutil.disk_usage(options.run).free // 2**20
@@ -77,7 +76,7 @@ def plan_step(options: argparse.Namespace) -> int:
         "ceiling": None,
     }
     _write_manifest(options.run, manifest)
-    print(json.dumps([asdict(arm) for arm in arms(settings)]))
+    print(json.dumps(steps(settings, options.run)))
     return 0
 
 

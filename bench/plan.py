@@ -7,6 +7,7 @@ one fixed rate. The optional phase C sends at several rates to every count, for 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 SETTLE_SECONDS = 2
@@ -85,6 +86,25 @@ def arms(settings: Settings) -> list[Arm]:
     ratios are computed. ``column`` is the index in ``replicas``, so that a count can be compared with itself (an A/A run).
     """
     return list(_numbered(_ordered(settings), settings))
+
+
+def steps(settings: Settings, run: Path) -> list[dict[str, Any]]:
+    """What runs: the ``command`` of ``python -m bench``, its ``title``, and the seconds that are ``expected``.
+
+    The first step measures the generator alone, without ``replicas``; each arm is one more.
+    """
+    planned = arms(settings)
+    alone = {"command": ["ceiling", str(run)], "title": "the generator alone against a trivial server, 12 s", "expected": 15, "replicas": ""}
+    return [alone] + [
+        {
+            "command": ["arm", str(run), arm.name],
+            "title": f"{number} of {len(planned)}, {arm.replicas} {'replica' if arm.replicas == 1 else 'replicas'}, "
+            f"{'saturated' if arm.phase == 'S' else 'fixed rate'}, {arm.expected} s",
+            "expected": arm.expected,
+            "replicas": arm.replicas,
+        }
+        for number, arm in enumerate(planned, 1)
+    ]
 
 
 def _ordered(settings: Settings) -> Iterator[dict[str, Any]]:

@@ -122,6 +122,7 @@ def is_mine(running: Path) -> bool:
 def main(file: Path, seconds: float) -> None:
     """Sample until FILE.run is removed or the time is over."""
     running = file.with_name(file.name + ".run")
+    running.parent.mkdir(parents=True, exist_ok=True)
     running.write_text(str(os.getpid()))
     node = socket.gethostname()
     deadline = time.monotonic() + seconds

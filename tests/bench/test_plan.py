@@ -1,7 +1,9 @@
 """The order of the arms, and settings that cannot be run."""
 
+from pathlib import Path
+
 import pytest
-from bench.plan import Settings, arms
+from bench.plan import Settings, arms, steps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,13 @@ def test_every_way_has_every_column_and_the_next_way_is_its_mirror(counts: list[
 @given(COUNTS)
 def test_fixed_rate_of_phase_l_comes_from_the_first_count(counts: list[int]) -> None:
     assert {arm.load_of for arm in arms(Settings(replicas=tuple(counts))) if arm.phase == "L"} == {counts[0]}
+
+
+def test_the_generator_is_measured_before_the_arms_and_without_replicas() -> None:
+    first, *others = steps(Settings(), Path("/run"))
+    assert (first["command"], first["replicas"]) == (["ceiling", "/run"], "")
+    assert [step["command"] for step in others] == [["arm", "/run", arm.name] for arm in arms(Settings())]
+    assert (others[1]["replicas"], others[1]["title"]) == (4, "2 of 6, 4 replicas, saturated, 67 s")
 
 
 def test_a_setting_of_another_version_is_named() -> None:

@@ -62,7 +62,7 @@ def test_a_container_is_asked_for_once(engine: tuple[docker.APIClient, list[str]
 
 def test_a_node_is_sampled_while_its_engine_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    main(tmp_path / "n1.csv", 0.5)
-    with (tmp_path / "n1.csv").open(newline="") as file:
+    main(tmp_path / "new/n1.csv", 0.5)
+    with (tmp_path / "new/n1.csv").open(newline="") as file:
         assert [row["service"] for row in csv.DictReader(file)] == ["node"]
     assert "the engine does not answer" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_internal_variables_are_given_in_their_role() -> None:
 def test_values_that_reach_a_shell_are_quoted_or_numbers() -> None:
     blocks = found_by(re.compile(r"^ +ansible\.builtin\.shell:.*\n((?: {4,}.*\n)+)", re.MULTILINE))
     values = {name: re.findall(r"{{((?s:.*?))}}", "".join(texts)) for name, texts in blocks.items()}
-    assert "roles/bench/tasks/workers.yml" in values
+    assert "roles/bench/tasks/step.yml" in values
     bare = {
         name: [value for value in found if not re.search(r"\| (quote|int|float)\b", value)]
         for name, found in values.items()
