@@ -1,5 +1,5 @@
 # The images of the project, one target each: app, redis, redis-node, edge, backup, registry. All share one Debian base, which a node stores once.
-# BASE is a Debian image from a registry, or one that roles/base_image built from Debian's packages.
+# BASE is a Debian image from a registry, or one that roles/images built from Debian's packages.
 # The text of a stage, comments included, and the arguments here are part of the names of images: a change replaces their tasks.
 # REVISION is image_revision: a new value invalidates the build cache, so the build installs the current packages.
 ARG BASE=debian:trixie-slim

@@ -106,7 +106,6 @@ OTHER_WORDS = {
     "ansible_ssh_private_key_file",
     "ansible_user",
     "as_deployed",
-    "base_image",
     *(f"counter_backup_{what}" for what in ("duration_seconds", "failure_timestamp_seconds", "repository_bytes")),
     *(f"counter_backup_{what}timestamp_seconds" for what in ("", "copy_", "log_", "log_first_")),
     "ip_vs",

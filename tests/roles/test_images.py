@@ -17,8 +17,8 @@ from plugins.filter.images import image_names
 
 BASE = "debian:trixie-slim"
 PLAY = play(
-    {"ansible.builtin.include_role": {"name": "base_image", "tasks_from": "provide", "public": True}},
-    {"ansible.builtin.debug": {"msg": "{{ base_image_used }}"}},
+    {"ansible.builtin.include_role": {"name": "images", "tasks_from": "base", "public": True}},
+    {"ansible.builtin.debug": {"msg": "{{ images_base_used }}"}},
 )
 
 
@@ -69,7 +69,7 @@ def test_a_base_that_the_engine_lists_by_another_name_is_pulled_once(tmp_path: P
     assert choose(second, [name], base_image_name=pinned) == (name, [])
 
 
-TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main.yml").read_text())["__images_targets"]
+TARGETS = yaml.safe_load((ROOT / "roles/images/vars/main/images.yml").read_text())["__images_targets"]
 """What each image is made of."""
 STAGES: list[tuple[str, str, str]] = re.findall(
     r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE
@@ -172,6 +172,16 @@ def test_an_archive_that_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: P
     done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **engine)
     assert "broken off" in done.stdout
     assert not (tmp_path / "counter.tar").exists()
+
+
+@pytest.mark.skipif(not shutil.which("gpg"), reason="no gpg here")
+def test_the_keys_of_debian_are_those_with_the_fingerprints_that_are_documented() -> None:
+    told = (ROOT / "roles/images/tasks/base_start.yml").read_text()
+    keyring = ROOT / "roles/images/files/trixie.gpg"
+    command = ["gpg", "--show-keys", "--with-colons", keyring]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    keys = re.findall(r"^pub:.*?^fpr:+(\w+):", done.stdout, re.DOTALL | re.MULTILINE)
+    assert keys == re.findall(r"\b[0-9A-F]{40}\b", told)
 
 
 def test_every_package_is_installed_after_the_revision_is_known() -> None:
