@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from drill.containers import Host
 from drill.stack import Stack
+from support.passwords import APP_PASSWORD
 from support.processes import running
 from support.waiting import wait_until
-from topologies import PASSWORD, Cluster, SentinelSet
+from topologies import Cluster, SentinelSet
 
 DOCKER = """#!{python}
 import json, os, subprocess, sys
@@ -37,7 +38,7 @@ match sys.argv[2:]:
 
 def stack_of(directory: Path, nodes: dict[str, int]) -> Stack:
     docker = directory / "host"
-    docker.write_text(DOCKER.format(python=sys.executable, ports=nodes, password=PASSWORD))
+    docker.write_text(DOCKER.format(python=sys.executable, ports=nodes, password=APP_PASSWORD))
     docker.chmod(0o755)
     return Stack("counter", (Host(str(docker)),))
 

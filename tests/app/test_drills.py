@@ -14,10 +14,11 @@ from history.model import load
 from history.recorder import Plan, Repeat, acknowledged, recording
 from load import TICK_SECONDS
 from support.followers import following
+from support.passwords import BACKUP_PASSWORD
 from support.ports import free_port
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
-from topologies import BACKUP_PASSWORD, Node, SentinelSet, addresses
+from topologies import Node, SentinelSet, addresses
 
 pytestmark = pytest.mark.fault
 

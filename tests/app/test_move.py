@@ -11,10 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.passwords import APP_PASSWORD
 from support.ports import free_port
 from support.processes import Process, RedisServer, running
 from support.waiting import wait_until
-from topologies import PASSWORD, Node, shown_counters, topology
+from topologies import Node, shown_counters, topology
 
 from counter.config import Config
 from counter.store import open_route, open_store
@@ -175,7 +176,7 @@ def test_a_copy_with_less_than_was_seen_is_refused(site: Site, pair: tuple[Sourc
 def test_two_nodes_that_disagree_are_refused(site: Site, pair: tuple[Source, RedisServer], tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    with running(second := RedisServer(other, f"user counter on >{PASSWORD} ~* +@all")):
+    with running(second := RedisServer(other, f"user counter on >{APP_PASSWORD} ~* +@all")):
         second.up().client().set("{a}:value", 7)
         done = site.move([pair[0], second], {})  # type: ignore[list-item]
     assert done.returncode == 1

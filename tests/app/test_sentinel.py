@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from load import Load, counts, is_ready
 from support.followers import following
+from support.passwords import BACKUP_PASSWORD
 from support.ports import free_port
 from support.processes import RedisServer, running
 from support.waiting import wait_until
-from topologies import BACKUP_PASSWORD, SentinelSet
+from topologies import SentinelSet
 
 from counter.config import Address, Config
 from counter.store import open_store

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
 
-from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, digest
+from support.configurations import DOWN_MILLISECONDS
+from support.passwords import APP_PASSWORD
 from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter.store.durable import Store
-
-PASSWORD = APP_PASSWORD
-BACKUP_PASSWORD = digest(f"{INTERNAL_PASSWORD} backup")
-"""Of the user whom the program that makes backups is."""
-DOWN_MILLISECONDS = 3000
-"""How long a node is silent before it counts as down. Less, and one that waits for its turn on a busy machine does."""
 
 
 class Node(RedisServer):
@@ -51,6 +46,14 @@ class SentinelSet:
         first = self.nodes[0].port
         self.nodes += [Node(directory, "sentinel", f"replicaof 127.0.0.1 {first}") for _ in range(2)]
         self.sentinels = [self.sentinel(directory, first) for _ in range(3)]
+        # Otherwise they learn of each other in some seconds.
+        replicas = [f"known-replica {self.name} 127.0.0.1 {node.port}" for node in self.nodes[1:]]
+        ids = {one.port: token_hex(20) for one in self.sentinels}
+        known = {port: f"known-sentinel {self.name} 127.0.0.1 {port} {identity}" for port, identity in ids.items()}
+        for sentinel in self.sentinels:
+            own = {sentinel.port: f"myid {ids[sentinel.port]}"}
+            with (sentinel.directory / "redis.conf").open("a") as config:
+                config.writelines(f"sentinel {line}\n" for line in (*replicas, *(known | own).values()))
 
     def sentinel(self, directory: Path, primary: int) -> RedisServer:
         """Return a Sentinel that has yet to be started."""
@@ -68,11 +71,11 @@ class SentinelSet:
             sentinel.client().execute_command("SENTINEL", "DEBUG", "TILT-PERIOD", 1000)
 
         def known() -> bool:
-            facts = [sentinel.client().sentinel_master(self.name) for sentinel in self.sentinels]
-            return all(fact["num-slaves"] == 2 and fact["num-other-sentinels"] == 2 for fact in facts)
+            seen = [one for sentinel in self.sentinels for one in sentinel.client().sentinel_slaves(self.name)]
+            return all((one["flags"], one["master-link-status"]) == ("slave", "ok") for one in seen)
 
-        wait_until("the Sentinels to know everybody", known, 30)
         wait_until("both replicas to follow", lambda: self.nodes[0].client().wait(2, 200) == 2, 30)
+        wait_until("the Sentinels to see the replicas", known, 30)
         return self
 
     @property
@@ -127,15 +130,22 @@ class Cluster:
         options = "cluster-announce-hostname localhost", f"cluster-node-timeout {down}"
         self.nodes: list[RedisServer] = [Node(directory, "cluster", *options) for _ in range(6)]
         self.processes = self.nodes
+        # To let them meet takes some seconds more than to start nodes that have met.
+        ids, bounds = [token_hex(20) for _ in self.nodes], (0, 5461, 10923, 16384)
+        for own in self.nodes:
+            lines = ["vars currentEpoch 3 lastVoteEpoch 0\n"]
+            for number, node in enumerate(self.nodes):
+                shard, kind = number % 3, "myself," if node is own else ""
+                role = f"{kind}slave {ids[shard]}" if number > 2 else f"{kind}master -"
+                slots = "" if number > 2 else f" {bounds[shard]}-{bounds[shard + 1] - 1}"
+                where = f"{node.address}@{node.port + 10_000},localhost"
+                lines.append(f"{ids[number]} {where} {role} 0 0 {shard + 1} connected{slots}\n")
+            (own.directory / "nodes.conf").write_text("".join(lines))
 
     def up(self) -> Cluster:
-        """Start and join the nodes."""
+        """Start the nodes."""
         for node in self.nodes:
             node.up()
-        command = ["redis-cli", "--cluster", "create", *[node.address for node in self.nodes]]
-        subprocess.run(
-            [*command, "--cluster-replicas", "1", "--cluster-yes"], check=True, timeout=60, capture_output=True
-        )
         self.healed()
         return self
 
@@ -193,7 +203,7 @@ def topology(
 def logged_in(kind: str, nodes: Sequence[RedisServer]) -> dict[str, str]:
     """Return what lets the app log in at the nodes with its password, as deployed."""
     password = nodes[0].directory.parent / "password"
-    password.write_text(PASSWORD)
+    password.write_text(APP_PASSWORD)
     return {"TOPOLOGY": kind, "REDIS_NODES": addresses(nodes), "REDIS_PASSWORD_FILE": str(password)}
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.passwords import BACKUP_PASSWORD
 from support.processes import running
 from support.waiting import wait_until
-from topologies import BACKUP_PASSWORD, shown_counters, topology
+from topologies import shown_counters, topology
 
 from backup.plan import Plan
 from counter.config import Config

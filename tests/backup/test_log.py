@@ -21,9 +21,9 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 from sites import TICK_SECONDS, Site, most_in_the_full_run, of_site, session_of
+from support.passwords import BACKUP_PASSWORD
 from support.processes import RedisServer
 from support.waiting import wait_until
-from topologies import BACKUP_PASSWORD
 
 from backup.errors import BackupError, BadBackupError
 from backup.log import RETRY_SECONDS, _cut

@@ -11,11 +11,9 @@ from support.ansible import render
 from support.workers import made_once
 
 FILES = ("redis.conf", "users.acl", "sentinel.conf", "sentinel.acl", "source.conf")
-COMMON: dict[str, Any] = {
-    "backup_repository": "/backups",
-    # On a busy machine a node that waits for its turn is not down.
-    "redis_down_after_milliseconds": 3000,
-}
+DOWN_MILLISECONDS = 3000
+"""How long a node is silent before it counts as down. Less, and one that waits for its turn on a busy machine does."""
+COMMON: dict[str, Any] = {"backup_repository": "/backups", "redis_down_after_milliseconds": DOWN_MILLISECONDS}
 VARIANTS: dict[str, dict[str, Any]] = {
     "standalone": {},
     "sentinel": {"redis_topology": "sentinel"},

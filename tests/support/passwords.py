@@ -20,6 +20,10 @@ def logins(internal: str) -> dict[str, str]:
     return {user: digest(f"{internal} {user}") for user in ("operator", "replication", "sentinel")}
 
 
+BACKUP_PASSWORD = digest(f"{INTERNAL_PASSWORD} backup")
+"""Of the user whom the program that makes backups is."""
+
+
 def rotated(acl: str, internal: str) -> str:
     """Return a file of users that accepts new passwords of the nodes and the ones before, and no older ones."""
     for user, password in logins(internal).items():
