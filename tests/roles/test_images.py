@@ -178,7 +178,7 @@ def test_an_archive_that_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: P
 def test_the_keys_of_debian_are_those_with_the_fingerprints_that_are_documented() -> None:
     told = (ROOT / "roles/images/tasks/base_start.yml").read_text()
     keyring = ROOT / "roles/images/files/trixie.gpg"
-    command = ["gpg", "--show-keys", "--with-colons", keyring]
+    command = ["gpg", "--show-keys", "--with-colons", str(keyring)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     keys = re.findall(r"^pub:.*?^fpr:+(\w+):", done.stdout, re.DOTALL | re.MULTILINE)
     assert keys == re.findall(r"\b[0-9A-F]{40}\b", told)
