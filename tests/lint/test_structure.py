@@ -193,7 +193,7 @@ def test_each_wait_for_the_engine_is_bounded() -> None:
         (path, task)
         for path, task in tasks()
         if "community.docker.docker_container_exec" in task
-        or re.match(r"({'argv': )?\W*docker\b", str(task.get("ansible.builtin.command")))
+        or re.match(r"({'(argv|cmd)': )?\W*docker\b", str(task.get("ansible.builtin.command")))
     ]
     assert len(asking) > 15
     assert [(path, task["name"]) for path, task in asking if "timeout" not in task] == []
