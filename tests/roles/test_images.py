@@ -177,9 +177,8 @@ def test_an_archive_that_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: P
 @pytest.mark.skipif(not shutil.which("gpg"), reason="no gpg here")
 def test_the_keys_of_debian_are_those_with_the_fingerprints_that_are_documented() -> None:
     told = (ROOT / "roles/images/tasks/base_start.yml").read_text()
-    keyring = ROOT / "roles/images/files/trixie.gpg"
-    command = ["gpg", "--show-keys", "--with-colons", str(keyring)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    keyring = str(ROOT / "roles/images/files/trixie.gpg")
+    done = subprocess.run(["gpg", "--show-keys", "--with-colons", keyring], capture_output=True, text=True, check=True)
     keys = re.findall(r"^pub:.*?^fpr:+(\w+):", done.stdout, re.DOTALL | re.MULTILINE)
     assert keys == re.findall(r"\b[0-9A-F]{40}\b", told)
 
