@@ -13,6 +13,7 @@ from support.ansible import ROOT
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "app/README.md")),
+    *sorted(ROOT.glob("roles/*/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 # What prints messages, without comments.
@@ -121,12 +122,10 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_readme_names_the_supported_distributions() -> None:
-    platforms = yaml.safe_load((ROOT / "roles/settings/vars/main/platforms.yml").read_text(encoding="utf-8"))[
-        "platforms"
-    ]
+    table = yaml.safe_load((ROOT / "roles/docker_host/vars/main/platforms.yml").read_text(encoding="utf-8"))
     needs = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
     servers = (ROOT / "docs/servers.md").read_text(encoding="utf-8")
-    for platform in platforms:
+    for platform in table["docker_host_platforms"]:
         name, _, number = platform.partition(" ")
         assert name in needs
         assert number in needs

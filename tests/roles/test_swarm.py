@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from engines import SETTINGS, Engine, describe, engine, serve
-from support.ansible import PLAYBOOKS, run
+from support.ansible import PLAYBOOKS, run, run_alone
 
 pytestmark = pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
 
@@ -38,13 +38,14 @@ def play(  # noqa: PLR0913  # what a case of the table may set
     stuck: str = "",
     joins: bool = True,
     closed: str = "",
+    alone: bool = False,
     **variables: Any,
 ) -> tuple[CompletedProcess[str], list[tuple[str, str, str]]]:
     """Run the role on a swarm of ``nodes`` (name -> role); return also what it asked for: of which host, node, role.
 
     ``nodes`` is changed as asked. A host is named as its node. In its place, ``swarm`` has the settings of the swarm:
     how often nodes report, how many former tasks it lists, and how often it writes snapshots. ``stuck`` could not
-    join, and can now if it ``joins``. ``closed`` does not become a manager.
+    join, and can now if it ``joins``. ``closed`` does not become a manager. ``alone``: in a play without other roles.
     """
     asked: list[tuple[str, str, str]] = []
     engines: dict[str, Engine] = {}
@@ -93,6 +94,8 @@ def play(  # noqa: PLR0913  # what a case of the table may set
             }
         answer()
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": children}}, sort_keys=False))
+        if alone:
+            return run_alone(site, "swarm", site / "hosts.yml"), asked
         return run("ansible-playbook", "-i", site / "hosts.yml", PLAYBOOKS / "swarm.yml"), asked
 
 
@@ -110,6 +113,13 @@ def spoil(answers: dict[str, Any], drained: str, *, led: bool) -> None:
 
 def test_a_swarm_that_is_as_the_inventory_is_left_alone(tmp_path: Path) -> None:
     assert converge(tmp_path, ["one"], ["two"], {"one": "manager", "two": "worker"}) == []
+
+
+def test_the_role_needs_no_other_role_of_the_project(tmp_path: Path) -> None:
+    nodes = {"one": "manager", "two": "worker"}
+    done, asked = play(tmp_path, ["one"], ["two"], nodes, stuck="two", alone=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert asked == [("two", "two", "leave"), ("two", "two", "join")]
 
 
 def test_the_only_manager_changes_places_with_a_worker(tmp_path: Path) -> None:

@@ -47,6 +47,18 @@ def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str
         )
 
 
+def run_alone(
+    site: Path, role: str, inventory: Path, *options: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a role in a play without another one, without the project's plugins, as in a project of somebody else's."""
+    (site / "roles").mkdir()
+    (site / "roles" / role).symlink_to(ROOT / "roles" / role)
+    (site / "ansible.cfg").write_text("")
+    (site / "alone.yml").write_text(f"- hosts: all\n  roles: [{role}]\n")
+    environ |= {"ANSIBLE_CONFIG": str(site / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(site / "roles")}
+    return run("ansible-playbook", "-i", inventory, site / "alone.yml", *options, **environ)
+
+
 @contextmanager
 def _noted() -> Iterator[None]:
     """Write the processor time of a run and the test to the file that ``tests/run`` names."""
