@@ -139,8 +139,7 @@ def change(path: Path, edit: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(value))
 
 
-@pytest.mark.parametrize("gone", ["corrected:", ("corrected:", "ok:")])
-@pytest.mark.parametrize("arms", [["L-r1-1"], ["L-r4-1"], ["L-r1-1", "L-r4-1"]])
+@pytest.mark.parametrize(("arms", "gone"), [(["L-r1-1"], "corrected:"), (["L-r4-1"], ("corrected:", "ok:")), (["L-r1-1", "L-r4-1"], ("corrected:", "ok:"))])
 def test_a_fixed_rate_without_times_from_the_intended_start_is_reported(copy_of: Callable[[str], Path], arms: list[str], gone: str | tuple[str, ...]) -> None:
     """Nothing succeeded at the fixed rate, or a Locust file keeps a timetable of its own."""
     run = copy_of("busy-machine")

@@ -398,7 +398,7 @@ def test_an_option_that_cannot_work_is_refused_in_one_line(project: Path, given:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"counter: {said.format(project)}\n")
 
 
-@pytest.mark.parametrize("environ", [{"LC_ALL": "xx_XX.UTF-8"}, {"LANG": "C"}, {"HOME": ""}])
+@pytest.mark.parametrize("environ", [{"LC_ALL": "xx_XX.UTF-8", "HOME": ""}, {"LANG": "C"}])
 def test_neither_a_home_nor_the_locale_of_another_machine_is_needed(project: Path, environ: dict[str, str]) -> None:
     done = counter(project, "look", **environ)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr

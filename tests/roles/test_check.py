@@ -118,12 +118,6 @@ REMOVES = "Remove the labels that record where the data is]"
 PURGE = ("-e", "purge=true", "-e", "confirm=check")
 
 
-def test_the_removal_of_what_runs_can_be_checked(tmp_path: Path) -> None:
-    done = check(tmp_path, ({"old": LONE | RUNS}, {}), "destroy", *PURGE, *NUMBERS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "changed: [old] => (item=check-redis_redis-1)" in done.stdout
-
-
 def test_nothing_is_removed_while_a_host_does_not_answer(tmp_path: Path) -> None:
     away = {"ansible_host": "192.0.2.99", "ansible_connection": "ssh", "ansible_ssh_common_args": "-o ConnectTimeout=1"}
     with serve(tmp_path, "old", LONE | RUNS):
@@ -147,6 +141,7 @@ def test_stacks_are_removed_by_a_host_that_manages_their_swarm(tmp_path: Path) -
     done = check(tmp_path, state, "destroy", *PURGE, *NUMBERS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(re.escape(REMOVES) + r" \*+\s+\w+: \[old\]", done.stdout), done.stdout
+    assert "changed: [old] => (item=check-redis_redis-1)" in done.stdout
 
 
 def test_a_restore_to_bare_hosts_can_be_checked(tmp_path: Path) -> None:

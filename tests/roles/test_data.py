@@ -144,11 +144,12 @@ def test_a_file_that_appears_during_an_export_is_not_taken_for_it(stack: Stack, 
 
 
 def test_a_bad_line_is_named_and_nothing_imported(stack: Stack, tmp_path: Path) -> None:
+    """Also of a file that is no text."""
     file = tmp_path / "bad.csv"
-    file.write_text("name,value\na,1\nb,-1\n")
+    file.write_bytes(b"name,value\na,1\nb\xff,1\n")
     status, said = stack.type("import", file=str(file), mode="add")
     assert status != 0
-    assert f"Nothing was changed. file={file}: line 3: value='-1': must be a whole number from 0 to 10000" in said
+    assert f"Nothing was changed. file={file}: line 3: name='b" in said
     assert f"./counter import -e file={file} -e mode=add --check" in said
     assert "changed=0" in said
     assert stack.counters == {}
@@ -183,14 +184,9 @@ def test_lowering_needs_a_confirmation(stack: Stack, tmp_path: Path) -> None:
     assert stack.counters == {"a": 1, "b": 2}
 
 
-def test_a_file_that_is_no_text_or_too_large_is_refused(stack: Stack, tmp_path: Path) -> None:
-    file = tmp_path / "binary.csv"
-    file.write_bytes(b"name,value\na\xff,1\n")
-    status, said = stack.type("import", file=str(file), mode="add")
-    assert status != 0, said
-    assert "line 2: name='a" in said
-    assert stack.counters == {}
-    with file.open("r+b") as opened:
+def test_a_file_that_is_too_large_is_refused(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "large.csv"
+    with file.open("wb") as opened:
         opened.truncate(64 * 2**20 + 1)
     status, said = stack.type("import", file=str(file), mode="add")
     assert status != 0
@@ -274,7 +270,7 @@ def test_counters_are_written_to_a_file_and_removed(stack: Stack, tmp_path: Path
     assert set(stack.counters) == {"ham"}
 
 
-@pytest.mark.parametrize("many", [10_000, pytest.param(120_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [4_000, pytest.param(120_000, marks=pytest.mark.slow)])
 def test_many_counters_pass(stack: Stack, tmp_path: Path, many: int) -> None:
     """Through Ansible's modules, there and back; more than what a command may have as an argument."""
     file = tmp_path / "many.csv"

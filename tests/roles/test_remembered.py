@@ -86,7 +86,15 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
         "releases.json",
         *(f"counter/{name}" for name in ("stack.yml", "redis_password", "redis_ca")),
     }
-    assert manager.scale()["settings"].items() >= DEPLOYED.items()
+    # What is deployed already may be typed again, and comes as text.
+    typed: dict[str, Any] = {
+        "edge": "proxy",
+        "app_threads": "7",
+        "app_cpus": "0.5",
+        "overlay_encrypted": "yes",
+        "replicas": 4,
+    }
+    assert manager.scale(**typed)["settings"].items() >= DEPLOYED.items()
     assert manager.files() == before
     manager.scale(replicas=2)
     after = manager.files()
@@ -96,16 +104,22 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
     assert after != before
 
 
-def test_scale_leaves_the_edges_of_the_mesh(manager: Manager, tmp_path: Path) -> None:
-    """A host that is only in the inventory does not count, nor does one count that has left it."""
+def test_scale_leaves_the_edges_of_the_mesh_and_the_manager_that_is_asked_answers_first(
+    manager: Manager, tmp_path: Path
+) -> None:
+    """A host that is only in the inventory does not count, nor does one count that has left it.
+
+    The one that was the first when the stack was deployed may be gone.
+    """
     state = shutil.copytree(manager.state, tmp_path / "state")
     document = json.loads((state / "deployed.json").read_text())
+    assert document["swarm"] == "ours"
     document["settings"]["edge"] = "mesh"
-    document["addresses"] = ["192.0.2.11", "192.0.2.12", "192.0.2.13"]
+    document["addresses"] = ["192.0.2.10", "192.0.2.12", "192.0.2.11"]
     (state / "deployed.json").write_text(json.dumps(document))
     stack = state / "counter/stack.yml"
     stack.write_text(stack.read_text().replace("mode: host", "mode: ingress"))
-    manager.scale(state, replicas=2)
+    assert manager.scale(state, replicas=2)["addresses"] == ["192.0.2.11", "192.0.2.10", "192.0.2.12"]
     services = yaml.safe_load(stack.read_text())["services"]
     assert (services["app"]["deploy"]["replicas"], services["edge"]["deploy"]["replicas"]) == (2, 3)
 
@@ -176,11 +190,6 @@ def test_a_renewed_certificate_that_an_edge_does_not_load_is_recorded(tmp_path: 
     assert [one["names"] for one in recorded["certificates"]] == [["counter.example"]]
 
 
-def test_what_is_deployed_already_is_not_refused(manager: Manager) -> None:
-    """Typed values come as text."""
-    assert manager.scale(edge="proxy", app_threads="7", app_cpus="0.5", overlay_encrypted="yes", replicas=4)
-
-
 def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) -> None:
     """Until a restore has ended, Redis may hold only a part of the backup."""
     state = tmp_path / "state"
@@ -193,16 +202,6 @@ def test_a_part_of_the_counters_is_not_served(manager: Manager, tmp_path: Path) 
     assert manager.scale(state, deployed_recall_to_change=False)["settings"]["app_threads"] == 7
     # As `promote` does: without a primary, the restore cannot be finished.
     assert manager.play("recall", {"deployed_recall_unfinished": True}, state).returncode == 0
-
-
-def test_the_manager_that_is_asked_answers_first(manager: Manager, tmp_path: Path) -> None:
-    """The one that was the first when the stack was deployed may be gone."""
-    state = shutil.copytree(manager.state, tmp_path / "state")
-    document = json.loads((state / "deployed.json").read_text())
-    assert document["swarm"] == "ours"
-    addresses = [f"192.0.2.{number}" for number in (10, 12, 11)]
-    (state / "deployed.json").write_text(json.dumps(document | {"addresses": addresses}))
-    assert manager.scale(state)["addresses"] == ["192.0.2.11", "192.0.2.10", "192.0.2.12"]
 
 
 def test_only_a_deployment_writes_to_a_manager_that_was_added(manager: Manager, tmp_path: Path) -> None:
