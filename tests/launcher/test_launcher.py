@@ -83,7 +83,7 @@ def test_an_unknown_verb_is_refused_in_one_line(verb: str) -> None:
     assert done.stderr == f"counter: no verb '{verb}'; ./counter lists the verbs\n"
 
 
-@pytest.mark.parametrize("through_link", [False, True])
+@pytest.mark.parametrize("through_link", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_works_from_another_directory_and_through_a_link(tmp_path: Path, *, through_link: bool) -> None:
     command = ROOT / "counter"
     if through_link:
@@ -173,7 +173,11 @@ COPIED = "pip, after the checkout was copied"
 LINKED = "pip, with an environment in another place"
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip", INTERRUPTED, MOVED, COPIED, LINKED])
+# LINKED has no pip either, and COPIED also has programs that another Python runs.
+COVERED = [pytest.param(installer, marks=pytest.mark.slow) for installer in (INTERRUPTED, MOVED)]
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip", COPIED, LINKED, *COVERED])
 def test_without_a_network_it_says_so_and_deploys_nothing(checkout: Path, installer: str) -> None:
     nowhere = "http://127.0.0.1:9"
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"), nowhere) | {
@@ -404,8 +408,12 @@ def test_neither_a_home_nor_the_locale_of_another_machine_is_needed(project: Pat
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
 
 
-LIMITS = [(), ("--limit", "localhost")]
-BY_HAND = [("nowhere.yml", ()), *((name, limit) for name in ("empty", "malformed.yml") for limit in LIMITS)]
+LIMIT = ("--limit", "localhost")
+# The verdict is Ansible's, before it looks at a limit.
+BY_HAND = [
+    *(("nowhere.yml", ()), ("empty", LIMIT), ("malformed.yml", ())),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("empty", ()), ("malformed.yml", LIMIT))),
+]
 
 
 @pytest.mark.parametrize(("inventory", "limit"), BY_HAND)
@@ -421,8 +429,13 @@ def test_by_hand_too_an_inventory_that_cannot_be_read_is_an_error(
     assert done.stdout == ""
 
 
+# Each verb begins with preflight (`test_preflight_comes_first` in tests/roles).
 @pytest.mark.parametrize(
-    ("verb", "limit"), [*(("deploy", limit) for limit in LIMITS), ("status", ()), ("playbooks/logs", ())]
+    ("verb", "limit"),
+    [
+        ("deploy", LIMIT),
+        *(pytest.param(verb, (), marks=pytest.mark.slow) for verb in ("deploy", "status", "playbooks/logs")),
+    ],
 )
 def test_an_inventory_without_managers_is_an_error(tmp_path: Path, verb: str, limit: tuple[str, ...]) -> None:
     """Preflight says so, with which each verb begins."""

@@ -128,7 +128,8 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Manager:
     return Manager(tmp_path_factory.mktemp("site"))
 
 
-@pytest.mark.parametrize("topology", SETTINGS)
+# `test_files_of_format_1_say_the_same` reads those of both topologies.
+@pytest.mark.parametrize("topology", ["standalone", pytest.param("sentinel", marks=pytest.mark.slow)])
 def test_status_shows_what_an_earlier_version_deployed(manager: Manager, tmp_path: Path, topology: str) -> None:
     state = shutil.copytree(HERE / "format-1" / topology, tmp_path / "state")
     found = manager.scale(state, deployed_recall_to_change=False)

@@ -609,7 +609,8 @@ def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(refused: d
 
 
 @pytest.mark.parametrize(
-    ("playbook", "ignored"), [("scale.yml", True), ("playbooks/backup.yml", True), ("deploy.yml", False)]
+    ("playbook", "ignored"),
+    [pytest.param("scale.yml", True, marks=pytest.mark.slow), ("playbooks/backup.yml", True), ("deploy.yml", False)],
 )
 def test_a_secret_that_a_verb_ignores_is_warned_about_if_it_was_typed(
     tmp_path: Path, playbook: str, *, ignored: bool
@@ -722,7 +723,10 @@ def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "'my_memory' is undefined" in output
 
 
-@pytest.mark.parametrize("verb", ["status", "playbooks/releases", "playbooks/logs"])
+# `releases` begins as `logs` does (`test_preflight_comes_first`).
+@pytest.mark.parametrize(
+    "verb", ["status", "playbooks/logs", pytest.param("playbooks/releases", marks=pytest.mark.slow)]
+)
 def test_a_manager_that_cannot_be_reached_is_named(tmp_path: Path, verb: str) -> None:
     host = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_user": "root"}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
@@ -830,7 +834,9 @@ def test_a_host_without_python_is_not_one_without_root(tmp_path: Path) -> None:
     assert "become" not in output
 
 
-@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/logs.yml", "playbooks/releases.yml"])
+@pytest.mark.parametrize(
+    "playbook", ["deploy.yml", "playbooks/logs.yml", pytest.param("playbooks/releases.yml", marks=pytest.mark.slow)]
+)
 def test_a_host_on_which_the_user_cannot_become_root_is_named(tmp_path: Path, playbook: str) -> None:
     """Sudo is missing there, or asks for a password."""
     (tmp_path / "sudo").write_text("#!/bin/sh\nexit 1\n")

@@ -354,6 +354,8 @@ def test_a_rollback_that_was_interrupted_when_it_served_is_not_undone(manager: M
     assert releases(state) == served
 
 
+# The filter decides it, and `test_without_a_release_that_ran_there_is_none_before_it` shows the refusal.
+@pytest.mark.slow
 def test_a_first_release_has_none_before_it(tmp_path: Path) -> None:
     manager = Manager(tmp_path)
     assert manager.play("record", {}).returncode == 0
