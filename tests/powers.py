@@ -48,6 +48,8 @@ def changed_by(diff: str) -> Changed:
     """Return the tests that a diff without context lines changes."""
     files = re.findall(r"^\+\+\+ b/(\S*/test_\S+\.py)$", diff, re.MULTILINE)
     files = [file.replace("app/tests/", "tests/app/") for file in files]
+    # Conventions of the roles were among the tests of the roles.
+    files = [file if (ROOT / file).exists() else file.replace("tests/roles/", "tests/lint/") for file in files]
     names = re.findall(r"^(?:@@ .* @@ |\+)def (test_\w+)", diff, re.MULTILINE)
     return Changed([file for file in dict.fromkeys(files) if (ROOT / file).exists()], list(dict.fromkeys(names)))
 

@@ -23,3 +23,4 @@ def test_the_tests_that_a_commit_changes_are_found_where_they_are_now() -> None:
     diff = "+++ b/app/tests/test_ids.py\n@@ -1 +1 @@ def test_first() -> None:\n+def test_second() -> None:\n"
     assert (ROOT / "tests/app/test_ids.py").exists()
     assert changed_by(diff) == Changed(["tests/app/test_ids.py"], ["test_first", "test_second"])
+    assert changed_by("+++ b/tests/roles/test_structure.py\n").files == ["tests/lint/test_structure.py"]
