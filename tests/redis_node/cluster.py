@@ -28,7 +28,7 @@ from redis.retry import Retry
 from replicated import held
 from support.ansible import ROOT
 from support.certificates import Certificates, write
-from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
+from support.passwords import APP_PASSWORD, BACKUP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from support.ports import free_network, free_port, listens
 from support.waiting import wait_until
 
@@ -326,6 +326,20 @@ class Stack:
                 assert left, f"{node} has too few replicas to count"
                 time.sleep(0.1)
         return replies
+
+    def emptied(self, count: int = 6) -> bool:
+        """Remove all counters, logs, and nodes above a number; return whether the others are a settled cluster."""
+        for name in list(self.nodes)[count:]:
+            gone = self.nodes.pop(name)
+            gone.kill()
+            shutil.rmtree(gone.volume)
+        if self.run("redis_node", "settled").returncode:
+            return False
+        for node in self.nodes.values():
+            node.log.write_text("")
+            if node.client().role()[0] == "master":
+                node.client(username="backup", password=BACKUP_PASSWORD).flushall()
+        return True
 
     def kill(self) -> None:
         """End everything."""

@@ -8,18 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from support.ansible import ROOT
-from support.passwords import APP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
+from support.configurations import DOWN_MILLISECONDS
+from support.passwords import APP_PASSWORD, BACKUP_PASSWORD, INTERNAL_PASSWORD, logins, rotated
 from support.ports import free_port, listens
 from support.waiting import wait_until
+
+from redis_node.quorum import PRIMARY_NAME
 
 PATIENCE_SECONDS = 120.0
 """How long a set may take to become what a test waits for: many times as long as on an idle machine."""
@@ -110,7 +115,8 @@ class Member:
         )
 
     def client(self, user: str = "operator") -> Redis:
-        passwords = dict(line.split() for line in self.logins.read_text().splitlines()) | {"counter": APP_PASSWORD}
+        passwords = dict(line.split() for line in self.logins.read_text().splitlines())
+        passwords |= {"counter": APP_PASSWORD, "backup": BACKUP_PASSWORD}
         return Redis(
             host="localhost",
             port=self.port,
@@ -138,6 +144,35 @@ class Member:
 
 def is_primary(node: Member) -> bool:
     return node.listens() and bool(node.client().role()[0] == "master")
+
+
+def after(sentinels: Iterable[Member], milliseconds: int) -> None:
+    """Set after how long the Sentinels replace a primary that does not answer."""
+    for sentinel in sentinels:
+        sentinel.client().execute_command("SENTINEL", "SET", PRIMARY_NAME, "down-after-milliseconds", str(milliseconds))
+
+
+class Reusable(Protocol):
+    """What one test can leave to the next: to make it anew takes ten seconds."""
+
+    def emptied(self) -> bool:
+        """Empty it; return whether it is as good as new. It is not unless it is settled."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+@contextmanager
+def left_by_others[R: Reusable](kept: list[R], session: pytest.Session, make: Callable[[], R]) -> Iterator[R]:
+    """Yield what a test has left, or a new one. Afterwards, keep it if the test passed and left it as good as new."""
+    used, failed = kept.pop() if kept else make(), session.testsfailed
+    try:
+        yield used
+        if session.testsfailed == failed and used.emptied():
+            kept.append(used)
+    finally:
+        if used not in kept:
+            used.kill()
 
 
 class Set:
@@ -181,6 +216,15 @@ class Set:
             process.kill()
         for member, _ in alive:
             member.kill()
+
+    def emptied(self) -> bool:
+        """Remove all counters and logs; return whether the set is settled."""
+        if self.sentinels[0].ask("settled").returncode:
+            return False
+        after(self.sentinels, DOWN_MILLISECONDS)
+        for member in self.members:
+            member.log.write_text("")
+        return bool(self.primary().client("backup").flushall())
 
     def settled(self) -> None:
         """Wait until the set could lose a node; the program itself says so."""

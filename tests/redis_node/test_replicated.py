@@ -8,7 +8,7 @@ import re
 import signal
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +18,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replicated import PATIENCE_SECONDS, Member, Set, is_primary
+from replicated import PATIENCE_SECONDS, Member, Set, after, is_primary, left_by_others
 from support import certificates
-from support.configurations import configuration
+from support.configurations import DOWN_MILLISECONDS, configuration
 from support.followers import WAITS, following
 from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
@@ -53,23 +53,40 @@ def fresh(tmp_path: Path, texts: dict[str, str]) -> Iterator[Set]:
 
 
 @pytest.fixture
-def running(fresh: Set) -> Set:
-    """Return a set that runs, with something counted."""
+def running(
+    request: pytest.FixtureRequest, kept: list[Set], tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]
+) -> Iterator[Set]:
+    """Return a set that runs, with something counted. Any of the nodes can be its primary."""
+
+    def make() -> Set:
+        made = Set(tmp_path_factory.mktemp("set"), texts)
+        made.start()
+        return made
+
+    with left_by_others(kept, request.session, make) as found:
+        found.settled()
+        assert found.increment(3, started=True) == 3
+        yield found
+
+
+@pytest.fixture
+def own(fresh: Set) -> Set:
+    """Return one that no other test gets, whatever is configured."""
     fresh.start()
     fresh.settled()
     assert fresh.increment(3, started=True) == 3
     return fresh
 
 
-def test_a_new_installation_begins_with_the_first_node(running: Set) -> None:
-    first, *others = running.nodes
-    assert running.primary() is first
+def test_a_new_installation_begins_with_the_first_node(own: Set) -> None:
+    first, *others = own.nodes
+    assert own.primary() is first
     assert "starts as primary: " in first.said()
     assert "a new installation" in first.said()
     wait_until("it to say so", lambda: "takes writes as primary" in first.said())  # which it does afterwards
     for node in others:
         assert f"starts as replica of {first.address}: " in node.said()
-    assert [member.ask("role").stdout.strip() for member in running.members] == [
+    assert [member.ask("role").stdout.strip() for member in own.members] == [
         "primary", "replica", "replica", "sentinel", "sentinel", "sentinel"
     ]  # fmt: skip
 
@@ -115,12 +132,12 @@ def takes_writes(app: Redis) -> bool:
 
 
 @pytest.mark.fault
-def test_what_the_sentinels_saw_while_a_primary_loaded_its_data_lets_it_take_no_write(running: Set) -> None:
+def test_what_the_sentinels_saw_while_a_primary_loaded_its_data_lets_it_take_no_write(own: Set) -> None:
     """It answers their pings meanwhile, but may be replaced before it has loaded everything.
 
     Sentinels that were restarted, too, do not see that it was.
     """
-    primary = running.primary()
+    primary = own.primary()
     with primary.client("counter").pipeline(transaction=False) as many:
         for number in range(500):
             many.set(f"{{n{number}}}:value", token_hex(100))
@@ -128,18 +145,18 @@ def test_what_the_sentinels_saw_while_a_primary_loaded_its_data_lets_it_take_no_
     # Redis answers only while it loads the first of its files, which a rewrite makes.
     primary.client().config_set("auto-aof-rewrite-min-size", 1024)
     wait_until("a rewrite", lambda: rewritten(primary))
-    running.kill()
+    own.kill()
     primary.log.write_text("")
     shared = Path(primary.environ["NODE_CONFIG"])
     slowly = "key-load-delay 12000\nloading-process-events-interval-bytes 1024\n"  # of Redis, for tests; microseconds
     shared.write_text(shared.read_text() + slowly)
-    running.start()
+    own.start()
     wait_until("it to load", lambda: primary.listens() and loads(primary))
     wait_until("it to take writes", lambda: "takes writes as primary" in primary.said())
     assert not loads(primary)
-    running.settled()
-    assert running.primary() is primary
-    assert running.increment(started=True) == 4
+    own.settled()
+    assert own.primary() is primary
+    assert own.increment(started=True) == 4
 
 
 def rewritten(node: Member) -> bool:
@@ -173,7 +190,7 @@ def test_a_primary_that_lost_its_volume_empties_nobody(running: Set) -> None:
     emptied.log.write_text("")
     emptied.start()
     wait_until("a decision", emptied.said)
-    after(running.sentinels, 3000)
+    after(running.sentinels, DOWN_MILLISECONDS)
     running.settled()
     assert running.primary() is not emptied
     assert running.value() == 3
@@ -193,7 +210,7 @@ def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(r
     wait_until("the primary", lambda: is_primary(primary))
     wait_until("writes", lambda: takes_writes(primary.client("counter")))
     assert running.increment(50, primary) == 154
-    after(running.sentinels, 3000)
+    after(running.sentinels, DOWN_MILLISECONDS)
     primary.kill()
     wait_until("another primary", lambda: is_primary(other) or is_primary(late))
     assert is_primary(other)
@@ -202,13 +219,13 @@ def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(r
 
 
 @pytest.mark.fault
-def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(running: Set) -> None:
+def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(own: Set) -> None:
     """If it died before that, it would start again with what it held before.
 
     Its program stands still meanwhile: a replica can be away for less than the time between two looks.
     """
-    primary = running.primary()
-    away = next(node for node in running.nodes if node is not primary)
+    primary = own.primary()
+    away = next(node for node in own.nodes if node is not primary)
     wait_until("it to be promotable", lambda: int(replication(away)["slave_priority"]) == 100)
     primary.client().config_set("repl-backlog-size", 16384)
     assert away.process
@@ -236,24 +253,18 @@ def replication(node: Member) -> dict[str, str]:
     return node.client().info("replication")
 
 
-def after(sentinels: Iterable[Member], milliseconds: int) -> None:
-    """Set after how long the Sentinels replace a primary that does not answer."""
-    for sentinel in sentinels:
-        sentinel.client().execute_command("SENTINEL", "SET", PRIMARY_NAME, "down-after-milliseconds", str(milliseconds))
-
-
 @pytest.mark.fault
-def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_again(running: Set) -> None:
+def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_again(own: Set) -> None:
     """It was promoted meanwhile. Its disk has what it held before, and all others would copy that."""
-    primary = running.primary()
-    away, other = [node for node in running.nodes if node is not primary]
+    primary = own.primary()
+    away, other = [node for node in own.nodes if node is not primary]
     wait_until("it to be promotable", lambda: int(replication(away)["slave_priority"]) == 100)
     primary.client().config_set("repl-backlog-size", 16384)
     away.client().config_set("masterauth", "wrong")
     away.client("sentinel").client_kill_filter(_type="master")
     for one in range(100):  # more than what the primary keeps for replicas that were away
         primary.client("counter").set(f"{{a}}:{one}", "x" * 1000)
-    assert running.increment(50, primary) == 53
+    assert own.increment(50, primary) == 53
     other.kill()
     away.client().config_set("rdb-key-save-delay", 300_000)  # microseconds
     away.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
@@ -262,7 +273,7 @@ def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_aga
     away.process.send_signal(signal.SIGSTOP)  # it would say that it cannot be promoted
     away.client().config_set("replica-priority", 100)
     primary.kill()
-    wait_until("its promotion", lambda: {named(sentinel) for sentinel in running.sentinels} == {away.port})
+    wait_until("its promotion", lambda: {named(sentinel) for sentinel in own.sentinels} == {away.port})
     assert away.client().info("persistence")["aof_rewrite_in_progress"]
     away.kill()
     away.log.write_text("")
@@ -272,8 +283,8 @@ def test_a_node_that_died_before_its_copy_was_on_its_disk_is_not_the_primary_aga
     primary.start()
     wait_until("its choice", lambda: primary.ask("promote").returncode == 0)
     other.start()
-    running.settled()
-    assert running.value() == 53
+    own.settled()
+    assert own.value() == 53
 
 
 @pytest.mark.fault
@@ -360,20 +371,22 @@ def test_a_sentinel_that_stood_still_is_not_asked_for_a_handover(running: Set) -
 def test_a_replica_that_is_stopped_changes_nothing(running: Set) -> None:
     primary = running.primary()
     replica = next(node for node in running.nodes if node is not primary)
-    replica.stop()
+    stop_and_start(running, replica)
     assert "hand" not in replica.said()
-    replica.start()
-    running.settled()
     assert running.primary() is primary
+
+
+def stop_and_start(running: Set, node: Member) -> None:
+    node.stop()
+    node.start()
+    running.settled()
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the Sentinels' volumes"])
 @pytest.mark.fault
 def test_all_may_be_restarted_at_once(running: Set, lost: str) -> None:
-    running.primary().stop()
+    stop_and_start(running, running.primary())
     primary = running.primary()
-    running.nodes[0].start()
-    running.settled()
     running.kill()
     for sentinel in running.sentinels if lost != "nothing" else ():
         sentinel.wipe()
@@ -501,13 +514,13 @@ def test_a_promotion_that_failed_is_not_made_when_the_sentinels_return(running: 
 
 
 @pytest.mark.fault
-def test_nodes_are_added_while_the_others_do_not_know_them_yet(running: Set) -> None:
+def test_nodes_are_added_while_the_others_do_not_know_them_yet(own: Set) -> None:
     """A deployment starts the new nodes first, and then changes the others one at a time, the primary last."""
-    primary = running.primary()
-    former = [*running.sentinels, *(node for node in running.nodes if node is not primary), primary]
-    before = running.value()
-    others = running.add(2)
-    wait_until("the Sentinels to know them", lambda: all(known(one) == 4 for one in running.sentinels))
+    primary = own.primary()
+    former = [*own.sentinels, *(node for node in own.nodes if node is not primary), primary]
+    before = own.value()
+    others = own.add(2)
+    wait_until("the Sentinels to know them", lambda: all(known(one) == 4 for one in own.sentinels))
     for number, member in enumerate(former, 1):
         safe = member.ask("settled", str(PATIENCE_SECONDS))
         assert safe.returncode == 0, safe.stderr
@@ -516,8 +529,8 @@ def test_nodes_are_added_while_the_others_do_not_know_them_yet(running: Set) -> 
         member.start()
         in_sync = member.ask("settled", str(PATIENCE_SECONDS))
         assert in_sync.returncode == 0, in_sync.stderr
-        assert running.increment() == before + number
-    assert [node.client().role()[0] for node in running.nodes].count("slave") == 4
+        assert own.increment() == before + number
+    assert [node.client().role()[0] for node in own.nodes].count("slave") == 4
 
 
 def known(sentinel: Member) -> int:
@@ -626,8 +639,7 @@ def test_a_primary_that_was_replaced_empties_nobody_while_the_sentinels_are_away
     """It does not know that it was replaced, and says that it is the primary."""
     replaced = running.primary()
     replaced.kill()
-    primary = wait_until("another primary", lambda: next(iter(filter(is_primary, running.nodes[1:])), None))
-    assert primary
+    primary = running.primary()
     wait_until("a replica", lambda: primary.client().info("replication")["connected_slaves"] == 1)
     assert running.increment(50, primary) == 53
     running.kill()
@@ -645,45 +657,42 @@ def test_a_primary_that_was_replaced_empties_nobody_while_the_sentinels_are_away
 
 
 @pytest.mark.fault
-def test_an_empty_node_does_not_begin_where_another_has_data(running: Set) -> None:
+def test_an_empty_node_does_not_begin_where_another_has_data(own: Set) -> None:
     """The first node and all that the Sentinels knew are lost: nobody may guess, and nothing more may be lost."""
-    running.kill()
-    for member in (running.nodes[0], *running.sentinels):
+    own.kill()
+    for member in (own.nodes[0], *own.sentinels):
         member.wipe()
-    running.start()
-    wait_until("a decision", lambda: "its volume was lost" in running.nodes[0].said())
-    wait_until("the others", lambda: [node.client().role() for node in running.nodes[1:]])
-    assert not running.nodes[0].listens()
-    for node in running.nodes[1:]:
+    own.start()
+    wait_until("a decision", lambda: "its volume was lost" in own.nodes[0].said())
+    wait_until("the others", lambda: [node.client().role() for node in own.nodes[1:]])
+    assert not own.nodes[0].listens()
+    for node in own.nodes[1:]:
         assert node.client().info("keyspace")["db0"]["keys"] >= 1
 
 
 @pytest.mark.fault
-def test_passwords_change_while_all_goes_on(running: Set) -> None:
+def test_passwords_change_while_all_goes_on(own: Set) -> None:
     """After two rotations the first passwords open nothing; a program that was started with them still hands over."""
-    primary = running.primary()
-    after(running.sentinels, PATIENT)
+    primary = own.primary()
+    after(own.sentinels, PATIENT)
     former = primary.client()
     assert former.ping()
     first = Path(primary.logins).read_text()
     for number in (1, 2):
-        running.rotate(f"internal-{number}")
-        running.settled()
-        assert running.primary() is primary
-        assert running.increment() == 3 + number
-    for member in running.members:
+        own.rotate(f"internal-{number}")
+        own.settled()
+        assert own.primary() is primary
+        assert own.increment() == 3 + number
+    for member in own.members:
         for user, password in (line.split() for line in first.splitlines()):
             with pytest.raises(AuthenticationError):
                 Redis(port=member.port, username=user, password=password, protocol=2).ping()
     primary.stop()
     assert "handed over to " in primary.said()
     primary.start()
-    running.settled()  # the other replica follows with its new password
-    replica = next(node for node in running.nodes if node is not primary and not is_primary(node))
-    replica.stop()
-    replica.start()
-    running.settled()
-    assert running.increment() == 6
+    own.settled()  # the other replica follows with its new password
+    stop_and_start(own, next(node for node in own.nodes if node is not primary and not is_primary(node)))
+    assert own.increment() == 6
 
 
 @pytest.mark.fault
@@ -730,17 +739,13 @@ def test_a_sentinel_that_wrote_the_primary_in_place_of_its_replicas_starts(runni
     file.write_text(broken)
     sentinel.start()
     running.settled()
-    running.primary().stop()
-    running.nodes[0].start()
-    running.settled()
+    stop_and_start(running, running.primary())
     assert running.increment() == 4
 
 
 @pytest.mark.fault
 def test_names_are_used_everywhere(running: Set) -> None:
-    running.primary().stop()
-    running.nodes[0].start()
-    running.settled()
+    stop_and_start(running, running.primary())
     for sentinel in running.sentinels:
         text = (sentinel.volume / "sentinel.conf").read_text()
         known = [line for line in text.splitlines() if line.startswith(("sentinel monitor", "sentinel known"))]
