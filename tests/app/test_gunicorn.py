@@ -82,7 +82,7 @@ def test_sigterm_drains_before_it_stops_and_loses_nothing(draining_long: Gunicor
     # An edge has noticed by now and sends no more; every client moves away before the listener closes.
     stop.set()
     for client in clients:
-        client.join(10)
+        client.join(60)
     assert not failed
     draining_long.signal(signal.SIGTERM)
     assert draining_long.wait(20) == 0

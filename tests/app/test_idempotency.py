@@ -168,13 +168,13 @@ def test_a_full_redis_refuses_and_counts_nothing(client: FlaskClient, redis_serv
 
 def test_forked_workers_do_not_generate_the_same_ids() -> None:
     new_id("a")
-    with multiprocessing.get_context("fork").Pool(4) as workers:
-        ids = workers.map(_generated, range(4), chunksize=1)
-    ids.append(new_id("a"))
+    fork = multiprocessing.get_context("fork")
+    made = fork.SimpleQueue()
+    workers = [fork.Process(target=lambda: made.put(new_id("a"))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    ids = [new_id("a"), *(made.get() for _ in workers)]
+    for worker in workers:
+        worker.join()
     assert len(set(ids)) == 5
     assert len({identifier.partition("-")[0][16:] for identifier in ids}) == 5  # nor the same secrets
-
-
-def _generated(_: int) -> str:
-    time.sleep(0.2)  # so that each worker gets one
-    return new_id("a")
