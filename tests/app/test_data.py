@@ -32,13 +32,13 @@ from counter.store.types import RefusedError, UnavailableError
 
 APP = Path(__file__).parents[2] / "app"
 HURRIED = """
-import sys
+import os, sys
 from counter import data
 from counter.store import primaries
-primaries.PATIENCE_SECONDS = 15
+primaries.PATIENCE_SECONDS = float(os.environ.get("PATIENCE", 15))
 sys.exit(data.main(sys.argv[1:]))
 """
-"""The program, which waits less long for Redis."""
+"""The program, which waits less long for Redis: ``PATIENCE`` seconds."""
 
 
 class Site:
@@ -357,6 +357,7 @@ def test_an_import_outlives_its_primary(site: Site) -> None:
 
 
 def test_an_import_that_cannot_go_on_says_how_far_it_came(site: Site) -> None:
+    site.environ["PATIENCE"] = "2"
     with site.start("import", text=table({f"c{number}": 1 for number in range(20_000)}), mode="add") as process:
         wait_until("some to be imported", lambda: sum(site.counters.values()) > 1000)
         site.found.kill()
