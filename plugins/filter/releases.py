@@ -105,27 +105,6 @@ def unneeded_images(
     return sorted({name for release in history for name in release["images"].values()} - needed)
 
 
-def release_rows(history: list[Release], restored: list[str]) -> list[dict[str, str]]:
-    """Return the rows of the table of releases, as text by column."""
-    running = running_release(history)
-    kept = {release["images"]["app"] for release in kept_releases(history, restored)}
-    return [
-        {
-            "release": f"{'*' if release == running else ' '} {release['number']}",
-            "time": release["time"][:16].replace("T", " "),
-            "who": release["who"],
-            "verb": _verb(release),
-            "version": release["version"],
-            "revision": release["revision"][:7] + "+" * release["dirty"],
-            "image": release["images"]["app"].rpartition(":")[2],
-            "replicas": str(release["replicas"]),
-            "kept": "yes" if release["verdict"] == SERVING and release["images"]["app"] in kept else "no",
-            "verdict": release["verdict"],
-        }
-        for release in history
-    ]
-
-
 def release_parts(release: Release) -> dict[str, str]:
     """Return all that a release consists of, as text by name."""
     images, ids = sorted(release["images"].items()), release["ids"]
@@ -138,16 +117,6 @@ def release_parts(release: Release) -> dict[str, str]:
         **{f"setting {name}": _text(value) for name, value in sorted(release["settings"].items())},
         **{f"hash of {name}": digest for name, digest in sorted(secrets.items())},
     }
-
-
-def release_differences(release: Release, other: Release) -> list[dict[str, str]]:
-    """Return ``name``, ``own`` and ``other`` of each part in which two releases differ."""
-    mine, theirs = release_parts(release), release_parts(other)
-    return [
-        {"name": name, "own": mine.get(name, "-"), "other": theirs.get(name, "-")}
-        for name in sorted(mine.keys() | theirs.keys())
-        if mine.get(name) != theirs.get(name)
-    ]
 
 
 def changed_settings(given: Mapping[str, Any], running: Mapping[str, Any], restored: Iterable[str]) -> list[str]:
@@ -175,10 +144,6 @@ def _restorable(release: Release, restored: Iterable[str]) -> list[Any]:
     return [release["images"]["app"], *(release["settings"].get(name) for name in restored)]
 
 
-def _verb(release: Release) -> str:
-    return f"rollback to {release['rollback_to']}" if release["verb"] == "rollback" else str(release["verb"])
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -193,9 +158,8 @@ class FilterModule:
             "with_release": with_release,
             "running_release": running_release,
             "earlier_release": earlier_release,
+            "kept_releases": kept_releases,
             "unneeded_images": unneeded_images,
-            "release_rows": release_rows,
             "release_parts": release_parts,
-            "release_differences": release_differences,
             "changed_settings": changed_settings,
         }

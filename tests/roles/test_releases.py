@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from engines import engine, serve
+from jinja2 import Environment
 from manager import Manager, recorded
 from support.ansible import MANAGERS, ROOT, run, stand_in_for_the_engine
 from support.ports import closed_port
@@ -22,8 +24,7 @@ from plugins.filter.releases import (
     changed_settings,
     earlier_release,
     kept_releases,
-    release_differences,
-    release_rows,
+    release_parts,
     running_release,
     unneeded_images,
     with_edge,
@@ -198,40 +199,56 @@ def test_an_image_that_something_else_needs_stays() -> None:
 # -- How it is shown
 
 
+def shown(template: str, releases: list[Any], **variables: Any) -> list[str]:
+    """Return the lines of a template of the role."""
+    jinja = Environment(trim_blocks=True, keep_trailing_newline=True)  # noqa: S701  # plain text
+    jinja.filters |= {"kept_releases": kept_releases, "release_parts": release_parts}
+    text = (ROOT / "roles/releases/templates" / template).read_text(encoding="utf-8")
+    known = {"deployed": {"releases": releases}, "settings_restored": RESTORED, "stack_option": ""}
+    return jinja.from_string(text).render(**known, release_running=running_release(releases), **variables).splitlines()
+
+
+def table(releases: list[Any]) -> list[dict[str, str]]:
+    """Return the rows of the table of releases."""
+    lines = shown("releases.txt.j2", releases)
+    begins = [match.start() for match in re.finditer(r"APP IMAGE|TIME \(UTC\)|\S+", lines[0])]
+    rows = [
+        [line[begin:end].strip() for begin, end in zip_longest(begins, begins[1:])] for line in lines[: lines.index("")]
+    ]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
 def test_the_table_marks_what_runs_and_what_is_kept() -> None:
     back = document() | {"verb": "rollback", "rollback_to": 1}
-    rows = release_rows(history(document() | {"dirty": True}, document("b"), document("c"), back), RESTORED)
-    assert [row["release"] for row in rows] == ["  1", "  2", "  3", "* 4"]
-    assert [row["kept"] for row in rows] == ["yes", "no", "yes", "yes"]
-    assert rows[3] | {"release": "", "kept": ""} == {
-        "release": "",
-        "time": "2026-11-26 07:20",
-        "who": "admin@laptop",
-        "verb": "rollback to 1",
-        "version": "1.0.0",
-        "revision": "0123456+",
-        "image": "a",
-        "replicas": "4",
-        "kept": "",
-        "verdict": "serving",
+    rows = table(history(document() | {"dirty": True}, document("b"), document("c"), back))
+    assert [row["RELEASE"] for row in rows] == ["1", "2", "3", "* 4"]
+    assert [row["KEPT"] for row in rows] == ["yes", "no", "yes", "yes"]
+    assert rows[3] | {"RELEASE": "", "KEPT": ""} == {
+        "RELEASE": "",
+        "TIME (UTC)": "2026-11-26 07:20",
+        "WHO": "admin@laptop",
+        "VERB": "rollback to 1",
+        "VERSION": "1.0.0",
+        "REVISION": "0123456+",
+        "APP IMAGE": "a",
+        "REPLICAS": "4",
+        "KEPT": "",
+        "VERDICT": "serving",
     }
 
 
 def test_a_release_is_kept_if_its_images_are() -> None:
     found = history(*(document(app_threads=threads) for threads in (1, 2, 3)), document(verdict="rolled back"))
-    assert [row["kept"] for row in release_rows(found, RESTORED)] == ["yes", "yes", "yes", "no"]
+    assert [row["KEPT"] for row in table(found)] == ["yes", "yes", "yes", "no"]
 
 
 def test_differences_are_named() -> None:
     found = history(document(), document("b", replicas=6, app_threads=16))
-    assert release_differences(found[0], found[1]) == [
-        {
-            "name": "image app",
-            "own": "counter-app:a sha256:counter-app:",
-            "other": "counter-app:b sha256:counter-app:",
-        },
-        {"name": "replicas", "own": "4", "other": "6"},
-        {"name": "setting app_threads", "own": "32", "other": "16"},
+    lines = shown("release.txt.j2", found, __releases_asked=found[0])
+    assert [line.split() for line in lines[lines.index("Differs from release 2, which runs:") + 3 :]] == [
+        [*"image app counter-app:a sha256:counter-app: counter-app:b sha256:counter-app:".split()],
+        ["replicas", "4", "6"],
+        ["setting", "app_threads", "32", "16"],
     ]
 
 
