@@ -23,6 +23,7 @@ SOURCES = [
         "playbooks/*.yml",
         "roles/**/*.yml",
         "roles/**/*.py",
+        "roles/**/*.j2",
         "plugins/**/*.py",
         "app/counter/**/*.py",
         "redis_node/**/*.py",
