@@ -20,9 +20,9 @@ def estimate(run: Mapping[str, Any], slow: float) -> float:
 
 
 def choose(runs: Mapping[str, Mapping[str, Any]], minutes: float, slow: float) -> str | None:
-    """Return the name of the oldest of ``runs`` that ends within ``minutes``; of one day, the longest."""
+    """Return the name of the oldest of ``runs`` that ends within ``minutes``; of one day, the shortest."""
     fitting = [name for name, run in runs.items() if estimate(run, slow) <= minutes]
-    return min(fitting, key=lambda name: (runs[name]["date"], -estimate(runs[name], slow)), default=None)
+    return min(fitting, key=lambda name: (runs[name]["date"], estimate(runs[name], slow)), default=None)
 
 
 def main(minutes: float) -> None:

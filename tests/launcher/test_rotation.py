@@ -20,7 +20,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("minutes", "slow", "name"), [(75, 1, "older"), (16, 1, "new too"), (75, 4, "older"), (50, 4, "new"), (9, 1, None)]
+    ("minutes", "slow", "name"), [(75, 1, "older"), (16, 1, "new"), (75, 4, "older"), (62, 4, "new"), (9, 1, None)]
 )
 def test_the_oldest_green_run_that_ends_in_time_is_next(minutes: float, slow: float, name: str | None) -> None:
     assert choose(RUNS, minutes, slow) == name

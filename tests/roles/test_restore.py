@@ -262,7 +262,11 @@ def test_hosts_are_checked_with_the_settings_of_the_backup(tmp_path: Path) -> No
     }
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     needs = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "needs"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(needs)))
+    [playing] = play(needs)
+    plays = yaml.safe_load((ROOT / "playbooks/restore.yml").read_text())
+    [files] = [each["vars_files"] for each in plays if "vars_files" in each]
+    playing["vars_files"] = [str(ROOT / "playbooks" / path) for path in files]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([playing]))
     environ = {"ANSIBLE_ROLES_PATH": str(ROOT / "roles"), "ANSIBLE_ANY_ERRORS_FATAL": "false"}
     done = run("ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", **environ)
     said = re.sub(r"\s+", " ", done.stdout)
