@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the tables of README.md and docs/ from the files that the roles read.
+"""Writes the tables of README.md and docs/, and of ./counter (launcher/options.json), from the files of the roles.
 
-docs/generate.py            write each table between <!-- generated: NAME --> and <!-- end -->
+docs/generate.py            write launcher/options.json, and what is between <!-- generated: NAME --> and <!-- end -->
 docs/generate.py --check    write nothing; show what differs, and exit 1 if anything does
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "roles/settings"
 RUNS = ROOT / "molecule/runs.json"
 FEATURES = ROOT / "molecule/features.yml"
+OPTIONS = ROOT / "launcher/options.json"
 # Sections of the settings that README.md shows; docs/settings.md shows all.
 MAIN_SECTIONS = ("What is deployed", "Where the count is stored")
 # The section of a role's defaults that other roles pass, and users do not set.
@@ -218,6 +220,60 @@ def untested() -> str:
     return "".join(f"- [{page}](docs/{page}): {text}\n" for page, texts in pages for text in texts)
 
 
+def options() -> str:
+    """Return what ./counter knows of its options before anything is installed, as JSON with a line for each."""
+    allowed = allowed_values() | {"redis_replicas": "a whole number that the topology allows"}
+    specs = load(SETTINGS / "meta/settings.yml")["settings"]
+    specs["redis_topology"]["choices"] = list(topologies())
+    settings = {
+        name: option_of(setting, number, specs[name]) | {"allowed": plain(allowed[name])}
+        for setting in read_settings(SETTINGS / "defaults/main.yml")
+        for number, name in enumerate(setting.names)
+    }
+    for setting in read_settings(ROOT / "roles/bench/defaults/main.yml"):
+        for number, name in enumerate(setting.names):
+            settings[name] = option_of(setting, number, {"verbs": ["bench"]}) | {"allowed": ""}
+    shown = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in settings.items())
+    ansible = ",\n".join(f"    {json.dumps(option)}" for option in options_of_ansible())
+    return f'{{\n  "settings": {{\n{shown}\n  }},\n  "ansible": [\n{ansible}\n  ]\n}}\n'
+
+
+def option_of(setting: Setting, number: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what ./counter knows of one variable of a setting; ``spec`` is its entry in the table."""
+    name, default = setting.names[number], plain(setting.defaults[number])
+    kind = "bool" if default in ("true", "false") else "list" if default.startswith("[") else "str"
+    fallback = default if default not in ("empty", "computed", "by topology") else ""
+    works = spec.get("works", spec.get("choices", [fallback])[0])
+    works = works.get(name, "") if isinstance(works, dict) else works
+    kept: dict[str, Any] = {key: spec[key] for key in ("choices", "match", "verbs", "place", "words") if key in spec}
+    return {
+        "type": spec.get("type", kind),
+        "default": "" if default == "empty" else default,
+        "meaning": plain(setting.sentence, marks=True),
+        "works": str(works).lower() if isinstance(works, bool) else str(works),
+        **{key: str(spec[key]) for key in ("min", "max") if key in spec},
+        **kept,
+        **({"secret": True} if "no_log" in spec else {}),
+    }
+
+
+def plain(text: str, *, marks: bool = False) -> str:
+    """Return a text without links and, unless ``marks``, without the marks of Markdown."""
+    linked = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+    return linked if marks else linked.replace("`", "")
+
+
+def options_of_ansible() -> list[dict[str, Any]]:
+    """Return the options that ansible-playbook lists: their ``flags``, and if they take a ``value``."""
+    command = Path(sys.executable).with_name("ansible-playbook")
+    listed = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    found: list[dict[str, Any]] = []
+    for option in re.findall(r"^  (-\S.*?)(?:  |$)", listed, re.MULTILINE):
+        words = [part.split() for part in option.split(", ")]
+        found.append({"flags": [flag for flag, *_ in words], "value": any(len(word) > 1 for word in words)})
+    return [option for option in found if "--help" not in option["flags"]]
+
+
 PRODUCERS: dict[str, Callable[[], str]] = {
     "main settings": lambda: settings_table(MAIN_SECTIONS),
     "settings": settings_tables,
@@ -250,13 +306,15 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     different = 0
-    for page in PAGES:
-        # A scenario may note its run at any moment.
-        kept = ["runs", "features"] if arguments else []
-        before, after = page.read_text(encoding="utf-8"), generate(page, keep=kept)
+    # A scenario may note its run at any moment.
+    kept = ["runs", "features"] if arguments else []
+    for page in [*PAGES, OPTIONS]:
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        after = options() if page == OPTIONS else generate(page, keep=kept)
         if before == after:
             continue
         if not arguments:
+            page.parent.mkdir(exist_ok=True)
             page.write_text(after, encoding="utf-8")
             continue
         different += 1

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from ansible.cli.playbook import PlaybookCLI
 from ansible.parsing.splitter import parse_kv
-from support.ansible import ROOT
+from support.ansible import ROOT, load
 
 from plugins.filter.settings import refused, settings_options
 
@@ -32,6 +32,9 @@ FETCH = ("git clone ", "cd ")
 # Stands for something that the reader has to fill in: -i FILE, "a command ...".
 PLACEHOLDER = re.compile(r"\.\.\.|\b[A-Z]{3,}\b")
 SPECS = settings_options(str(ROOT))
+COMMAND_LINE = load("launcher/command_line.py")
+# Pages name files of the user.
+COMMAND_LINE.exists = lambda _: True
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ def arguments(command: str) -> list[str]:
 
 
 def extra_variables(command: str) -> dict[str, Any]:
-    """Return the variables that a command sets with ``-e``; exits where ``ansible-playbook`` refuses its options."""
-    verb, *options = arguments(command)
+    """Return the variables that a command sets; raises RefusedError or SystemExit where its options are wrong."""
+    verb, *words = arguments(command)
+    options = COMMAND_LINE.words_for_ansible(COMMAND_LINE.known(verb), words)
     cli = PlaybookCLI(["ansible-playbook", f"{verb}.yml", *options])
     cli.init_parser()
     given = cli.post_process_args(cli.parser.parse_args(cli.args[1:]))
@@ -149,6 +153,9 @@ def objections(command: str) -> object:
     """Return what is wrong with a command."""
     if command.startswith("./counter test"):
         return set(command.split()[2:]) - set(SELECTIONS.split("|"))
+    words = shlex.split(command)[1:]
+    if words[0] in ("help", "completion"):
+        return COMMAND_LINE.main(words)
     given = extra_variables(command)
     settings = {name: value for name, value in given.items() if name not in other_variables() and value != "ID"}
     return refused(settings, str(ROOT))
@@ -172,7 +179,7 @@ def test_an_unknown_command_is_refused(command: str) -> None:
 
 
 def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(COMMAND_LINE.RefusedError):
         extra_variables("./counter deploy --loudly")
 
 
@@ -186,6 +193,7 @@ def test_commands_are_found() -> None:
     assert blocks(text) == [Block(("./counter fly",), ""), Block(("b", "c"), "too far")]
     assert blocks("```text\n./counter deploy\n```\n")[0].commands == ("./counter deploy",)
     assert not blocks("<!-- not run: -->\n```bash\nb\n```\n")[0].reason
+    assert extra_variables("./counter maintenance on") == {"on": "true"}
     assert sentences("Type `./counter scale -e replicas=2`, not `./counter VERB` or `./counter a ...`.") == [
         "./counter scale -e replicas=2"
     ]

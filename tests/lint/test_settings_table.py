@@ -24,7 +24,7 @@ OF_ROLES = {
     path.parts[-3]: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     for path in ROOT.glob("roles/*/defaults/main.yml")
 }
-KEYS = {"type", "choices", "min", "max", "match", "rule", "why", "values", "works", "no_log", "verbs"}
+KEYS = {"type", "choices", "min", "max", "match", "rule", "why", "values", "works", "no_log", "verbs", "place", "words"}
 
 
 def faults(name: str) -> Iterator[str]:
