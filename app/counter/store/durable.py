@@ -63,24 +63,24 @@ class Waiter:
     The other half goes on answering health checks, and errors at once.
     """
 
-    def __init__(self, places: threading.BoundedSemaphore) -> None:
-        """Take the places of those that wait, which all requests share."""
-        self._places = places
-        self._has_place = False
+    def __init__(self, permits: threading.BoundedSemaphore) -> None:
+        """Take the permits to wait, which all requests share."""
+        self._permits = permits
+        self._has_permit = False
 
     def __enter__(self) -> Self:
-        """Begin without a place."""
+        """Begin without a permit."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Give the place back."""
-        if self._has_place:
-            self._places.release()
+        """Give the permit back."""
+        if self._has_permit:
+            self._permits.release()
 
     def may_wait(self) -> bool:
-        """Take a place if one is free; the request then has it until it ends."""
-        self._has_place = self._has_place or self._places.acquire(blocking=False)
-        return self._has_place
+        """Take a permit if one is free; the request then has it until it ends."""
+        self._has_permit = self._has_permit or self._permits.acquire(blocking=False)
+        return self._has_permit
 
     def refuse_unless_it_may_wait(self, troubled: float) -> None:
         """Take for how many seconds Redis has been in trouble, negative if it is not; raises UnavailableError."""
@@ -128,7 +128,7 @@ class Store:
         self._both = replace(self._memory, both=True)
         self._without_hashes = Transition(HASHES_KEY, self._perform, self._later, config.id_lifetime)
         self._without_secrets = Transition(SECRETS_KEY, self._perform, self._later, config.id_lifetime)
-        self._places = threading.BoundedSemaphore(max(1, config.threads // 2))
+        self._permits = threading.BoundedSemaphore(max(1, config.threads // 2))
         self._site = config.site
         self._most, self._per_minute = config.max_counters, config.new_counters_per_minute
         self._making = threading.Lock()
@@ -297,7 +297,7 @@ class Store:
         """Attempt one operation until it is settled for good or its deadline is reached."""
         uncertain = False
         lane: Lane | None = None
-        with Waiter(self._places) as waiter:
+        with Waiter(self._permits) as waiter:
             while True:
                 operation = attempt()
                 try:
