@@ -66,6 +66,15 @@ def _edge(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     for name in ("edge_requests_per_second", "edge_connections_per_client"):
         if s.edge == "mesh" and str(getattr(s, name)) != "0":
             yield _broken(name, "must be 0 with edge=mesh, which hides the clients' addresses")
+    proxies = s.edge_trusted_proxies
+    if isinstance(proxies, list):
+        if proxies and s.edge == "mesh":
+            rule = "must be empty with edge=mesh, which hides the addresses of proxies, too"
+            yield _broken("edge_trusted_proxies", rule, {"edge_trusted_proxies": []})
+        elif not all(map(_is_network, map(str, proxies))):
+            yield _broken("edge_trusted_proxies")
+        if s.edge_proxy_protocol is True and not proxies:
+            yield _broken("edge_proxy_protocol", "must be false without edge_trusted_proxies, of which it says more")
     if known.managers not in (1, 3, 5, 7):
         rule = (
             "must be 1, 3, 5 or 7 hosts of the inventory, since an even number survives no more losses than the odd "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -30,9 +31,17 @@ from support.waiting import wait_until
 from support.workers import made_once
 
 NETWORKS = [f"192.0.2.{number}" for number in range(100)]
+TRUSTED = ["127.0.0.2", "127.0.0.8/30"]
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "limits": {"edge_requests_per_second": 2, "edge_connections_per_client": 5},
+    "forwarded": {"edge_requests_per_second": 2, "edge_connections_per_client": 5, "edge_trusted_proxies": TRUSTED},
+    "proxy protocol": {
+        "edge_requests_per_second": 2,
+        "edge_connections_per_client": 5,
+        "edge_trusted_proxies": TRUSTED,
+        "edge_proxy_protocol": True,
+    },
     "maintenance": {"maintenance": {"text": "Back <soon>.", "allow": NETWORKS, "pass": "let-me-through"}},
 }
 
@@ -160,6 +169,99 @@ def test_a_client_is_limited_in_requests_and_connections(edge: int, operator: in
         assert len(refused) == 1
         with suppress(ConnectionResetError):
             assert refused[0].recv(100) == b""
+
+
+PROXY = "127.0.0.2"
+STRANGER = "127.0.0.3"
+
+
+def through(port: int, via: str, clients: str, *, protocol: bool = False, scheme: str = "") -> Answer:
+    """Send a request from the address ``via``, which says that it is for these clients."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(via, 0))
+    head = {"X-Forwarded-Proto": scheme} if scheme else {}
+    if protocol:
+        # Version 2: signature, PROXY, TCP over IPv4, 12 bytes, and the addresses and ports of both ends.
+        addresses = socket.inet_aton(clients) + socket.inet_aton("127.0.0.1") + struct.pack(">HH", 50000, port)
+        connection.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", len(addresses)) + addresses)
+    else:
+        head["X-Forwarded-For"] = clients
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    with connection:
+        connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: a\r\n{lines}Connection: close\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return Answer(answer.status, answer.headers, answer.read().decode())
+
+
+def are_limited(answers: Iterable[Answer]) -> bool:
+    """Tell whether one client has sent these requests, of which 20 in ten seconds are allowed."""
+    return {answer.status for answer in answers} == {200, 429}
+
+
+@pytest.mark.parametrize("edge", ["forwarded"], indirect=True)
+def test_clients_that_a_proxy_names_have_limits_of_their_own(edge: int) -> None:
+    assert are_limited(through(edge, PROXY, "192.0.2.1") for _ in range(30))
+    assert through(edge, PROXY, "192.0.2.2").status == 200
+    assert through(edge, PROXY, "2001:db8::1").status == 200
+    # Two proxies in a row, and what the client claims before them.
+    assert through(edge, PROXY, "192.0.2.2, 192.0.2.1, 127.0.0.9").status == 429
+    # What strangers claim is nothing.
+    assert are_limited(through(edge, STRANGER, f"198.51.100.{number}") for number in range(30))
+    with ExitStack() as stack:
+        address = ("127.0.0.1", edge)
+        for _ in range(6):
+            stack.enter_context(socket.create_connection(address, source_address=(PROXY, 0)))
+        assert through(edge, PROXY, "192.0.2.3").status == 200, "connections of a proxy are limited"
+
+
+@pytest.mark.parametrize("edge", ["proxy protocol"], indirect=True)
+def test_clients_that_the_proxy_protocol_names_have_limits_of_their_own(edge: int) -> None:
+    assert are_limited(through(edge, PROXY, "192.0.2.1", protocol=True) for _ in range(30))
+    assert through(edge, "127.0.0.10", "192.0.2.1", protocol=True).status == 429
+    assert through(edge, PROXY, "192.0.2.2", protocol=True).status == 200
+    # Without the header, a connection of a proxy is ended; one of a stranger with it is no request.
+    with pytest.raises((http.client.HTTPException, ConnectionResetError)):
+        through(edge, PROXY, "192.0.2.3")
+    assert through(edge, STRANGER, "192.0.2.3", protocol=True).status == 400
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Stands where the app is, and answers with what it was told of the client."""
+
+    def do_GET(self) -> None:
+        told = [self.headers.get_all("X-Forwarded-For", [""])[-1], self.headers["X-Forwarded-Proto"]]
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+@pytest.mark.parametrize("wanted", ["forwarded", "proxy protocol"])
+def test_the_app_is_told_the_client_and_its_scheme(
+    rendered: dict[str, dict[str, str]], tmp_path: Path, wanted: str
+) -> None:
+    edge, operator = free_port(), free_port()
+    protocol = wanted == "proxy protocol"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as app, ExitStack() as stack:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        stack.callback(app.shutdown)
+        command = on_loopback(rendered[wanted], tmp_path, edge=edge, app=app.server_port, operator=operator)
+        haproxy = Process(command, tmp_path / "haproxy.log")
+        stack.enter_context(running(haproxy))
+        haproxy.start()
+        wait_until("the edge", lambda: listens(edge))
+        wait_until("a health check to pass", lambda: CHECKED.search(ask(operator, "/metrics").body))
+
+        def told(via: str, scheme: str, *, protocol: bool = False) -> list[str]:
+            return json.loads(through(edge, via, "192.0.2.1", protocol=protocol, scheme=scheme).body)
+
+        assert told(PROXY, "https", protocol=protocol) == ["192.0.2.1", "http" if protocol else "https"]
+        assert told(PROXY, "", protocol=protocol) == ["192.0.2.1", "http"]
+        assert told(STRANGER, "https") == [STRANGER, "http"]
 
 
 @pytest.mark.parametrize("edge", ["maintenance"], indirect=True)

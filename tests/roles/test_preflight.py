@@ -118,6 +118,8 @@ WRONG = {
     "file": "counters.txt",
     "mode": "replace",
     "counter": "[a-z]",
+    "edge_trusted_proxies": ["192.0.2.7/24"],
+    "edge_proxy_protocol": "v2",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
@@ -288,6 +290,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "limits of a proxy": ({"edge_requests_per_second": "5", "edge_connections_per_client": "5"}, set()),
     "mesh": ({"edge": "mesh"}, set()),
+    "proxies in front": ({"edge_trusted_proxies": "192.0.2.7,198.51.100.0/24", "edge_proxy_protocol": True}, set()),
+    "proxies that a mesh hides": ({"edge": "mesh", "edge_trusted_proxies": "192.0.2.7"}, {"edge_trusted_proxies"}),
+    "a protocol of no proxy": ({"edge_proxy_protocol": True}, {"edge_proxy_protocol"}),
     "maintenance": ({"on": True, "allow": "192.0.2.7,198.51.100.0/24"}, set()),
     "clients that no edge listens to": ({"on": True, "allow": "192.0.2.7,2001:db8::/32"}, {"allow"}),
     "a client in its network": ({"on": True, "allow": "192.0.2.7/24"}, {"allow"}),
