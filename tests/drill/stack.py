@@ -22,6 +22,12 @@ MIN_PRIMARIES = 3
 REFUSED = re.compile(r"^[A-Z]{3,} ", re.MULTILINE)
 ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
+IS_SECOND = """
+import sys
+from redis_node.cluster.members import first_of_its_pair
+print(not first_of_its_pair(sys.argv[1]))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -90,12 +96,21 @@ class Stack:
             for container in redis[:1]:
                 try:
                     container.exec(*question)
+                    if not self._returns():
+                        return
+                    last = "the first node of a pair is about to become its primary again"
                 except LookError as error:
                     last = str(error)
-                else:
-                    return
             time.sleep(0.5)
         raise LookError(f"{self.name} did not heal within {HEALING_SECONDS:g} s: {last}\n{self._tasks()}")
+
+    def _returns(self) -> bool:
+        """Tell whether the counter's primary is the second node of its pair, which gives its place back."""
+        nodes = self.nodes()
+        if self._alone(nodes) or self.sentinels() or self.copies() == 1:
+            return False
+        primary = self.primary()
+        return primary.exec("python3", "-c", IS_SECOND, primary.service).strip() == "True"
 
     def placed(self) -> None:
         """Wait until all hosts are ready and run exactly what the swarm wants, for a while; raises LookError."""

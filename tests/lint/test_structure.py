@@ -208,3 +208,10 @@ def test_facts_with_secrets_are_not_printed() -> None:
     ]
     assert len(found) > 6
     assert [name for name, hidden in found if not hidden] == []
+
+
+def test_no_tasks_of_a_scenario_stand_in_the_way_of_those_of_a_role() -> None:
+    """Ansible looks in the directory of a playbook, too, for what a role includes."""
+    of_scenarios = {path.name: path for path in ROOT.glob("molecule/*/tasks/*.yml") if path.parts[-3] != "shared"}
+    of_roles = {path.name for path in ROOT.glob("roles/*/tasks/*.yml")}
+    assert [str(of_scenarios[name].relative_to(ROOT)) for name in of_scenarios.keys() & of_roles] == []
