@@ -73,7 +73,8 @@ EXPOSE 8080
 # HAProxy ends its open requests after SIGUSR1; SIGTERM would cut them.
 STOPSIGNAL SIGUSR1
 # The master process starts a worker for each configuration, and answers on the port (roles/edge).
-CMD ["haproxy", "-W", "-db", "-S", "127.0.0.1:8405", "-f", "/etc/edge/current"]
+# Where the kernel has no IPv6, a bind to an address of it would fail.
+CMD ["sh", "-c", "[ ! -e /proc/net/if_inet6 ] || export IPV6=1; exec haproxy -W -db -S 127.0.0.1:8405 -f /etc/edge/current"]
 
 FROM app-packages AS backup-packages
 COPY backup/requirements.txt /tmp/backup.txt

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -393,11 +393,13 @@ def _cron_fault(expression: str, *, needed: bool) -> str:
 
 
 def _is_network(text: str) -> bool:
-    """Tell whether a text is an IPv4 address, or an IPv4 network (``192.0.2.0/24``)."""
+    """Tell whether a text is an address, or a network (``192.0.2.0/24``, ``2001:db8::/32``)."""
     try:
-        network = IPv4Network(text)
+        network = ip_network(text)
     except ValueError:
         return False
+    if isinstance(network, IPv6Network):
+        return True
     # Python takes 192.0.2.0/0.0.0.255 for a network, HAProxy for other addresses.
     return "/" not in text or text in (network.with_prefixlen, network.with_netmask)
 

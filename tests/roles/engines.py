@@ -103,6 +103,7 @@ def engine(
         },
         "/containers/json": [],
         "/networks": [],
+        "/networks/create": {"Id": "gateway"},
         "/volumes": {"Volumes": []},
         "/images/json": [image],
         f"/images/{image['Id']}/json": image,

@@ -35,6 +35,22 @@ def test_a_system_is_known_by_its_os_release(tmp_path: Path) -> None:
     assert [results[host]["msg"] for host in hosts] == list(SYSTEMS)
 
 
+# As the kernel lists routes: those that it made itself, and a default route that a router announced on eth0.
+LOCAL = "fe800000000000000000000000000000 40 {0} 00 {0} 00000100 00000001 00000000 00000001     eth0\n"
+ANNOUNCED = "{0} 00 {0} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "accepts", "loses"),
+    [(LOCAL, "1", False), (LOCAL + ANNOUNCED, "1", True), (LOCAL + ANNOUNCED, "2", False)],
+)
+def test_routes_that_a_router_would_lose_are_seen(tmp_path: Path, routes: str, accepts: str, *, loses: bool) -> None:
+    (tmp_path / "routes").write_text(routes.replace("{0}", "0" * 32))
+    (tmp_path / "eth0").mkdir()
+    (tmp_path / "eth0/accept_ra").write_text(f"{accepts}\n")
+    assert host_state.loses_routes(tmp_path / "routes", tmp_path) is loses
+
+
 def test_an_engine_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     found = host_state.read_engine()

@@ -16,6 +16,7 @@ def on_loopback(texts: Mapping[str, str], directory: Path, *, edge: int, app: in
     configuration = texts["haproxy.cfg"]
     for there, here in (
         ("bind :8080", f"bind 127.0.0.1:{edge}"),
+        ("bind :::8080", f"bind ::1:{edge}"),
         ("bind :8404", f"bind 127.0.0.1:{operator}"),
         ("/run/edge/servers", str(directory / "servers")),
         (SERVERS, f"server app 127.0.0.1:{app}"),

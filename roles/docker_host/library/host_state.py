@@ -41,6 +41,10 @@ address:
   description: The host's IPv4 address on its default route; empty without one.
   type: str
   returned: always
+address6:
+  description: The same in IPv6. Also empty if the host would lose its routes as a router, which the engine makes of it.
+  type: str
+  returned: always
 time:
   description: The host's clock when the module began, in seconds since the epoch.
   type: int
@@ -111,10 +115,13 @@ except ImportError as error:
     # A new host has neither an engine nor the library for it.
     MISSING = str(error)
 
+# RTF_ADDRCONF of linux/ipv6_route.h: an announcement of a router set the route.
+ROUTE_ANNOUNCED = 0x40000
+ROUTES, NETWORK_SETTINGS = Path("/proc/net/ipv6_route"), Path("/proc/sys/net/ipv6/conf")
 ENGINE_SECONDS = 30
 POLL_SECONDS = 2.0
-# An address of the internet, as Ansible's own facts use it.
-ELSEWHERE = ("8.8.8.8", 53)
+# Addresses of the internet, as Ansible's own facts use them.
+ELSEWHERE = {socket.AF_INET: "8.8.8.8", socket.AF_INET6: "2404:6800:400a:800::1012"}
 
 
 def os_release(path: Path) -> dict[str, str]:
@@ -123,12 +130,22 @@ def os_release(path: Path) -> dict[str, str]:
     return dict(field.split("=", 1) for field in fields)
 
 
-def address() -> str:
+def address(family: socket.AddressFamily) -> str:
     """Return the address of the default route; empty without one. Connecting a datagram socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.connect(ELSEWHERE)
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((ELSEWHERE[family], 53))
         return str(probe.getsockname()[0])
     return ""
+
+
+def loses_routes(routes: Path, settings: Path) -> bool:
+    """Tell whether the host has IPv6 routes that it would lose as a router.
+
+    A router no longer listens to others' announcements, unless ``accept_ra`` is 2.
+    """
+    rows = [line.split() for line in routes.read_text().splitlines()] if routes.is_file() else []
+    announced = {row[9] for row in rows if int(row[8], 16) & ROUTE_ANNOUNCED}
+    return any((settings / name / "accept_ra").read_text().strip() == "1" for name in announced)
 
 
 def installed(module: AnsibleModule) -> list[str]:
@@ -207,7 +224,8 @@ def main() -> None:
         # See sd_booted(3).
         systemd=Path("/run/systemd/system").is_dir(),
         container=detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0,
-        address=address(),
+        address=address(socket.AF_INET),
+        address6="" if loses_routes(ROUTES, NETWORK_SETTINGS) else address(socket.AF_INET6),
         time=int(now),
         took=int(time.monotonic() - began),
         cpus=len(os.sched_getaffinity(0)),
