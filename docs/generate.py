@@ -274,6 +274,12 @@ def options_of_ansible() -> list[dict[str, Any]]:
     return [option for option in found if "--help" not in option["flags"]]
 
 
+def exit_codes() -> str:
+    """Return the table of what ./counter exits with."""
+    rows = [f"| {each['code']} | {each['meaning']} |" for each in load(ROOT / "launcher/exit_codes.json").values()]
+    return "\n".join(["| exit code | meaning |", "| ---: | --- |", *rows, ""])
+
+
 PRODUCERS: dict[str, Callable[[], str]] = {
     "main settings": lambda: settings_table(MAIN_SECTIONS),
     "settings": settings_tables,
@@ -284,6 +290,7 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "runs": runs,
     "features": features,
     "untested": untested,
+    "exit codes": exit_codes,
 }
 
 

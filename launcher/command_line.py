@@ -4,8 +4,8 @@ command_line.py VERB [WORD ...]      check the words; print the verb, its playbo
 command_line.py help [VERB]          describe the verbs, or one of them
 command_line.py completion SHELL     print a script for bash or zsh, which asks for `completion words WORD ...`
 
-The launcher starts it before it installs anything, so it needs only Python 3.10 and the table in options.json, which
-docs/generate.py writes. It exits with 2, after one line, for a command that cannot work.
+The launcher starts it before it installs anything, so it needs only Python 3.10, exit_codes.json, and the table in
+options.json, which docs/generate.py writes. It exits with 2, after one line, for a command that cannot work.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_CODES = {
-    "0": "done, or nothing to do",
-    "other": "refused or failed; status: something is missing or broken; the last lines say what",
-}
+EXIT_CODES: dict[str, dict[str, Any]] = json.loads((ROOT / "launcher/exit_codes.json").read_text(encoding="utf-8"))
 # These deploy, so that they take each setting of the stack.
 DEPLOYING = ("deploy", "restore")
 # How Ansible reads values of these types, as text.
@@ -294,7 +291,11 @@ def describe(verb: Verb) -> str:
         more = ["each setting of docs/settings.md is an option too, such as --app-memory 128M", *more]
     if verb.examples:
         more += ["", "examples:", *(f"  {example}" for example in verb.examples)]
-    more += ["", "exit codes:", *(f"  {code:6} {text}" for code, text in EXIT_CODES.items())]
+    more += [
+        "",
+        "exit codes:",
+        *(f"  {each['code']}  {each['meaning'].replace('`', '')}" for each in EXIT_CODES.values()),
+    ]
     parser = parser_of(
         verb,
         usage=f"./counter {verb.name} {f'[{place.name.upper()}] ' if place else ''}[OPTION ...]",

@@ -1,5 +1,7 @@
 """Keep a record of each run that changes something, for its audit line; end the run if the playbook fails; close it.
 
+It also judges every run, for the exit code of ./counter (launcher/run_playbook.py).
+
 Ansible has no ``finally`` for a whole playbook: after a failure no further play runs. So this runs a small playbook
 then, which releases the lock, notes the failure in the audit log and runs the hook (roles/run/tasks/end.yml).
 """
@@ -34,6 +36,8 @@ description:
   - A run begins with a play that has the variable C(run_verb).
   - The record is in the environment variable E(COUNTER_DEPLOY_RUN), as JSON. Ansible forks a process for each task,
     so tasks see the record as it is then.
+  - The verdict on the run is in the environment variable E(COUNTER_DEPLOY_VERDICT) from the first play on. It is a key
+    of launcher/exit_codes.json.
   - The last line is the custom statistic C(closing_sentence), which Ansible would print as a nested structure. After a
     failure it is the path of the log (E(ANSIBLE_LOG_PATH)), if there is one.
   - If a message or the sentence suggests a command, the inventory of the command line is named: such commands lack it.
@@ -41,6 +45,9 @@ description:
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = "COUNTER_DEPLOY_RUN"
+VERDICT = "COUNTER_DEPLOY_VERDICT"
+# The name of tasks that end a run which was to find this out.
+FINDING = "Report what is missing or broken"
 LONGEST_MESSAGE = 2000
 # More than a hook may take (`hook_timeout`).
 END_SECONDS = 4000
@@ -89,6 +96,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Begin a record. A playbook may run several verbs, one after the other."""
         self._play = play
+        # Until the run has ended.
+        os.environ.setdefault(VERDICT, "failed")
         verb = play.vars.get("run_verb")
         if verb and (self._noted or verb != self._record.get("verb")):
             self._held = self._noted = False
@@ -111,20 +120,23 @@ class CallbackModule(CallbackBase):
         """Note a failure, unless a block rescues it."""
         if not ignore_errors:
             self._look(result.result)
-        if self._record and not ignore_errors and not self._is_rescued(result.host):
-            self._fail(result.task, "; ".join(messages(result.result)), refused=is_refusal(result.task))
+            if not self._is_rescued(result.host):
+                self._fail(result.task, "; ".join(messages(result.result)), verdict_on(result.task))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Note a host that cannot be reached."""
-        if self._record and not result.task.ignore_unreachable:
+        if not result.task.ignore_unreachable:
             message = f"{away(result)} cannot be reached: {'; '.join(messages(result.result))}"
-            self._fail(result.task, message, refused=False)
+            self._fail(result.task, message, "failed")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End a run that has failed, below the recap. The playbook of one that has not failed has ended it."""
         failed = stats.failures or stats.dark
         if failed:
             self._end()
+        else:
+            would = context.CLIARGS.get("check") and self._record.get("changes")
+            os.environ[VERDICT] = "would change" if would else "done"
         self._record = {}
         inventories = [path for path in context.CLIARGS["inventory"] if path not in C.DEFAULT_HOST_LIST]
         if self._suggests and inventories:
@@ -152,9 +164,13 @@ class CallbackModule(CallbackBase):
         self._failed_tasks[host.get_name()] = variables.get("ansible_failed_task")
         return self._failed_tasks[host.get_name()] is not before
 
-    def _fail(self, task: Any, message: str, *, refused: bool) -> None:
-        verdict = "refused" if refused and not self._record["changes"] else "failed"
-        self._update({"verdict": verdict, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
+    def _fail(self, task: Any, message: str, verdict: str) -> None:
+        if verdict == "refused" and self._record.get("changes"):
+            verdict = "failed"
+        os.environ[VERDICT] = verdict
+        if self._record:
+            noted = verdict if verdict == "refused" else "failed"
+            self._update({"verdict": noted, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
 
     def _update(self, values: dict[str, Any]) -> None:
         self._record |= values
@@ -196,10 +212,12 @@ class CallbackModule(CallbackBase):
             self._display.display(text, color=C.COLOR_WARN)
 
 
-def is_refusal(task: Any) -> bool:
-    """Tell whether a task that failed refused the run. A task that refuses to continue ends a run that has begun."""
+def verdict_on(task: Any) -> str:
+    """Return what it means that a task failed. One that refuses to continue ends a run that has begun."""
     name = str(task.name or "")
-    return task.action.rpartition(".")[2] in ("assert", "fail") and bool(re.match("Refuse (?!to continue)", name))
+    if task.action.rpartition(".")[2] not in ("assert", "fail"):
+        return "failed"
+    return "broken" if name == FINDING else "refused" if re.match("Refuse (?!to continue)", name) else "failed"
 
 
 def new_record(verb: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_help_has_a_sentence_options_two_examples_and_the_exit_codes(verb: str) 
         assert f"\n  {example}\n" in said
         # The inventory of several servers is the user's.
         for_ansible(example.removeprefix("./counter ").replace("cluster", "cluster.example"))
-    assert [code for code, text in command_line.EXIT_CODES.items() if f"\n  {code}  " not in said] == []
+    assert [each["code"] for each in command_line.EXIT_CODES.values() if f"\n  {each['code']}  " not in said] == []
 
 
 def test_a_value_that_works_is_allowed() -> None:

@@ -225,7 +225,7 @@ def project(checkout: Path) -> Path:
     (checkout / "inventory").mkdir()
     (checkout / "inventory/hosts.yml").write_text("managers: {hosts: {localhost: {ansible_connection: local}}}\n")
     (checkout / ".venv").mkdir()
-    for name in ("bin", "lib"):
+    for name in ("bin", "lib", "pyvenv.cfg"):
         (checkout / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     shutil.copy(ROOT / "requirements/control.txt", checkout / ".venv/.installed-control")
     collections = [(ROOT / "requirements" / f"collections.{kind}").read_text() for kind in ("txt", "yml")]
@@ -266,12 +266,34 @@ def test_it_prints_the_version(project: Path) -> None:
 
 def test_each_run_has_a_log_that_only_its_owner_can_read_and_a_failure_names_it(project: Path) -> None:
     done = counter(project, "fall")
-    assert done.returncode == 2
+    assert done.returncode == 1
     (log,) = logs(project / "logs")
     assert re.fullmatch(r"20\d{6}T\d{6}Z-fall-\d+\.log", log.name)
     assert done.stdout.splitlines()[-1] == f"The whole log: {log}"
     assert "TASK [Do it] ***" in log.read_text()
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "code"),
+    [
+        ("Refuse to look", (), 3),
+        ("Refuse to continue", (), 1),
+        ("Report what is missing or broken", (), 4),
+        # Ansible's own verdict, before a task runs.
+        ("Look", ("-i", "empty"), 3),
+        ("Look", ("--forks=many",), 2),
+        ("Look", ("--list-tasks",), 0),
+    ],
+)
+def test_the_exit_code_says_how_a_run_ended(project: Path, task: str, options: tuple[str, ...], code: int) -> None:
+    """Codes of runs that change something: tests/roles/test_run.py."""
+    (project / "empty").mkdir()
+    (project / "playbooks/look.yml").write_text(
+        f"# Look.\n- name: Look\n  hosts: managers\n  tasks:\n    - name: {task}\n      ansible.builtin.fail:\n"
+    )
+    done = counter(project, "look", *options)
+    assert done.returncode == code, done.stdout + done.stderr
 
 
 ENDED = 2**22 + 1

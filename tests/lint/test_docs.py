@@ -54,7 +54,7 @@ def test_each_scenario_shows_a_feature() -> None:
 
 
 def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
-    for part in ("docs", "roles", "molecule"):
+    for part in ("docs", "launcher", "roles", "molecule"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"

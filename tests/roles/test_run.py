@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -296,14 +297,15 @@ class Site:
     def command(self, playbook: Path, options: Mapping[str, Any], *more: str) -> list[str]:
         own = {"run_locks": str(self.lock.parent), "run_logs": str(self.log.parent)}
         given = json.dumps({"run_hook_directory": str(self.hooks), **own, **options})
-        return ["ansible-playbook", "-i", str(self.directory / "hosts.yml"), str(playbook), "-e", given, *more]
+        program = [sys.executable, str(ROOT / "launcher/run_playbook.py"), "ansible-playbook"]
+        return [*program, "-i", str(self.directory / "hosts.yml"), str(playbook), "-e", given, *more]
 
     @property
     def environment(self) -> dict[str, str]:
         return {"DOCKER_HOST": "tcp://127.0.0.1:1", "ANSIBLE_STDOUT_CALLBACK": "stages"}
 
     def run(self, *more: str, playbook: Path = PLAYBOOKS / "run.yml", **options: Any) -> tuple[int, str]:
-        """Run the verb; return its exit code, and what it prints in one line."""
+        """Run the verb as ./counter does; return its exit code, and what it prints in one line."""
         done = run(*self.command(playbook, options, *more), **self.environment)
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
@@ -388,7 +390,7 @@ def test_a_run_that_fails_releases_the_lock_and_says_why(site: Site) -> None:
     site.hook("after-failure", f'env | grep ^COUNTER_ >{site.directory}/told; echo "not sent" >&2; exit 3')
     site.hook("after-scale", f"touch {site.directory}/told-of-success")
     code, said = site.run(verb_fails=True)
-    assert code == 2
+    assert code == 1
     assert not site.lock.exists()
     assert "WARNING: hooks/after-failure ended with exit code 3: not sent" in said
     (line,) = site.lines()
@@ -415,11 +417,11 @@ def test_neither_a_failure_that_is_rescued_nor_one_of_a_hook_after_the_run_count
 def test_a_run_that_is_refused_leaves_a_line_where_there_is_a_log(site: Site) -> None:
     for name in ("after-failure", "after-scale"):
         site.hook(name, f"touch {site.directory}/told")
-    assert site.run(verb_refuses=True)[0] == 2
+    assert site.run(verb_refuses=True)[0] == 3
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
     site.log.parent.mkdir()
     site.log.touch()
-    assert site.run(verb_refuses=True)[0] == 2
+    assert site.run(verb_refuses=True)[0] == 3
     assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [
         ("refused", "Refuse it: Assertion failed")
     ]
@@ -449,16 +451,17 @@ def test_a_pipe_with_variables_is_not_read_again_at_the_end_of_a_run(
     assert handed_on == [text, f"@{tmp_path}/file"]
 
 
-def test_only_tasks_that_refuse_to_begin_refuse() -> None:
+def test_the_name_of_a_task_that_fails_says_what_that_means() -> None:
     verdicts = {
-        ("ansible.builtin.assert", "Refuse invalid values"): True,
-        ("ansible.builtin.fail", "Refuse to run without a deployment"): True,
-        ("ansible.builtin.fail", "Refuse to continue without the new primary"): False,
-        ("ansible.builtin.fail", "Report why it failed"): False,
-        ("ansible.builtin.command", "Refuse"): False,
+        ("ansible.builtin.assert", "Refuse invalid values"): "refused",
+        ("ansible.builtin.fail", "Refuse to run without a deployment"): "refused",
+        ("ansible.builtin.fail", "Refuse to continue without the new primary"): "failed",
+        ("ansible.builtin.fail", "Report what is missing or broken"): "broken",
+        ("ansible.builtin.fail", "Report why it failed"): "failed",
+        ("ansible.builtin.command", "Refuse"): "failed",
     }
-    for (action, name), refuses in verdicts.items():
-        assert run_record.is_refusal(SimpleNamespace(action=action, name=name)) == refuses, name
+    for (action, name), verdict in verdicts.items():
+        assert run_record.verdict_on(SimpleNamespace(action=action, name=name)) == verdict, name
 
 
 def test_a_second_run_is_refused_or_waits(site: Site) -> None:
@@ -466,7 +469,7 @@ def test_a_second_run_is_refused_or_waits(site: Site) -> None:
     site.log.touch()
     first = site.start()
     code, said = site.run(replicas=6, ansible_become_password="hunter2")  # noqa: S106
-    assert code == 2
+    assert code == 3
     assert re.search(r"Nothing was changed. \S+@\S+ started ./counter scale on counter at \S+ \(run [0-9a-f]{8}", said)
     # The same command, so that it does not do less.
     assert re.search(
@@ -475,7 +478,7 @@ def test_a_second_run_is_refused_or_waits(site: Site) -> None:
     assert "hunter2" not in said + site.log.read_text()
     assert "./counter unlock -e confirm=counter" in said
     code, said = site.run("--check")
-    assert (code, "Until it ends, this would be refused" in said) == (0, True), said
+    assert (code, "Until it ends, this would be refused" in said) == (5, True), said
     second = subprocess.Popen(
         site.command(PLAYBOOKS / "run.yml", {"lock_wait": 100}),
         cwd=ROOT,
@@ -508,7 +511,7 @@ def test_a_run_goes_on_after_one_that_was_killed(site: Site) -> None:
 def test_an_interrupted_run_releases_the_lock(site: Site) -> None:
     first = site.start()
     os.killpg(first.pid, signal.SIGINT)
-    assert finish(first)[0] != 0
+    assert finish(first)[0] == 1
     assert not site.lock.exists()
     assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [("failed", "The run was interrupted.")]
 
@@ -517,7 +520,7 @@ def test_hosts_without_a_swarm_are_prepared_for_one_stack_at_a_time(site: Site) 
     site.lock.parent.mkdir(mode=0o700)
     (site.lock.parent / "second").write_text(json.dumps({"run": a_run("other"), "until": "2999-01-01T00:00:00Z"}))
     code, said = site.run()
-    assert (code, "./counter unlock -e stack_name=second" in said) == (2, True), said
+    assert (code, "./counter unlock -e stack_name=second" in said) == (3, True), said
     assert not (site.directory / "changed").exists()
     assert not site.lock.exists()
 
@@ -528,7 +531,7 @@ def test_a_run_of_another_machine_is_replaced_only_after_its_lease(site: Site) -
     site.lock.parent.mkdir(mode=0o700)
     site.lock.write_text(json.dumps({"run": other, "until": "2999-01-01T00:00:00Z"}))
     code, said = site.run()
-    assert code == 2
+    assert code == 3
     assert "eve@there started ./counter deploy on counter" in said
     assert "Its lease ends at 2999-01-01T00:00:00Z" in said
     site.lock.write_text(json.dumps({"run": other, "until": EARLY}))
@@ -542,7 +545,7 @@ def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:
     assert "No run holds the lock of counter" in site.run(playbook=unlock)[1]
     first = site.start()
     code, said = site.run(playbook=unlock, confirm="other")
-    assert (code, "confirm=other: must be the stack's name, counter" in said) == (2, True), said
+    assert (code, "confirm=other: must be the stack's name, counter" in said) == (3, True), said
     assert site.lock.exists()
     assert site.lines() == []
     code, said = site.run(playbook=unlock, confirm="counter")
@@ -550,7 +553,7 @@ def test_a_lock_that_was_removed_stops_its_run(site: Site) -> None:
     assert [(line["verb"], line["verdict"]) for line in site.lines()] == [("unlock", "changed")]
     site.go_on()
     code, said = finish(first)
-    assert (code, "somebody removed it with ./counter unlock" in said) == (2, True), said
+    assert (code, "somebody removed it with ./counter unlock" in said) == (1, True), said
 
 
 @pytest.mark.parametrize(("age", "stops"), [(30, False), (90, True)])
@@ -559,7 +562,7 @@ def test_a_lock_in_the_swarm_is_renewed_unless_it_is_new(site: Site, age: int, *
     site.lock.unlink()
     site.go_on()
     code, said = finish(first)
-    assert (code, "somebody removed it with ./counter unlock" in said) == (2 if stops else 0, stops), said
+    assert (code, "somebody removed it with ./counter unlock" in said) == (1 if stops else 0, stops), said
 
 
 def test_a_lock_is_found_on_another_manager(site: Site) -> None:
@@ -587,7 +590,7 @@ def test_a_lock_is_found_on_another_manager(site: Site) -> None:
 def test_a_hook_that_fails_before_the_run_stops_it(site: Site) -> None:
     site.hook("before-scale", 'echo "no $COUNTER_VERB of $COUNTER_STACK now"; exit 1')
     code, said = site.run()
-    assert code == 2
+    assert code == 3
     assert "Nothing was changed, since hooks/before-scale ended with exit code 1: no scale of counter now" in said
     assert not (site.directory / "changed").exists()
     assert not site.lock.exists()
@@ -596,7 +599,7 @@ def test_a_hook_that_fails_before_the_run_stops_it(site: Site) -> None:
 def test_a_hook_that_takes_too_long_is_ended(site: Site) -> None:
     site.hook("before-scale", f"sleep 600 & echo $$ $! >{site.directory}/processes; wait")
     code, said = site.run(hook_timeout=5)  # long enough for it to begin
-    assert (code, "hooks/before-scale took more than 5 s (hook_timeout)" in said) == (2, True), said
+    assert (code, "hooks/before-scale took more than 5 s (hook_timeout)" in said) == (3, True), said
     processes = (site.directory / "processes").read_text().split()
     assert len(processes) == 2
     wait_until("their end", lambda: not any(Path("/proc", process).exists() for process in processes))
@@ -607,7 +610,7 @@ def test_a_file_that_would_never_run_is_refused(site: Site) -> None:
     site.hook("after-sale", "true")
     site.hook("after-deploy.example", "true")
     code, said = site.run()
-    assert code == 2
+    assert code == 3
     assert re.search(r"hooks/after-sale: its name must be after-failure, before-backup, .* or after-unlock", said)
     assert "hooks/before-scale: it must be executable: chmod +x" in said
     assert ".example" not in said
@@ -616,7 +619,8 @@ def test_a_file_that_would_never_run_is_refused(site: Site) -> None:
 def test_hooks_do_not_run_in_a_check(site: Site) -> None:
     site.hook("before-scale", "exit 1")
     site.hook("after-scale", f"touch {site.directory}/told")
-    assert site.run("--check")[0] == 0
+    assert site.run("--check")[0] == 5  # it would change something
+    assert site.run("--check", verb_changes=False)[0] == 0
     assert not (site.directory / "told").exists()
     assert (site.lines(), site.lock.parent.exists()) == ([], False)
 
