@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sites import Site
 from support.configurations import configuration
+from support.programs import end_forks
 from topologies import Node
 
 
@@ -38,6 +39,12 @@ def _programs() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
     Node.configuration = partial(configuration, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    yield
+    end_forks()
 
 
 @pytest.fixture

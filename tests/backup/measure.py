@@ -12,7 +12,7 @@ the last moment.
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 import tempfile
 import threading
@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("app", "tests", "test
 
 from sites import Site, session_of  # noqa: E402
 from support.configurations import rendered  # noqa: E402
+from support.programs import Program  # noqa: E402
 from support.waiting import wait_until  # noqa: E402
 from topologies import Node  # noqa: E402
 
@@ -70,7 +71,7 @@ class Clients:
         return (sum(self._counted) - before) / (time.monotonic() - began)
 
 
-def memory(process: subprocess.Popen[str]) -> float:
+def memory(process: Program) -> float:
     """Return how much memory the program and those that it runs take, in MB."""
     pages = 0
     for path in session_of(process):
@@ -83,11 +84,11 @@ def timed(site: Site, *arguments: str) -> tuple[float, float]:
     """Run the program; return its seconds and the most memory."""
     began, most = time.monotonic(), 0.0
     with site.start(*arguments) as process:
-        while process.poll() is None:
+        while process.returncode is None:
             most = max(most, memory(process))
             time.sleep(0.05)
         if process.returncode:
-            raise SystemExit(process.stderr.read() if process.stderr else "")
+            raise SystemExit("".join(process.said))
         return time.monotonic() - began, most
 
 
@@ -103,7 +104,7 @@ def logged(site: Site, clients: Clients) -> tuple[float, float]:
         wait_until("the log to begin", lambda: site.run("list")["logs"])
         before = size(site)
         rate = clients.rate(lambda: time.sleep(LOGGED_SECONDS))
-        service.terminate()
+        service.send_signal(signal.SIGTERM)
     return rate, (size(site) - before) / (rate * LOGGED_SECONDS)
 
 

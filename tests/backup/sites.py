@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from support.passwords import BACKUP_PASSWORD
 from support.processes import running
+from support.programs import Program
 from support.waiting import wait_until
 from topologies import shown_counters, topology
 
@@ -62,7 +62,7 @@ def of_site(site: Site, name: str) -> None:
     site.nodes[0].client().set(SITE_KEY, Mark(name * 32, "counter", 1).text())
 
 
-def session_of(process: subprocess.Popen[str]) -> list[Path]:
+def session_of(process: Program) -> list[Path]:
     """Return the directories in /proc of the program and of all that it runs."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
@@ -120,21 +120,13 @@ class Site:
                 store.increment(name)
         wait_until("all to be listed", lambda: self.counters.keys() >= names.keys())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Program:
         """Start the program."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "backup", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | self.environ
-            | {"PYTHONPATH": f"{ROOT}:{ROOT / 'app'}", "BACKUP_PLAN": json.dumps(self.plan)},
-            cwd=self.directory,
-            start_new_session=True,
-        )
-        self._stack.callback(process.kill)
-        return process
+        paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'app'}"}
+        environ = os.environ | self.environ | paths | {"BACKUP_PLAN": json.dumps(self.plan)}
+        program = Program("backup", arguments, environ, self.directory)
+        self._stack.callback(program.kill)
+        return program
 
     def run(self, *arguments: str) -> Any:
         """Run the program; return what it prints."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from sites import Site, session_of
+from support.programs import Program
 from support.waiting import wait_until
 
 from backup.processes import locked
@@ -45,12 +46,12 @@ def filled(site: Site) -> Site:
 TOTAL = 20 * 200 * 7 + 4
 
 
-def runs(process: subprocess.Popen[str], program: str) -> bool:
+def runs(process: Program, program: str) -> bool:
     """Tell whether the program runs another one, which ends with it from then on (`backup.processes.bound`)."""
     return any((path / "cmdline").read_bytes().startswith(program.encode()) for path in session_of(process))
 
 
-def kill(process: subprocess.Popen[str], after: float) -> bool:
+def kill(process: Program, after: float) -> bool:
     """Kill it after some seconds; tell whether it still ran."""
     try:
         process.communicate(timeout=after)

@@ -23,6 +23,7 @@ from redis.exceptions import ResponseError
 from sites import TICK_SECONDS, Site, most_in_the_full_run, of_site, session_of
 from support.passwords import BACKUP_PASSWORD
 from support.processes import RedisServer
+from support.programs import Program
 from support.waiting import wait_until
 
 from backup.errors import BackupError, BadBackupError
@@ -246,7 +247,7 @@ def test_a_log_goes_on(tmp_path: Path, stack: ExitStack, kind: str, loss: str) -
     assert other.run("restore", f"counter/{after}")["sum"] == len(NAMES) + 1
 
 
-def events_of(service: subprocess.Popen[str]) -> list[str]:
+def events_of(service: Program) -> list[str]:
     """End the service; return what it logged."""
     service.send_signal(signal.SIGTERM)
     _, said = service.communicate(timeout=60)
@@ -488,7 +489,7 @@ def test_a_log_ends_where_the_data_was_emptied(site: Site) -> None:
     service = site.start("serve")
     wait_until("the log to begin", lambda: logs(site) != [], 60)
     site.nodes[0].client().flushall()
-    for line in service.stderr or ():
+    for line in service.said:
         if "they were lost or replaced" in line:
             break
     service.send_signal(signal.SIGTERM)
@@ -503,7 +504,7 @@ def test_a_log_without_its_repository_loses_nothing(site: Site) -> None:
     events: list[str] = []
 
     def listen() -> None:
-        for line in service.stderr or ():
+        for line in service.said:
             events.append(json.loads(line)["event"])  # noqa: PERF401  # one by one, for what waits for them
 
     listening = threading.Thread(target=listen, daemon=True)

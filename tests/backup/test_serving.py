@@ -61,7 +61,7 @@ def test_a_backup_that_failed_is_tried_again_and_reported_once(site: Site, stack
     repository = Path(site.plan["repository"])
     away = repository.rename(repository.with_name("away"))
     process = site.start("serve")
-    lines = (json.loads(line) for line in process.stderr or ())
+    lines = (json.loads(line) for line in process.said)
     for _ in range(2):
         assert "does not exist" in next(line["error"] for line in lines if line["event"] == "backup failed")
     away.rename(repository)
