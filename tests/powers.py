@@ -1,7 +1,8 @@
 """Shows which kind of ``./counter test`` finds a fault: takes back the last fixes, one at a time.
 
-``python tests/powers.py [FIXES]`` takes the last commits (60) that changed both the product and its tests. In a
-checkout of its own, it takes back the product's part of each, and runs the tests that the commit added or changed.
+``python tests/powers.py [FIXES [PATH...]]`` takes the last commits (60) that changed both the product, or these paths
+of it, and its tests. In a checkout of its own, it takes back the product's part of each, and runs the tests that the
+commit added or changed. What fails there must pass again without that, or it tells nothing.
 Each result is a line of ``reports/powers-COMMIT.jsonl``, so an interrupted run goes on. It prints a table of them.
 """
 
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PRODUCT = ("app/counter", "backup", "bench", "counter", "playbooks", "plugins", "redis_node", "roles", "templates")
+PRODUCT = (
+    *("app/counter", "backup", "bench", "counter", "launcher"),
+    *("playbooks", "plugins", "redis_node", "roles", "templates"),
+)
 TESTS = ("tests", "app/tests")  # the second until they moved
 TIMEOUT_SECONDS = 900
 NO_TESTS = 5  # the exit code of pytest
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)(::)?", re.MULTILINE)
 
 
 class Changed(NamedTuple):
@@ -32,14 +36,14 @@ class Changed(NamedTuple):
     names: list[str]
 
 
-def git(*arguments: str, patch: str | None = None, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def git(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run git; the caller looks at how it ended."""
-    return subprocess.run(["git", *arguments], cwd=directory, input=patch, capture_output=True, text=True, check=False)
+    return subprocess.run(["git", *arguments], cwd=directory, capture_output=True, text=True, check=False)
 
 
-def fixes(number: int) -> list[str]:
-    """Return the last commits that changed the product and its tests, the newest first."""
-    both = [set(git("log", "--no-merges", "--format=%H", "--", *paths).stdout.split()) for paths in (PRODUCT, TESTS)]
+def fixes(number: int, product: Iterable[str]) -> list[str]:
+    """Return the last commits that changed these paths and the tests, the newest first."""
+    both = [set(git("log", "--no-merges", "--format=%H", "--", *paths).stdout.split()) for paths in (product, TESTS)]
     commits = git("log", "--no-merges", "--format=%H").stdout.split()
     return [commit for commit in commits if all(commit in found for found in both)][:number]
 
@@ -61,21 +65,34 @@ def starting() -> set[str]:
     return set(listed.stdout.split())
 
 
-def red(tests: Changed, markers: str, checkout: Path) -> list[str] | None:
-    """Run the tests with these markers; return the files of those that failed, or None if there are no such tests."""
-    command = ["python", "-m", "pytest", "-p", "no:xdist", "-q", "-m", markers, "-k", " or ".join(tests.names)]
+def failed(tests: Changed, checkout: Path, *options: str) -> list[tuple[str, str]] | None:
+    """Run the tests; return file and, but for one that cannot be imported, ``::`` of each failure.
+
+    None, if the options select no test.
+    """
+    command = ["python", "-m", "pytest", "-n", "2", "-q", "-k", " or ".join(tests.names), *options, *tests.files]
     try:
         done = subprocess.run(
-            [*command, *tests.files],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT_SECONDS,
+            command, cwd=checkout, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return tests.files
-    return None if done.returncode == NO_TESTS else sorted(set(FAILED.findall(done.stdout)))
+        return [(file, "::") for file in tests.files]
+    return None if done.returncode == NO_TESTS else FAILED.findall(done.stdout)
+
+
+def take_back(commit: str, checkout: Path) -> bool:
+    """Take back the product's part of a commit; tell whether that was possible, and anything was left of it."""
+    git("revert", "--no-commit", commit, directory=checkout)
+    others = [f":!{path}" for path in PRODUCT]
+    git("checkout", "HEAD", "--", ".", *others, directory=checkout)
+    conflicts = git("diff", "--name-only", "--diff-filter=U", "--", *PRODUCT, directory=checkout).stdout
+    return not conflicts and bool(git("diff", "--name-only", "HEAD", "--", *PRODUCT, directory=checkout).stdout)
+
+
+def restore(checkout: Path) -> None:
+    """Undo ``take_back``."""
+    git("reset", "--hard", "--quiet", directory=checkout)
+    git("clean", "-qfd", directory=checkout)
 
 
 def found_by(commit: str, checkout: Path, left_out: set[str]) -> str:
@@ -83,18 +100,23 @@ def found_by(commit: str, checkout: Path, left_out: set[str]) -> str:
     tests = changed_by(git("diff", "-U0", f"{commit}^", commit, "--", *TESTS).stdout)
     if not tests.files or not tests.names:
         return "tests are gone"
-    patch = git("diff", "--binary", commit, f"{commit}^", "--", *PRODUCT).stdout
-    if git("apply", "-", patch=patch, directory=checkout).returncode:
-        return "changed since"
-    try:
-        early = red(tests, "not slow and not live", checkout)
-        if early:
-            return "default" if left_out.issuperset(early) else "quick"
-        late = red(tests, "slow or live", checkout)
-        return "slow" if late else "tests are gone" if early is late is None else "none"
-    finally:
-        git("checkout", "-q", ".", directory=checkout)
-        git("clean", "-qfd", directory=checkout)
+    ran = False
+    for markers in ("not slow and not live", "slow or live"):
+        possible = take_back(commit, checkout)
+        failures = failed(tests, checkout, "--cache-clear", "-m", markers) if possible else None
+        restore(checkout)
+        if not possible:
+            return "changed since"
+        ran |= failures is not None
+        if not failures:
+            continue
+        if not all(separator for _, separator in failures):
+            return "other interface"
+        if failed(tests, checkout, "--last-failed", "-m", markers):
+            return "fails without it too"
+        kind = "default" if left_out.issuperset(file for file, _ in failures) else "quick"
+        return "slow" if markers.startswith("slow") else kind
+    return "none" if ran else "tests are gone"
 
 
 def table(results: Iterable[dict[str, str]]) -> str:
@@ -105,7 +127,7 @@ def table(results: Iterable[dict[str, str]]) -> str:
     return "\n".join([*lines, *late])
 
 
-def main(number: int) -> None:
+def main(number: int, product: Iterable[str]) -> None:
     """Judge the fixes, and print the table."""
     head = git("rev-parse", "--short=8", "HEAD").stdout.strip()
     noted = ROOT / "reports" / f"powers-{head}.jsonl"
@@ -118,22 +140,21 @@ def main(number: int) -> None:
         git("worktree", "add", "--detach", str(checkout), head)
         (checkout / ".venv").symlink_to(ROOT / ".venv")
         try:
-            for commit in fixes(number):
-                if commit in results:
-                    continue
+            wanted = fixes(number, product)
+            for commit in (commit for commit in wanted if commit not in results):
                 subject = git("log", "-1", "--format=%s", commit).stdout.strip()
                 results[commit] = {
                     "commit": commit,
                     "subject": subject,
                     "found": found_by(commit, checkout, left_out),
                 }
-                print(f"{results[commit]['found']:18}  {commit[:8]} {subject}", flush=True)
+                print(f"{results[commit]['found']:22}  {commit[:8]} {subject}", flush=True)
                 with noted.open("a", encoding="utf-8") as file:
                     print(json.dumps(results[commit]), file=file)
         finally:
             git("worktree", "remove", "--force", str(checkout))
-    print(table(results.values()))
+    print(table(results[commit] for commit in wanted))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 60)
+    main(int(sys.argv[1]) if sys.argv[1:] else 60, sys.argv[2:] or PRODUCT)
