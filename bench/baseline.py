@@ -69,13 +69,5 @@ def _rows(row: Mapping[str, Any], other: Mapping[str, Any], *, same_first: bool)
     for figure, path, comparable in chosen:
         now, then = lookup(row, path), lookup(other, path)
         if now is not None and then:
-            rows.append(
-                {
-                    "replicas": row["replicas"],
-                    "figure": figure,
-                    "then": then,
-                    "now": now,
-                    "change": round(now / then - 1, 4) if comparable else None,
-                }
-            )
+            rows.append({"replicas": row["replicas"], "figure": figure, "then": then, "now": now, "change": round(now / then - 1, 4) if comparable else None})
     return rows

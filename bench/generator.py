@@ -59,13 +59,7 @@ def run(load: LocustRun, directory: Path, wrapper: Sequence[str] = ()) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BENCH_COUNTER": load.counter}
     limit = load.seconds + STOP_TIMEOUT_SECONDS + GRACE_SECONDS
     with (directory / "locust.out").open("w") as output:
-        process = subprocess.Popen(
-            [*wrapper, *command(load, directory)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        process = subprocess.Popen([*wrapper, *command(load, directory)], stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
         try:
             code = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:

@@ -17,13 +17,7 @@ def add_options(parser: Any) -> None:
     """Add the options for the counter's name and the share of each action."""
     parser.add_argument("--counter", default="bench", env_var="BENCH_COUNTER", help="Counter to increment and read")
     for action, weight in WEIGHTS.items():
-        parser.add_argument(
-            f"--weight-{action}",
-            type=int,
-            default=weight,
-            env_var=f"BENCH_WEIGHT_{action.upper()}",
-            help=f"Relative share of '{action}'",
-        )
+        parser.add_argument(f"--weight-{action}", type=int, default=weight, env_var=f"BENCH_WEIGHT_{action.upper()}", help=f"Relative share of '{action}'")
 
 
 @events.test_start.add_listener

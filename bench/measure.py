@@ -48,14 +48,7 @@ def _by_request(recording: Recording) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         ok, failed = (merged(i.histogram for i in recording.window if (i.outcome, i.name) == (outcome, name)) for outcome in ("ok", "failed"))
-        rows.append(
-            {
-                "request": name,
-                "requests": ok.get_total_count(),
-                "failed": failed.get_total_count(),
-                "latency_ms": latency_ms(ok),
-            }
-        )
+        rows.append({"request": name, "requests": ok.get_total_count(), "failed": failed.get_total_count(), "latency_ms": latency_ms(ok)})
     return rows
 
 

@@ -15,13 +15,7 @@ from locust import events
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     """Add the option that turns pacing on."""
-    parser.add_argument(
-        "--pace",
-        type=float,
-        default=0.0,
-        env_var="BENCH_PACE",
-        help="Seconds between a user's requests; 0 = as fast as answers come",
-    )
+    parser.add_argument("--pace", type=float, default=0.0, env_var="BENCH_PACE", help="Seconds between a user's requests; 0 = as fast as answers come")
 
 
 @events.test_start.add_listener

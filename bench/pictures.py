@@ -45,8 +45,7 @@ def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapp
     lines = []
     for row in counts:
         paced = sorted(
-            (arm for arm in arms if arm["column"] == row["column"] and arm["phase"] in "LC" and arm["corrected_ms"]),
-            key=itemgetter("throughput_rps"),
+            (arm for arm in arms if arm["column"] == row["column"] and arm["phase"] in "LC" and arm["corrected_ms"]), key=itemgetter("throughput_rps")
         )
         figures = [(arm["throughput_rps"], arm["corrected_ms"]) for arm in paced]
         if row["saturation"] and row["saturation"]["latency_ms"]:
@@ -66,14 +65,7 @@ def _throughput_latency(arms: Sequence[Mapping[str, Any]], counts: Sequence[Mapp
 
 def _percentiles(name: str, arms: Sequence[Mapping[str, Any]], curve: str, title: str) -> Chart:
     lines = [Line(_label(arm), [(nines(p), value) for p, value in arm[curve]], arm["column"], _style(arm)) for arm in arms]
-    return Chart(
-        name,
-        title,
-        "The axis gives each further nine of the percentile equal space.",
-        NINES_AXIS,
-        Axis("milliseconds", log=True),
-        lines,
-    )
+    return Chart(name, title, "The axis gives each further nine of the percentile equal space.", NINES_AXIS, Axis("milliseconds", log=True), lines)
 
 
 def _series(name: str, arms: Sequence[Mapping[str, Any]], key: str, title: str, unit: str, log: bool = False) -> Chart:
@@ -111,11 +103,4 @@ def _scaling(scaling: Mapping[str, Any]) -> Chart | None:
         Line(f"{fit['interval']}, high", [(n, high) for n, _, _, high in curve], 1, "dotted"),
         Line("perfect scaling", [(n, n * fit["single_rps"]) for n, *_ in curve], 7, "dashed"),
     ]
-    return Chart(
-        "usl",
-        "Throughput by replica count",
-        "Measured points and the fitted Universal Scalability Law.",
-        Axis("replicas"),
-        Axis("requests/s"),
-        lines,
-    )
+    return Chart("usl", "Throughput by replica count", "Measured points and the fitted Universal Scalability Law.", Axis("replicas"), Axis("requests/s"), lines)

@@ -5,7 +5,7 @@ one fixed rate. The optional phase C sends at several rates to every count, for 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,23 @@ def arms(settings: Settings) -> list[Arm]:
     and ends at the count with which phase L begins. Arms at the same ``position`` (one way up, or one way down) form the pairs whose
     ratios are computed. ``column`` is the index in ``replicas``, so that a count can be compared with itself (an A/A run).
     """
-    return list(_numbered(_ordered(settings), settings))
+    columns = list(enumerate(settings.replicas))
+    base = settings.replicas[0]
+    ways = [1] if settings.quick else range(2 * settings.repeats)
+    ordered: list[tuple[str, int, int, int, float | None, int | None]] = [
+        *(("S", column, replicas, way, None, None) for way in ways for column, replicas in (columns[::-1] if way % 2 else columns)),
+        *(("L", column, replicas, 0, settings.load, base) for column, replicas in columns),
+        *(("C", column, replicas, at, load, replicas) for column, replicas in reversed(columns) for at, load in enumerate(settings.curve_loads)),
+    ]
+    seen: Counter[tuple[str, int]] = Counter()
+    planned = []
+    for phase, column, replicas, position, load, load_of in ordered:
+        seen[phase, replicas] += 1
+        index = seen[phase, replicas]
+        duration = settings.duration if phase == "S" else settings.latency_duration
+        expected = duration + settings.warmup + OVERHEAD_SECONDS
+        planned.append(Arm(f"{phase}-r{replicas}-{index}", phase, replicas, index, position, column, duration, expected, load, load_of))
+    return planned
 
 
 def steps(settings: Settings, run: Path) -> list[dict[str, Any]]:
@@ -105,46 +121,3 @@ def steps(settings: Settings, run: Path) -> list[dict[str, Any]]:
         }
         for number, arm in enumerate(planned, 1)
     ]
-
-
-def _ordered(settings: Settings) -> Iterator[dict[str, Any]]:
-    columns = list(enumerate(settings.replicas))
-    for way in [1] if settings.quick else range(2 * settings.repeats):
-        for column, replicas in columns if way % 2 == 0 else reversed(columns):
-            yield {"phase": "S", "replicas": replicas, "column": column, "position": way}
-    base = settings.replicas[0]
-    for column, replicas in columns:
-        yield {
-            "phase": "L",
-            "replicas": replicas,
-            "column": column,
-            "position": 0,
-            "load": settings.load,
-            "load_of": base,
-        }
-    if settings.curve_loads:
-        for column, replicas in reversed(columns):
-            for position, load in enumerate(settings.curve_loads):
-                yield {
-                    "phase": "C",
-                    "replicas": replicas,
-                    "column": column,
-                    "position": position,
-                    "load": load,
-                    "load_of": replicas,
-                }
-
-
-def _numbered(ordered: Iterator[dict[str, Any]], settings: Settings) -> Iterator[Arm]:
-    seen: Counter[tuple[str, int]] = Counter()
-    for fields in ordered:
-        key = (fields["phase"], fields["replicas"])
-        seen[key] += 1
-        duration = settings.duration if fields["phase"] == "S" else settings.latency_duration
-        yield Arm(
-            name=f"{key[0]}-r{key[1]}-{seen[key]}",
-            index=seen[key],
-            duration=duration,
-            expected=duration + settings.warmup + OVERHEAD_SECONDS,
-            **fields,
-        )

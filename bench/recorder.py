@@ -31,12 +31,7 @@ QUIT_SECONDS = 20
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     """Add the option for the directory of the recording."""
-    parser.add_argument(
-        "--record",
-        default="",
-        env_var="BENCH_RECORD",
-        help="Directory for latency.hlog and events.jsonl; on a worker, any text",
-    )
+    parser.add_argument("--record", default="", env_var="BENCH_RECORD", help="Directory for latency.hlog and events.jsonl; on a worker, any text")
 
 
 @events.init.add_listener
@@ -67,10 +62,7 @@ class Recorder:
         else:
             directory = Path(environment.parsed_options.record)
             directory.mkdir(parents=True, exist_ok=True)
-            self.files = {
-                "latency": (directory / "latency.hlog").open("w"),
-                "events": (directory / "events.jsonl").open("w"),
-            }
+            self.files = {"latency": (directory / "latency.hlog").open("w"), "events": (directory / "events.jsonl").open("w")}
             self.files["latency"].write("#[Histogram log format version 1.2]\n#[StartTime: 0 (seconds since epoch)]\n")
             hooks.worker_report.add_listener(self.on_worker_report)
             if isinstance(environment.runner, MasterRunner):
@@ -84,16 +76,7 @@ class Recorder:
             hooks.user_error.add_listener(self.on_user_error)
         gevent.spawn(self.every_second)
 
-    def on_request(
-        self,
-        name: str,
-        response_time: float,
-        start_time: float,
-        exception: Any,
-        response: Any,
-        context: dict[str, float],
-        **_: Any,
-    ) -> None:
+    def on_request(self, name: str, response_time: float, start_time: float, exception: Any, response: Any, context: dict[str, float], **_: Any) -> None:
         """Count one finished request in the second in which it finished."""
         finished = start_time + response_time / 1000
         second = int(finished)

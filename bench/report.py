@@ -84,9 +84,5 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def environment(autoescape: bool) -> jinja2.Environment:
     """The template environment; an undefined name in a template is an error."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

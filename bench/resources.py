@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,30 +31,22 @@ class Sample:
     steal_s: float | None
 
 
+COLUMNS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("node", "service", "task"), str),
+    **dict.fromkeys(("periods", "throttled", "memory_b"), int),
+    **dict.fromkeys(("time", "cpu_s", "throttled_s", "limit_cores"), float),
+    "steal_s": lambda text: float(text) if text else None,
+}
+
+
 def read_samples(paths: Iterable[Path]) -> list[Sample]:
     """All samples, without rows that are cut short at the end of a file."""
     samples = []
     for path in paths:
         with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                # Cut short, or written by two samplers.
-                if None in row or None in row.values() or "\0" in "".join(row.values()):
-                    continue
-                samples.append(
-                    Sample(
-                        time=float(row["time"]),
-                        node=row["node"],
-                        service=row["service"],
-                        task=row["task"],
-                        cpu_s=float(row["cpu_s"]),
-                        periods=int(row["periods"]),
-                        throttled=int(row["throttled"]),
-                        throttled_s=float(row["throttled_s"]),
-                        memory_b=int(row["memory_b"]),
-                        limit_cores=float(row["limit_cores"]),
-                        steal_s=float(row["steal_s"]) if row["steal_s"] else None,
-                    )
-                )
+            # Others are cut short, or written by two samplers.
+            rows = [row for row in csv.DictReader(file) if None not in row and None not in row.values() and "\0" not in "".join(row.values())]
+        samples += [Sample(**{name: read(row[name]) for name, read in COLUMNS.items()}) for row in rows]
     return samples
 
 

@@ -79,13 +79,7 @@ def usage(pid: int) -> tuple[float, int, int, float, int]:
     directory = directories[""]
     cpu = keyed(directory / "cpu.stat")
     used = int((directory / "memory.current").read_text()) - keyed(directory / "memory.stat").get("inactive_file", 0)
-    return (
-        cpu["usage_usec"] / 1e6,
-        cpu.get("nr_periods", 0),
-        cpu.get("nr_throttled", 0),
-        cpu.get("throttled_usec", 0) / 1e6,
-        used,
-    )
+    return (cpu["usage_usec"] / 1e6, cpu.get("nr_periods", 0), cpu.get("nr_throttled", 0), cpu.get("throttled_usec", 0) / 1e6, used)
 
 
 def node_usage() -> tuple[float, float, int, int]:

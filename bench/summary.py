@@ -19,6 +19,15 @@ from bench.resources import SATURATED, of_stack, read_samples
 SCHEMA = "counter-deploy/bench-summary/1"
 CURVE = "measure a curve: ./counter bench -e bench_curve_loads=[0.3,0.5,0.7,0.9]"
 
+TEXTS = {
+    "generator ceiling": "highest throughput divided by the throughput of the same Locust against a trivial server",
+    "machine CPU": "CPU utilisation of the busiest node, steal included; above the limit, the machine was measured instead of the replicas",
+    "generator CPU": "cores used by Locust's busiest process, which can use one at most",
+    "offered rate": "turns answered divided by turns due at the fixed rate, in the worst arm",
+    "surplus rate": "requests sent divided by turns due, in the arm that sent most; above the limit, each turn of the Locust file sends several requests",
+    "saturation": "lowest median latency of a saturated run divided by the lowest at the fixed rate; below the limit, nothing was saturated: raise bench_users",
+}
+
 
 def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, Any]:
     """The summary of a run's directory; arms that did not finish are listed as missing.
@@ -49,12 +58,7 @@ def summarise(run_directory: Path, baseline: Path | None = None) -> dict[str, An
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "run": manifest["run"],
-        "verdict": {
-            "result": result,
-            "sentence": f"{result}: {headline}",
-            "headline": headline,
-            "checks": [asdict(check) for check in checks],
-        },
+        "verdict": {"result": result, "sentence": f"{result}: {headline}", "headline": headline, "checks": [asdict(check) for check in checks]},
         "settings": settings.as_dict(),
         "environment": {**environment, "fingerprint": fingerprint(environment, settings.as_dict())},
         "ceiling": ceiling,
@@ -200,86 +204,32 @@ def _checks(
     last = counts[-1]
     paced = [arm for arm in measured if arm["phase"] == "L"]
     achieved, answered = ([arm[f"{what}_ratio"] for arm in paced] for what in ("achieved", "answered"))
+    offered = None if None in answered else min(answered, default=None)
+    sent = None if None in achieved else max(achieved, default=None)
+    # A Locust file with a schedule of its own is not paced.
+    queued_limit = verdict.QUEUED if not paced or any(arm["corrected_ms"] for arm in paced) else None
     fastest = max((arm["throughput_rps"] for arm in measured), default=0.0)
+    of_ceiling = round(fastest / ceiling["throughput_rps"], 3) if ceiling and ceiling["throughput_rps"] else None
     p99 = last["latency"] and last["latency"]["corrected_ms"] and last["latency"]["corrected_ms"]["p99"]
     # Of an arm in which a node was not sampled, nothing is known.
     machine = _largest([s["load"] for s in arm["services"] if s["service"] == "node" and s["tasks"] >= nodes] for arm in measured)
     busiest = _largest([arm["generator"]["busiest_cores"]] if arm["generator"]["processes"] else [] for arm in measured)
+    efficiency_limit = settings.min_efficiency if len(counts) > 1 else None
+    least, most = verdict.at_least, verdict.at_most
     return [
-        verdict.at_most("fact", "ledger", None if unproved and not wrong else len(wrong), 0, _ledger_text(entries, wrong, unproved)),
-        verdict.at_most(
-            "fact",
-            "errors",
-            errors,
-            settings.max_error_ratio,
-            f"{failed:,} requests failed, and {done:,} succeeded before the users stopped",
-        ),
-        verdict.at_most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
-        verdict.at_most(
-            "guard",
-            "undisturbed",
-            len(disturbed),
-            0,
-            f"arms during which other clients opened the page: {', '.join(disturbed) or 'none'}",
-        ),
-        verdict.at_most(
-            "guard",
-            "generator ceiling",
-            round(fastest / ceiling["throughput_rps"], 3) if ceiling and ceiling["throughput_rps"] else None,
-            verdict.CEILING_SHARE,
-            "highest throughput divided by the throughput of the same Locust against a trivial server",
-        ),
-        verdict.at_most(
-            "guard",
-            "machine CPU",
-            machine,
-            SATURATED,
-            "CPU utilisation of the busiest node, steal included; above the limit, the machine was measured instead of the replicas",
-        ),
-        verdict.at_most(
-            "guard",
-            "generator CPU",
-            busiest,
-            verdict.WORKER_CPU,
-            "cores used by Locust's busiest process, which can use one at most",
-        ),
-        verdict.at_least(
-            "guard",
-            "offered rate",
-            None if None in answered else min(answered, default=None),
-            verdict.ACHIEVED_SHARE if paced else None,
-            "turns answered divided by turns due at the fixed rate, in the worst arm",
-        ),
-        verdict.at_most(
-            "guard",
-            "surplus rate",
-            None if None in achieved else max(achieved, default=None),
-            verdict.SURPLUS_SHARE if paced else None,
-            "requests sent divided by turns due, in the arm that sent most; above the limit, each turn of the Locust file sends several requests",
-        ),
-        verdict.at_least(
-            "guard",
-            "saturation",
-            _queued(measured),
-            # A Locust file with a schedule of its own is not paced.
-            verdict.QUEUED if not paced or any(arm["corrected_ms"] for arm in paced) else None,
-            "lowest median latency of a saturated run divided by the lowest at the fixed rate; below the limit, nothing was saturated: raise bench_users",
-        ),
+        most("fact", "ledger", None if unproved and not wrong else len(wrong), 0, _ledger_text(entries, wrong, unproved)),
+        most("fact", "errors", errors, settings.max_error_ratio, f"{failed:,} requests failed, and {done:,} succeeded before the users stopped"),
+        most("guard", "complete", len(missing), 0, f"arms without a result: {', '.join(missing) or 'none'}"),
+        most("guard", "undisturbed", len(disturbed), 0, f"arms during which other clients opened the page: {', '.join(disturbed) or 'none'}"),
+        most("guard", "generator ceiling", of_ceiling, verdict.CEILING_SHARE, TEXTS["generator ceiling"]),
+        most("guard", "machine CPU", machine, SATURATED, TEXTS["machine CPU"]),
+        most("guard", "generator CPU", busiest, verdict.WORKER_CPU, TEXTS["generator CPU"]),
+        least("guard", "offered rate", offered, verdict.ACHIEVED_SHARE if paced else None, TEXTS["offered rate"]),
+        most("guard", "surplus rate", sent, verdict.SURPLUS_SHARE if paced else None, TEXTS["surplus rate"]),
+        least("guard", "saturation", _queued(measured), queued_limit, TEXTS["saturation"]),
         _efficiency_interval(settings, last),
-        verdict.at_least(
-            "objective",
-            "efficiency",
-            last["efficiency"],
-            settings.min_efficiency if len(counts) > 1 else None,
-            f"speed-up of {last['replicas']} replicas divided by perfect scaling",
-        ),
-        verdict.at_most(
-            "objective",
-            "p99",
-            p99,
-            settings.max_p99_ms,
-            f"milliseconds from the intended start, with {last['replicas']} replicas at the fixed rate",
-        ),
+        least("objective", "efficiency", last["efficiency"], efficiency_limit, f"speed-up of {last['replicas']} replicas divided by perfect scaling"),
+        most("objective", "p99", p99, settings.max_p99_ms, f"milliseconds from the intended start, with {last['replicas']} replicas at the fixed rate"),
     ]
 
 

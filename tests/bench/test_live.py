@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bench.arm import run_arm
@@ -26,6 +26,7 @@ from bench.summary import summarise
 from bench.warmup import NotAllAnswered, warm_up
 from support.ansible import ROOT
 from support.ports import free_port, listens
+from support.serving import Handler, serving
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.live
@@ -72,31 +73,23 @@ def test_independent_nodes_fail_on_the_ledger(start_counter: Callable[[int], str
     assert "ledger" in rules
 
 
-class Slow(BaseHTTPRequestHandler):
+class Slow(Handler):
     """Counts each increment, and answers some seconds later."""
 
-    protocol_version = "HTTP/1.1"
     counted: list[str]
 
-    def do_POST(self) -> None:
+    def reply(self) -> None:
         self.counted.append(self.path)
         time.sleep(2.5)
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Print nothing."""
+        self.answer()
 
 
 @pytest.fixture
 def slow_server() -> Iterator[tuple[str, list[str]]]:
     """A server and what it counted."""
     handler = type("Counting", (Slow,), {"counted": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", handler.counted
-        server.shutdown()
 
 
 @pytest.fixture
@@ -149,14 +142,23 @@ def test_a_worker_that_dies_fails_the_run_not_the_counter(
     thread.join()
 
 
-@pytest.fixture
-def static_server() -> Iterator[str]:
+@contextmanager
+def responder() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A trivial server: its address and its process."""
     port = free_port()
     process = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
-    wait_until("the server", lambda: listens(port))
-    yield f"http://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
+    try:
+        wait_until("the server", lambda: listens(port))
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def static_server() -> Iterator[str]:
+    with responder() as (url, _):
+        yield url
 
 
 def throttled(load: LocustRun, directory: Path, share: float) -> None:
@@ -211,29 +213,23 @@ def test_throttled_generator_is_inconclusive(static_server: str, tmp_path: Path)
 @pytest.mark.slow
 def test_late_answers_count_from_the_intended_start(tmp_path: Path) -> None:
     """A server that stops for a second: service times hide most of the wait, corrected times show it."""
-    port = free_port()
-    server = subprocess.Popen([sys.executable, str(ROOT / "bench/responder.py"), str(port), "60"])
-    wait_until("the server", lambda: listens(port))
-    settings = settings_for(f"http://127.0.0.1:{port}")
-    write_manifest(tmp_path / "run", settings)
-    arm = next(arm for arm in arms(settings) if arm.phase == "L")
-    directory = tmp_path / "run/arms" / arm.name
+    with responder() as (url, server):
+        settings = settings_for(url)
+        write_manifest(tmp_path / "run", settings)
+        arm = next(arm for arm in arms(settings) if arm.phase == "L")
+        directory = tmp_path / "run/arms" / arm.name
 
-    def pause() -> None:
-        wait_until("all users", lambda: '"spawned"' in (directory / "events.jsonl").read_text())
-        time.sleep(SETTLE_SECONDS + 1)  # until the measured window has begun
-        os.kill(server.pid, signal.SIGSTOP)
-        time.sleep(1.5)
-        os.kill(server.pid, signal.SIGCONT)
+        def pause() -> None:
+            wait_until("all users", lambda: '"spawned"' in (directory / "events.jsonl").read_text())
+            time.sleep(SETTLE_SECONDS + 1)  # until the measured window has begun
+            os.kill(server.pid, signal.SIGSTOP)
+            time.sleep(1.5)
+            os.kill(server.pid, signal.SIGCONT)
 
-    thread = threading.Thread(target=pause)
-    thread.start()
-    try:
-        run(LocustRun(settings.target, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
-    finally:
-        thread.join()
-        server.kill()
-        server.wait()
+        with ThreadPoolExecutor(1) as pool:
+            paused = pool.submit(pause)
+            run(LocustRun(url, "c", 20, 20.0, 12, 200.0, (1, 3, 1), LOCUSTFILE), directory)
+        paused.result()
     finish(tmp_path / "run", arm.name, {"name": arm.name, "phase": "L", "replicas": 1, "index": 1, "column": 0, "position": 0, "load": 0.7, "rate": 200.0})
     (measured,) = summarise(tmp_path / "run")["arms"]
     assert measured["corrected_ms"]["p95"] > 5 * measured["latency_ms"]["p95"]

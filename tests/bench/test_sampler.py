@@ -2,25 +2,25 @@
 
 import csv
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
 
 import docker
 import pytest
 from bench.sampler import Task, main, tasks
+from support.serving import Handler, serving
 
 RUNNING = {"one": 41, "two": 42, "ended": None}
 
 
-class Engine(BaseHTTPRequestHandler):
+class Engine(Handler):
     """An engine with the containers of RUNNING; one of them ends after it was listed."""
 
+    protocol_version = "HTTP/1.0"  # the server has one thread
     asked: list[str]
 
-    def do_GET(self) -> None:
+    def reply(self) -> None:
         path = self.path.partition("?")[0].partition("/v1.41")[2]
         name = path.split("/")[-2] if path else ""
         self.asked.append(name)
@@ -28,26 +28,15 @@ class Engine(BaseHTTPRequestHandler):
         answer: object = {"message": "", "State": {"Pid": RUNNING.get(name)}, "HostConfig": {"NanoCpus": 150_000_000}}
         if name in ("", "containers"):
             answer = [{"Id": name, "Labels": labels} for name in RUNNING] if name else {"ApiVersion": "1.41"}
-        self.send_response(404 if name == "ended" else 200)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
-
-    def address_string(self) -> str:
-        """A socket's peer has none."""
-        return "-"
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        self.answer(json.dumps(answer).encode(), 404 if name == "ended" else 200)
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[tuple[docker.APIClient, list[str]]]:
     """A client of an engine, and the names of the containers it was asked for."""
     handler = type("Recording", (Engine,), {"asked": []})
-    with UnixStreamServer(str(tmp_path / "engine.sock"), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(UnixStreamServer(str(tmp_path / "engine.sock"), handler)):
         yield docker.APIClient(f"unix://{tmp_path}/engine.sock", version="auto"), handler.asked
-        server.shutdown()
 
 
 def test_a_container_is_asked_for_once(engine: tuple[docker.APIClient, list[str]]) -> None:

@@ -179,8 +179,7 @@ def test_a_run_without_increments_is_judged_by_the_rest(copy_of: Callable[[str],
 
 
 @pytest.mark.parametrize(
-    ("more", "is_said"),
-    [({}, True), ({"repeats": 2}, False), ({"quick": True}, True), ({"replicas": [1]}, False), ({"replicas": [1], "quick": True}, False)],
+    ("more", "is_said"), [({}, True), ({"repeats": 2}, False), ({"quick": True}, True), ({"replicas": [1]}, False), ({"replicas": [1], "quick": True}, False)]
 )
 def test_limits_say_what_has_no_interval(copy_of: Callable[[str], Path], more: dict[str, Any], is_said: bool) -> None:
     """With one count there is no ratio that could have one."""

@@ -1,12 +1,12 @@
 """Every replica is reached before an arm, however the edge spreads."""
 
 import itertools
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 from bench.warmup import CONNECTIONS, warm_up
+from support.serving import Handler, serving
 
 
 class Mesh(ThreadingHTTPServer):
@@ -20,32 +20,23 @@ class Mesh(ThreadingHTTPServer):
         self.turns = itertools.cycle(range(1, replicas + 1))
 
 
-class Replica(BaseHTTPRequestHandler):
+class Replica(Handler):
     """Answers all requests of one connection."""
 
     server: Mesh
-    protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
         super().setup()
         self.name = str(next(self.server.turns))
 
-    def do_POST(self) -> None:
-        self.send_response(200)
-        self.send_header("X-Counter-Replica", self.name)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+    def reply(self) -> None:
+        self.answer(X_Counter_Replica=self.name)
 
 
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
-    with Mesh(replicas=2 * CONNECTIONS) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Mesh(replicas=2 * CONNECTIONS)) as server:
         yield server
-        server.shutdown()
 
 
 def test_more_replicas_than_connections_are_reached_where_a_connection_stays_with_its_replica(mesh: Mesh) -> None:

@@ -164,11 +164,7 @@ HELD: dict[str, Held] = {
     "engine-restarted": Held(the_host, "systemctl restart docker.service"),
     "drained": available("drain"),
     "closed": available("pause"),
-    "managers-changed": Held(
-        the_new_manager,
-        demote("NODE"),
-        f'docker node promote "$NODE"; {demote("SELF")}',
-    ),
+    "managers-changed": Held(the_new_manager, demote("NODE"), f'docker node promote "$NODE"; {demote("SELF")}'),
     "forced": Held(a_manager, FORCE),
     "paused": Held(the_container, 'docker pause "$CONTAINER"', 'docker unpause "$CONTAINER"'),
     # Process 1 of the container, which passes signals on to the program, is frozen: nothing stops before it is killed.

@@ -77,11 +77,7 @@ def test_the_state_directory_is_written_in_one_place() -> None:
     assert set(found_by(re.compile(r"\bstate_files:"))) == {"roles/deployed/tasks/read.yml"}
     # Other roles do not read its record; two remove it.
     others = {name for name in found_by(re.compile(r"deployed\.json")) if not name.startswith("roles/deployed/")}
-    assert others == {
-        "plugins/filter/deployed.py",
-        "roles/destroy/tasks/host.yml",
-        "roles/redis/tasks/move/freeze.yml",
-    }
+    assert others == {"plugins/filter/deployed.py", "roles/destroy/tasks/host.yml", "roles/redis/tasks/move/freeze.yml"}
     written = found_by(re.compile(r"^ +(?:path|dest): .*\bstate_dir\b", re.MULTILINE))
     assert {name for name in written if not name.startswith("roles/deployed/")} == {
         "roles/bench/tasks/check.yml",  # looks for another stack
