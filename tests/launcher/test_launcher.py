@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.ansible import ROOT, TIMEOUT_SECONDS, run
+from support.ansible import ROOT, TIMEOUT_SECONDS, fake, run
 
 from plugins.filter.settings import roles_options, settings_options
 
@@ -148,25 +148,14 @@ def test_without_privilege_it_says_what_needs_root(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-BUSY_APT = """#!/bin/sh
-echo "$@" >>calls
-[ "$(grep -c update calls)" -gt 1 ] || { echo "E: Could not get lock /var/lib/apt/lists/lock."; exit 100; }
-[ "$2" = update ] || { echo "E: Unable to locate package python3-venv"; exit 100; }
-"""
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="needs no sudo as root")
 def test_it_waits_for_another_program_that_uses_apt_and_shows_what_apt_says(checkout: Path) -> None:
-    (checkout / "bin/apt-get").write_text(BUSY_APT)
-    (checkout / "bin/apt-get").chmod(0o755)
+    fake(checkout / "bin", "apt-get")
     done = bare(checkout, "deploy", environ=NO_PYTHON)
     assert done.returncode == 1
     assert done.stderr.endswith("E: Unable to locate package python3-venv\n")
-    assert [line.split()[1] for line in (checkout / "calls").read_text().splitlines()] == [
-        "update",
-        "update",
-        "install",
-    ]
+    calls = (checkout / "calls").read_text().splitlines()
+    assert [line.split()[1] for line in calls] == ["update", "update", "install"]
 
 
 INTERRUPTED = "pip, which an interrupted run did not come to"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from powers import Changed, changed_by
-from support.ansible import ROOT, run
+from support.ansible import ROOT, Ansible
 from walk import room, steps
 
 
-def test_the_files_that_a_run_enters_are_listed_in_order(tmp_path: Path) -> None:
-    (inventory := tmp_path / "hosts.yml").write_text("managers: {hosts: {one: {ansible_connection: local}}}")
-    done = run("ansible-playbook", "-vv", "-i", inventory, "deploy.yml", "-e", "app_threads=0")
+def test_the_files_that_a_run_enters_are_listed_in_order(ansible: Ansible) -> None:
+    ansible.hosts({"one": {}})
+    done = ansible.run("deploy.yml", "-vv", "-e", "app_threads=0")
     assert "app_threads=0: must be" in done.stdout
     # It was refused before anything else.
     assert steps(done.stdout) == ["roles/preflight/tasks/settings.yml", "roles/preflight/tasks/main.yml"]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.parsing.dataloader import DataLoader
 from support.ansible import ROOT
+from support.documents import mappings
 
 ROLES = ROOT / "roles"
 PLAYBOOKS = [*ROOT.glob("*.yml"), *ROOT.glob("playbooks/**/*.yml")]
@@ -22,14 +22,6 @@ class Include(NamedTuple):
 
     source: Path
     target: Path
-
-
-def mappings(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield all mappings of a document."""
-    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
-        yield from mappings(value)
-    if isinstance(document, dict):
-        yield document
 
 
 def names(text: str) -> Iterator[str]:
@@ -71,7 +63,7 @@ def includes() -> list[Include]:
     return [
         Include(source, target.resolve())
         for source in SOURCES
-        for task in mappings(DataLoader().load_from_file(str(source)))
+        for task in mappings(source)
         for target in targets(source, task)
     ]
 

@@ -178,11 +178,6 @@ def test_an_unknown_command_is_refused(command: str) -> None:
         arguments(command)
 
 
-def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(COMMAND_LINE.RefusedError):
-        extra_variables("./counter deploy --loudly")
-
-
 def test_variables_of_commands_are_found() -> None:
     assert extra_variables("./counter deploy -e a=1 -e 'b=2 c=d'") == {"a": "1", "b": "2", "c": "d"}
     assert extra_variables("""./counter deploy -e '{"a": {"b": 1}}'""") == {"a": {"b": 1}}

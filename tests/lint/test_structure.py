@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.parsing.dataloader import DataLoader
 from support.ansible import ROOT
+from support.documents import mappings, parts
 
 from plugins.filter.settings import options_of_verbs
 
@@ -139,38 +138,16 @@ def test_what_a_verb_refuses_comes_before_what_it_changes() -> None:
 SET_FACT = "ansible.builtin.set_fact"
 
 
-def tasks_in(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield what could be a task of a file of plays or tasks, in blocks too."""
-    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
-        yield from tasks_in(value)
-    if isinstance(document, dict):
-        yield document
-
-
 @cache
 def tasks() -> list[tuple[str, dict[str, Any]]]:
     """Return what could be a task of the project, each with the path of its file."""
-    documents = {path: DataLoader().load_from_file(str(path)) for path in SOURCES if path.suffix == ".yml"}
-    return [(str(path.relative_to(ROOT)), task) for path, document in documents.items() for task in tasks_in(document)]
-
-
-def texts_in(document: Any) -> Iterator[str]:
-    """Yield all texts of a YAML document."""
-    for value in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
-        yield from texts_in(value)
-    if isinstance(document, str):
-        yield document
+    paths = [path for path in SOURCES if path.suffix == ".yml"]
+    return [(str(path.relative_to(ROOT)), task) for path in paths for task in mappings(path)]
 
 
 def test_no_template_has_a_backslash_in_the_place_of_the_end_of_a_line() -> None:
     r"""Ansible takes the backslashes of a template literally: only YAML makes an end of a line of ``"\n"``."""
-    found = {
-        str(path.relative_to(ROOT))
-        for path in SOURCES
-        if path.suffix == ".yml"
-        for text in texts_in(DataLoader().load_from_file(str(path)))
-        if r"'\n'" in text
-    }
+    found = {path for path, task in tasks() for text in parts(task) if isinstance(text, str) and r"'\n'" in text}
     assert not found
 
 

@@ -6,9 +6,10 @@ import importlib.util
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,33 @@ def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str
             check=False,
             timeout=TIMEOUT_SECONDS,
         )
+
+
+def fake(directory: Path, program: str) -> None:
+    """Put a file of ``tests/support/fakes`` in a directory of programs, in the place of the machine's."""
+    shutil.copy(ROOT / "tests/support/fakes" / program, directory)
+
+
+class Ansible:
+    """An inventory in a directory of its own, and runs of Ansible with it, as users start them."""
+
+    def __init__(self, site: Path) -> None:
+        """Take the directory."""
+        self.inventory = site / "hosts.yml"
+
+    def hosts(self, managers: Mapping[str, Any], **every: Any) -> None:
+        """Write the inventory, of this machine under several names: host -> its variables; ``every``: those of all."""
+        everywhere = {"ansible_connection": "local"} | every
+        groups = {"vars": everywhere, "children": {"managers": {"hosts": {**managers}}}}
+        self.inventory.write_text(yaml.safe_dump({"all": groups}))
+
+    def run(self, playbook: Path | str, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook."""
+        return run("ansible-playbook", "-i", self.inventory, playbook, *options, **environ)
+
+    def results(self, playbook: Path | str, *options: str) -> dict[str, dict[str, Any]]:
+        """Run a playbook; return the result of its last task for each host."""
+        return results_by_host(Path(playbook), self.inventory, *options)
 
 
 def run_alone(
@@ -108,15 +136,11 @@ def render(site: Path, combinations: dict[str, dict[str, Any]], *wanted: str) ->
 
     ``site`` is a directory. The hosts have Debian 13's engine unless a combination has another.
     """
-    inventory = site / "hosts.yml"
-    managers = {"managers": {"hosts": combinations}}
-    given = json.dumps({"wanted": wanted})
-    engine = {"host_info": {"ServerVersion": "26.1.5"}}
-    every = {"ansible_connection": "local", "docker_host_engine": engine}
-    inventory.write_text(yaml.safe_dump({"all": {"vars": every, "children": managers}}))
+    ansible = Ansible(site)
+    ansible.hosts(combinations, docker_host_engine={"host_info": {"ServerVersion": "26.1.5"}})
     return {
         host: {Path(item["item"]).stem: item["msg"] for item in result["results"]}
-        for host, result in results_by_host(PLAYBOOKS / "render.yml", inventory, "-e", given).items()
+        for host, result in ansible.results(PLAYBOOKS / "render.yml", "-e", json.dumps({"wanted": wanted})).items()
     }
 
 

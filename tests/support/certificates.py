@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from support.ansible import PLAYBOOKS, results_by_host
+from support.ansible import PLAYBOOKS, Ansible
 
 Certificates = dict[str, str]
 """``ca``, ``ca_key``, ``certificate``, ``key``: PEM; ``ends``: when the certificate does, as YYYYMMDDHHMMSSZ."""
@@ -15,10 +12,9 @@ Certificates = dict[str, str]
 
 def make(site: Path, given: Certificates | None = None) -> Certificates:
     """Run the role's task file, with the certificates that there are already; ``site`` is a directory."""
-    inventory = site / "hosts.yml"
-    host: dict[str, Any] = {"ansible_connection": "local"} | ({"given": given} if given else {})
-    inventory.write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
-    found: Certificates = results_by_host(PLAYBOOKS / "certificates.yml", inventory)["one"]["msg"]
+    ansible = Ansible(site)
+    ansible.hosts({"one": {"given": given} if given else {}})
+    found: Certificates = ansible.results(PLAYBOOKS / "certificates.yml")["one"]["msg"]
     return found
 
 
