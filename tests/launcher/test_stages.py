@@ -55,19 +55,19 @@ class Site:
             (directory / "roles" / name / "tasks").mkdir(parents=True)
             (directory / "roles" / name / "tasks" / "main.yml").write_text(dedent(tasks))
 
-    def command(self, play: str, *options: str, head: str = HEAD) -> list[str]:
+    def command(self, tasks: str, *options: str, head: str = HEAD) -> list[str]:
         """Write the playbook; return the command that runs it."""
-        (self.directory / "play.yml").write_text(head + play)
+        (self.directory / "play.yml").write_text(f"{head}  tasks:{tasks}")
         return ["ansible-playbook", "-i", str(self.directory / "hosts"), str(self.directory / "play.yml"), *options]
 
     def environment(self, **more: str) -> dict[str, str]:
         own = {"ANSIBLE_STDOUT_CALLBACK": "stages", "ANSIBLE_LOG_PATH": str(self.log_path)}
         return project_environment(**(own | more))
 
-    def run(self, play: str, *options: str, head: str = HEAD, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a play as ``./counter`` does, without a terminal; standard error comes with the output."""
+    def run(self, tasks: str, *options: str, head: str = HEAD, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run the tasks as ``./counter`` does, without a terminal; standard error comes with the output."""
         return subprocess.run(
-            self.command(play, *options, head=head),
+            self.command(tasks, *options, head=head),
             cwd=ROOT,
             env=self.environment(**environ),
             stdout=subprocess.PIPE,
@@ -77,12 +77,11 @@ class Site:
             timeout=TIMEOUT_SECONDS,
         )
 
-    def run_on_a_terminal(self, play: str) -> str:
+    def run_on_a_terminal(self, tasks: str) -> str:
         """Return all bytes that a terminal gets."""
         mine, theirs = pty.openpty()
-        with subprocess.Popen(
-            self.command(play), cwd=ROOT, env=self.environment(TERM="xterm"), stdin=theirs, stdout=theirs, stderr=theirs
-        ):
+        command, environ = self.command(tasks), self.environment(TERM="xterm")
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs):
             os.close(theirs)
             shown = b""
             # A terminal whose programs have all ended gives an error on Linux.
@@ -132,8 +131,6 @@ def left_on_the_terminal(shown: str) -> str:
 def test_a_stage_is_a_role_with_what_it_includes(site: Site) -> None:
     done = site.run(
         """
-  roles: [outer, skipped]
-  tasks:
     - name: Work without a role
       ansible.builtin.command: "true"
     - name: Say what runs
@@ -141,7 +138,8 @@ def test_a_stage_is_a_role_with_what_it_includes(site: Site) -> None:
         data:
           closing_sentence: It runs.
         aggregate: false
-"""
+""",
+        head=HEAD + "  roles: [outer, skipped]\n",
     )
     assert done.returncode == 0, done.stdout
     assert steady(done.stdout).splitlines() == [
@@ -156,19 +154,8 @@ def test_a_stage_is_a_role_with_what_it_includes(site: Site) -> None:
 
 
 def test_a_stage_goes_on_in_the_next_play_for_the_same_hosts(site: Site) -> None:
-    done = site.run(
-        """
-  roles: [outer]
-- hosts: all
-  connection: local
-  gather_facts: false
-  roles: [outer]
-- hosts: managers[0]
-  connection: local
-  gather_facts: false
-  roles: [outer]
-"""
-    )
+    play = HEAD + "  roles: [outer]\n"
+    done = site.run("", head=play + play.replace("managers", "all") + play.replace("managers", "managers[0]"))
     assert done.returncode == 0, done.stdout
     assert steady(done.stdout).splitlines() == [
         "outer  2 hosts  begins",
@@ -181,7 +168,6 @@ def test_a_stage_goes_on_in_the_next_play_for_the_same_hosts(site: Site) -> None
 def test_a_message_comes_once_with_its_hosts_and_as_it_was_written(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Say the same on both
       ansible.builtin.debug:
         msg: "It's the \\"same\\":\\n  two lines"
@@ -209,7 +195,6 @@ def test_a_message_comes_once_with_its_hosts_and_as_it_was_written(site: Site) -
 def test_only_messages_are_printed_where_a_playbook_says_so(site: Site) -> None:
     one = HEAD.replace("hosts: managers", "hosts: managers[0]") + "  vars:\n    messages_only: true\n"
     shown = """
-  tasks:
     - name: Show a table
       ansible.builtin.debug:
         msg: |-
@@ -220,7 +205,7 @@ def test_only_messages_are_printed_where_a_playbook_says_so(site: Site) -> None:
     failed = site.run(shown + "    - name: Fail\n      ansible.builtin.fail:\n        msg: One is down.\n", head=one)
     assert failed.returncode == 2
     assert failed.stdout.splitlines()[3:] == [
-        f"FAILED on a: Fail ({site.directory}/play.yml:15)",
+        f"FAILED on a: Fail ({site.directory}/play.yml:14)",
         "One is down.",
         "",
         f"The whole log: {site.log_path}",
@@ -253,7 +238,7 @@ SAYS_NOTHING = """
 @pytest.mark.parametrize(("tasks", "suggests"), [(FAILS, True), (NOTES, True), (CLOSES, True), (SAYS_NOTHING, False)])
 def test_a_suggested_command_gets_the_inventory_of_the_run(site: Site, tasks: str, *, suggests: bool) -> None:
     """Without it, the command would change other hosts."""
-    done = site.run("  tasks:" + tasks)
+    done = site.run(tasks)
     hint = (
         f"Suggested commands need the inventory of this run too: -i {os.path.relpath(site.directory / 'hosts', ROOT)}"
     )
@@ -263,7 +248,6 @@ def test_a_suggested_command_gets_the_inventory_of_the_run(site: Site, tasks: st
 def test_a_failure_on_every_host_is_shown_once(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Fail everywhere
       ansible.builtin.fail:
         msg: The cause of it all.
@@ -274,7 +258,7 @@ def test_a_failure_on_every_host_is_shown_once(site: Site) -> None:
         "The play  2 hosts  begins",
         "The play  2 hosts  1.0 s  failed",
         "",
-        f"FAILED on a, b: Fail everywhere ({site.directory}/play.yml:8)",
+        f"FAILED on a, b: Fail everywhere ({site.directory}/play.yml:7)",
         "The cause of it all.",
         "",
         f"The whole log: {site.log_path}",
@@ -284,7 +268,6 @@ def test_a_failure_on_every_host_is_shown_once(site: Site) -> None:
 def test_a_failure_in_a_loop_names_the_items_and_shows_what_the_command_printed_once(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Try them all
       ansible.builtin.command: sh -c 'echo told by $0 >&2; echo lines; echo of it; exit 3' same
       loop: [first, second]
@@ -307,7 +290,6 @@ def test_a_failure_in_a_loop_names_the_items_and_shows_what_the_command_printed_
 def test_items_that_succeeded_are_not_shown_as_failed(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Try them all
       ansible.builtin.command: "{{ item }}"
       loop: ["true", "false"]
@@ -320,7 +302,6 @@ def test_items_that_succeeded_are_not_shown_as_failed(site: Site) -> None:
 def test_what_is_rescued_or_ignored_is_only_in_the_log(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Go on after a failure
       block:
         - name: Fail and be rescued
@@ -348,7 +329,6 @@ def test_what_is_rescued_or_ignored_is_only_in_the_log(site: Site) -> None:
 def test_a_failure_after_a_rescued_one_is_shown(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Go on after a failure
       block:
         - name: Fail first
@@ -369,7 +349,6 @@ def test_a_failure_after_a_rescued_one_is_shown(site: Site) -> None:
 def test_a_host_that_cannot_be_reached_is_a_failure(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Reach it
       ansible.builtin.ping:
       vars:
@@ -388,7 +367,6 @@ def test_of_a_loop_over_hosts_the_one_that_cannot_be_reached_is_named(site: Site
     (site.directory / "hosts").write_text(f"[managers]\na\nb ansible_connection=local\n[others]\n{away}\n")
     done = site.run(
         """
-  tasks:
     - name: Reach each
       ansible.builtin.ping:
       delegate_to: "{{ item }}"
@@ -405,7 +383,6 @@ def test_of_a_loop_over_hosts_the_one_that_cannot_be_reached_is_named(site: Site
 def test_what_no_log_hides_is_neither_printed_nor_logged(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Say it
       ansible.builtin.debug:
         msg: "pass{{ 'word' }}"
@@ -441,7 +418,7 @@ def test_warnings_and_deprecations_are_printed_in_full(site: Site) -> None:
         module.exit_json(changed=False)
         """)
     )
-    done = site.run("\n  tasks:\n    - name: Warn\n      warns:\n")
+    done = site.run("\n    - name: Warn\n      warns:\n")
     assert done.returncode == 0, done.stdout
     for text in ("A disk of this host " + "is nearly full, " * 9 + "really.", "This module goes away."):
         assert done.stdout.count(text) == 1, done.stdout
@@ -451,20 +428,19 @@ def test_warnings_and_deprecations_are_printed_in_full(site: Site) -> None:
 
 
 def test_the_log_holds_what_v_shows(site: Site) -> None:
-    play = """
-  tasks:
+    tasks = """
     - name: Run a command
       ansible.builtin.command: echo found {{ item }}
       loop: [one]
 """
-    site.run(play)
+    site.run(tasks)
     quiet = site.log
     assert "TASK [Run a command] ***" in quiet
     assert "changed: [a] => (item=one) =>" in quiet
     assert "stdout: found one" in quiet
     assert "PLAY RECAP ***" in quiet
     site.log_path.unlink()
-    verbose = site.run(play, "-v")
+    verbose = site.run(tasks, "-v")
     assert "TASK [Run a command] ***" in verbose.stdout
     assert "stdout: found one" in verbose.stdout
     assert "begins" not in verbose.stdout
@@ -474,7 +450,6 @@ def test_the_log_holds_what_v_shows(site: Site) -> None:
 def test_diffs_are_shown(site: Site) -> None:
     done = site.run(
         """
-  tasks:
     - name: Write a file
       ansible.builtin.copy:
         dest: "{{ playbook_dir }}/written"
@@ -493,7 +468,6 @@ def test_diffs_are_shown(site: Site) -> None:
 def test_on_a_terminal_a_live_line_is_cleared_before_anything_else_is_written(site: Site) -> None:
     shown = site.run_on_a_terminal(
         """
-  tasks:
     - name: Take some time
       ansible.builtin.command: sleep 6
     - name: Say something
@@ -523,7 +497,6 @@ def test_elsewhere_a_long_stage_says_what_it_is_doing_more_and_more_rarely(site:
     (site.directory / "callback" / "quick.py").write_text(plugin)
     done = site.run(
         """
-  tasks:
     - name: Take some time
       ansible.builtin.command: sleep 5.5
 """,
@@ -539,7 +512,6 @@ def test_elsewhere_a_long_stage_says_what_it_is_doing_more_and_more_rarely(site:
 def test_an_interrupted_run_shows_the_failures_until_then_and_names_its_log(site: Site) -> None:
     command = site.command(
         """
-  tasks:
     - name: Fail on one host, and go on for long on the other
       ansible.builtin.command: "{{ 'false' if inventory_hostname == 'a' else 'sleep 60' }}"
 """
@@ -576,7 +548,6 @@ def test_by_hand_the_output_is_ansible_s_own(site: Site) -> None:
     environment["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
     command = site.command(
         """
-  tasks:
     - name: Say what runs
       ansible.builtin.set_stats:
         data:
