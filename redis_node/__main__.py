@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from redis_node import holdings
-from redis_node.ask import NoAnswerError
+from redis_node.errors import NodeError
 from redis_node.room import await_room
 from redis_node.server import serve
 from redis_node.settings import Settings
@@ -40,13 +40,13 @@ class Kind(Protocol):
         """Prepare the others for the stop of this node; takes a limited time. If it fails, the node stops anyway."""
 
     def role(self, settings: Settings) -> str:
-        """Return ``primary``, ``replica`` or ``sentinel``; raises NoAnswerError."""
+        """Return ``primary``, ``replica`` or ``sentinel``; raises NodeError."""
 
     def unsettled(self, settings: Settings) -> str:
         """Return why the set could not lose any one node without harm; empty if it could."""
 
     def use(self, settings: Settings, passwords: Mapping[str, str]) -> None:
-        """Make the running server log in to the others with new passwords; raises NoAnswerError."""
+        """Make the running server log in to the others with new passwords; raises NodeError."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _questions(kind: Kind, settings: Settings) -> dict[str, Callable[[], str | None]]:
-    """Return the commands that give an answer at once, or fail with NoAnswerError."""
+    """Return the commands that give an answer at once, or fail with NodeError."""
     found: dict[str, Callable[[], str | None]] = {
         "role": partial(kind.role, settings),
         "use": lambda: kind.use(settings, json.load(sys.stdin)),
@@ -86,7 +86,7 @@ def _said(question: Callable[[], str | None]) -> int:
     try:
         if answer := question():
             sys.stdout.write(answer + "\n")
-    except NoAnswerError as error:
+    except NodeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import hiredis
 
+from redis_node.errors import NoAnswerError, NodeError, RefusedError, StateError, refusal
 from redis_node.settings import Address, Settings
 
 CONNECT_SECONDS = 1.0
@@ -25,15 +26,11 @@ Word = str | int
 """A part of a command. Text may hold any bytes of Redis, those that are no UTF-8 as surrogates."""
 
 
-class NoAnswerError(Exception):
-    """The server did not answer in time, or answered with an error; the text says which."""
-
-
 class Connection:
     """A connection to one server, logged in as the operator; a context manager."""
 
     def __init__(self, settings: Settings, address: Address) -> None:
-        """Connect and log in; raises NoAnswerError."""
+        """Connect and log in; raises NoAnswerError or RefusedError."""
         self.address = address
         self._awaited = 0
         self._reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
@@ -58,14 +55,14 @@ class Connection:
         self._socket.close()
 
     def ask(self, *command: Word) -> Any:
-        """Return the reply: text, number, list, dictionary or None; raises NoAnswerError."""
+        """Return the reply: text, number, list, dictionary or None; raises NoAnswerError or RefusedError."""
         (reply,) = self.ask_each([command])
-        if isinstance(reply, NoAnswerError):
+        if isinstance(reply, RefusedError):
             raise reply
         return reply
 
     def ask_each(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
-        """Send all commands at once and return their replies, a NoAnswerError in the place of one that is an error.
+        """Send all commands at once and return their replies, a RefusedError in the place of one that is an error.
 
         Raises:
             NoAnswerError: a reply did not come in time; what was done is not known.
@@ -83,7 +80,7 @@ class Connection:
         self._awaited += len(packed)
 
     def receive(self) -> list[Any]:
-        """Return the replies to all that was sent, a NoAnswerError in the place of one that is an error."""
+        """Return the replies to all that was sent, a RefusedError in the place of one that is an error."""
         awaited, self._awaited = self._awaited, 0
         with self._explained():
             return [self._reply() for _ in range(awaited)]
@@ -105,27 +102,28 @@ class Connection:
             if not read:
                 raise ConnectionResetError("closed the connection")
             self._reader.feed(read)
-        return NoAnswerError(f"{self.address}: {reply}") if isinstance(reply, hiredis.ReplyError) else reply
+        return refusal(self.address, str(reply)) if isinstance(reply, hiredis.ReplyError) else reply
 
 
 def ask(settings: Settings, address: Address, *command: Word) -> Any:
     """Return the reply to one command: text, number, list, dictionary or None.
 
     Raises:
-        NoAnswerError: no reply in time, or an error as the reply.
+        NoAnswerError: no reply in time.
+        RefusedError: an error as the reply.
 
     """
     with Connection(settings, address) as connection:
         return connection.ask(*command)
 
 
-def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -> dict[Address, T | NoAnswerError]:
+def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -> dict[Address, T | NodeError]:
     """Ask all addresses at the same time; return each answer, or the error in its place."""
 
-    def answer(address: Address) -> T | NoAnswerError:
+    def answer(address: Address) -> T | NodeError:
         try:
             return question(address)
-        except NoAnswerError as error:
+        except NodeError as error:
             return error
 
     addresses = list(addresses)
@@ -134,16 +132,16 @@ def ask_all[T](addresses: Iterable[Address], question: Callable[[Address], T]) -
 
 
 def until(probe: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait until ``probe`` returns True; raises NoAnswerError with the text ``otherwise`` when that takes too long."""
+    """Wait until ``probe`` returns True; raises StateError with the text ``otherwise`` when that takes too long."""
     deadline = time.monotonic() + seconds
     while not probe():
         if time.monotonic() > deadline:
-            raise NoAnswerError(otherwise)
+            raise StateError(otherwise)
         time.sleep(POLL_SECONDS)
 
 
 def info(settings: Settings, address: Address, *sections: str) -> dict[str, str]:
-    """Return sections of INFO as name -> value; raises NoAnswerError."""
+    """Return sections of INFO as name -> value; raises NodeError."""
     lines = str(ask(settings, address, "INFO", *sections)).splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -152,7 +150,7 @@ def is_primary(settings: Settings, address: Address) -> bool:
     """Tell whether a node is a primary; False without an answer: a node that is promoted closes its connections."""
     try:
         return bool(ask(settings, address, "ROLE")[0] == "master")
-    except NoAnswerError:
+    except NodeError:
         return False
 
 

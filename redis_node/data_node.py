@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from redis_node.ask import NoAnswerError, ask
+from redis_node.ask import ask
+from redis_node.errors import NodeError
 from redis_node.settings import Settings
 from redis_node.whole import write_whole
 
@@ -25,7 +26,7 @@ def directives(passwords: Mapping[str, str]) -> list[str]:
 
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Make the running server use a new password from now on; its link stays up. Raises NoAnswerError."""
+    """Make the running server use a new password from now on; its link stays up. Raises NodeError."""
     ask(settings, settings.address, "CONFIG", "SET", "masterauth", passwords[USER])
 
 
@@ -36,12 +37,12 @@ def wait_for_no_follower(settings: Settings) -> None:
     as a replica, and never confirms anything (``backup.stream``).
     """
     # A Sentinel that makes this node a replica closes its connections.
-    with suppress(NoAnswerError):
+    with suppress(NodeError):
         ask(settings, settings.address, "CONFIG", "SET", "shutdown-timeout", 0)
 
 
 def role(settings: Settings) -> str:
-    """Return ``primary`` or ``replica``; raises NoAnswerError."""
+    """Return ``primary`` or ``replica``; raises NodeError."""
     return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from redis_node.ask import NoAnswerError, ask, info
+from redis_node.ask import ask, info
 from redis_node.data_node import holds_data, mark
+from redis_node.errors import NodeError
 from redis_node.journal import Journal
 from redis_node.quorum import agreed_primary, views
 from redis_node.settings import Address, Settings
@@ -51,14 +52,14 @@ def watch(settings: Settings) -> None:
                 if wanted != now:
                     set_priority(settings, wanted)
                 journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
-        except (NoAnswerError, OSError) as error:
+        except (NodeError, OSError) as error:
             if not wanted:
                 journal.write(f"cannot be promoted yet: {error}")
         time.sleep(POLL_SECONDS)
 
 
 def set_priority(settings: Settings, value: int) -> None:
-    """Let the Sentinels promote this node (``ELECTABLE``), or not (``NEVER``); raises NoAnswerError."""
+    """Let the Sentinels promote this node (``ELECTABLE``), or not (``NEVER``); raises NodeError."""
     ask(settings, settings.address, "CONFIG", "SET", "replica-priority", value)
 
 
@@ -66,7 +67,7 @@ def copy_id(settings: Settings) -> str:
     """Return what changes when this replica receives a new copy of the primary; empty without a link to a primary.
 
     It is the id of Redis' own connection, which Redis keeps when it continues where a link broke. So a copy is noticed
-    even if the link was broken and restored between two looks. Raises NoAnswerError.
+    even if the link was broken and restored between two looks. Raises NodeError.
     """
     return str(ask(settings, settings.address, "CLIENT", "LIST", "TYPE", "MASTER")).partition(" ")[0]
 
@@ -74,7 +75,7 @@ def copy_id(settings: Settings) -> str:
 def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:
     """Return what a replica lacks to be promoted, empty when it lacks nothing, and None for a primary.
 
-    ``facts``: the section ``replication`` of its INFO. Raises NoAnswerError.
+    ``facts``: the section ``replication`` of its INFO. Raises NodeError.
     """
     if facts["role"] == "master":
         return None
@@ -94,7 +95,7 @@ def is_outdated(settings: Settings, facts: Mapping[str, str]) -> bool:
 
     A primary that was restarted begins a new history at 0, so the larger offset would win against replicas that hold
     more. After a failover, the new primary also has the id of the history before it. ``facts``: the section
-    ``replication`` of the replica's INFO. Raises NoAnswerError.
+    ``replication`` of the replica's INFO. Raises NodeError.
     """
     primary = info(settings, Address(facts["master_host"], int(facts["master_port"])), "replication")
     histories = {primary["master_replid"], primary["master_replid2"]}

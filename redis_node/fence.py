@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 
-from redis_node.ask import NoAnswerError, ask, ask_all, info
+from redis_node.ask import ask, ask_all, info
+from redis_node.errors import NodeError
 from redis_node.journal import Journal
 from redis_node.quorum import PRIMARY_NAME, View, agreed_primary, view
 from redis_node.settings import Address, Settings
@@ -49,7 +50,7 @@ def open_when_seen(settings: Settings, journal: Journal) -> None:
                 journal.write("the Sentinels see it; takes writes as primary")
                 return
             reason = "it loads its data" if facts["loading"] != "0" else "too few Sentinels see it"
-        except NoAnswerError as error:
+        except NodeError as error:
             reason = str(error)
         if time.monotonic() - started > LONG_SECONDS:
             journal.write(f"takes no write as primary yet: {reason}")
@@ -72,7 +73,7 @@ def _sound(settings: Settings, run_id: str, loaded_at: float) -> int:
         heard_at = asked - int(facts["last-ok-ping-reply"]) / 1000 if facts["runid"] == run_id else -math.inf
         return view(settings, sentinel), set(facts["flags"].split(",")), heard_at
 
-    answers = [found for found in ask_all(settings.sentinels, look).values() if not isinstance(found, NoAnswerError)]
+    answers = [found for found in ask_all(settings.sentinels, look).values() if not isinstance(found, NodeError)]
     if any("failover_in_progress" in flags for _, flags, _ in answers):
         return 0
     if agreed_primary([seen for seen, _, _ in answers], len(settings.sentinels)) != settings.address:

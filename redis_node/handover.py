@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from redis_node.ask import NoAnswerError, ask, info, is_primary, until
+from redis_node.ask import ask, info, is_primary, until
+from redis_node.errors import NodeError, StateError
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 
@@ -32,12 +33,12 @@ def hand_over(settings: Settings) -> tuple[Address, float]:
     The node must stop afterwards, even if this fails, because it takes no more writes.
 
     Raises:
-        NoAnswerError: it could not be done.
+        NodeError: it could not be done.
 
     """
     me = settings.address
     if agreed_primary(views(settings), len(settings.sentinels)) != me:
-        raise NoAnswerError("no majority of the Sentinels names this node")
+        raise StateError("no majority of the Sentinels names this node")
     sentinel, moment, eligible = _moment(settings)
     time.sleep(max(0.0, moment - PREPARATION_SECONDS - time.monotonic()))
     # A ping that only one replica received would set it apart from the new primary: it would have to copy everything.
@@ -89,18 +90,18 @@ def _moment(settings: Settings) -> tuple[Address, float, set[Address]]:
 
     Return it, the best monotonic time to ask it for a failover, and the replicas that it may promote.
     """
-    reason = NoAnswerError("there is no Sentinel")
+    reason: NodeError = StateError("there is no Sentinel")
     for sentinel in settings.sentinels:
         try:
             # After a pause of its own, a Sentinel accepts the command, and does nothing for 30 s.
             if info(settings, sentinel, "sentinel")["sentinel_tilt"] != "0":
-                raise NoAnswerError(f"{sentinel} is in TILT mode")
+                raise StateError(f"{sentinel} is in TILT mode")
             ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 50)
             try:
                 asked, oldest, eligible = _young(settings, sentinel)
             finally:
                 ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
-        except NoAnswerError as error:
+        except NodeError as error:
             reason = error
         else:
             return sentinel, asked + PROMOTION_AT - oldest, eligible
@@ -119,7 +120,7 @@ def _young(settings: Settings, sentinel: Address) -> tuple[float, float, set[Add
         reached = [replica for replica in replicas if not re.search("down|disconnected", replica["flags"])]
         eligible = {Address(one["ip"], int(one["port"])) for one in reached if int(one["slave-priority"])}
         if not eligible:
-            raise NoAnswerError(f"{sentinel} may promote none of the {len(replicas)} replicas that it knows")
+            raise StateError(f"{sentinel} may promote none of the {len(replicas)} replicas that it knows")
         ages = [int(replica["info-refresh"]) / 1000 for replica in reached]
         oldest = max(ages, default=PROMOTION_AT)
         if oldest <= YOUNG_SECONDS or asked > deadline:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redis_node import electable
-from redis_node.ask import Connection, NoAnswerError, ask, ask_all, info, is_primary, until
+from redis_node.ask import Connection, ask, ask_all, info, is_primary, until
+from redis_node.errors import NodeError, StateError
 from redis_node.settings import Address, Settings
 
 PATTERN = "{[a-z0-9]*}:value"
@@ -35,7 +36,7 @@ def describe(settings: Settings) -> str:
     differing = [name for name in names if len({one.counters.get(name) for one in answers}) > 1]
     lines = []
     for node, one in found.items():
-        if isinstance(one, NoAnswerError):
+        if isinstance(one, NodeError):
             lines.append(str(one))
         else:
             values = "".join(f", {name}={one.counters.get(name, 'none')}" for name in differing)
@@ -47,7 +48,7 @@ def promote(settings: Settings) -> str:
     """Let the Sentinels make this node the primary; return what came of it.
 
     Raises:
-        NoAnswerError: another node is the primary, or the Sentinels did not promote this one.
+        NodeError: another node is the primary, or the Sentinels did not promote this one.
 
     """
     roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
@@ -55,7 +56,7 @@ def promote(settings: Settings) -> str:
     if primaries == [str(settings.address)]:
         return f"{settings.address} is the primary already"
     if primaries:
-        raise NoAnswerError(f"{', '.join(primaries)} is the primary: nothing was changed")
+        raise StateError(f"{', '.join(primaries)} is the primary: nothing was changed")
     before = int(info(settings, settings.address, "replication")["slave_priority"])
     electable.set_priority(settings, electable.ELECTABLE)
     try:
@@ -65,7 +66,7 @@ def promote(settings: Settings) -> str:
             f"the Sentinels did not promote {settings.address} within {PROMOTION_SECONDS:g} s. "
             "Most of them must run and answer each other",
         )
-    except NoAnswerError:
+    except NodeError:
         # Otherwise Sentinels that return later could promote it, perhaps instead of a node that holds more.
         electable.set_priority(settings, before)
         raise
@@ -73,7 +74,7 @@ def promote(settings: Settings) -> str:
 
 
 def _holding(settings: Settings, node: Address) -> Holding:
-    """Ask one node; a replica without its primary is told to answer meanwhile. Raises NoAnswerError."""
+    """Ask one node; a replica without its primary is told to answer meanwhile. Raises NodeError."""
     with Connection(settings, node) as there:
         role, *_ = answer = there.ask("ROLE")
         there.ask("CONFIG", "SET", "replica-serve-stale-data", "yes")

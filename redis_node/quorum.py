@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.ask import ask, ask_all
+from redis_node.errors import NodeError
 from redis_node.settings import Address, Settings
 
 PRIMARY_NAME = "counter"
@@ -21,7 +22,7 @@ class View(NamedTuple):
 
 
 def view(settings: Settings, sentinel: Address) -> View:
-    """Ask one Sentinel; raises NoAnswerError.
+    """Ask one Sentinel; raises NodeError.
 
     The address is read second: in the middle of a failover MASTER shows the new epoch with the old address.
     """
@@ -33,7 +34,7 @@ def view(settings: Settings, sentinel: Address) -> View:
 def views(settings: Settings) -> list[View]:
     """Ask all Sentinels at once; those that do not answer are left out."""
     answers = ask_all(settings.sentinels, lambda sentinel: view(settings, sentinel)).values()
-    return [answer for answer in answers if not isinstance(answer, NoAnswerError)]
+    return [answer for answer in answers if not isinstance(answer, NodeError)]
 
 
 def agreed_primary(views: list[View], sentinels: int) -> Address | None:

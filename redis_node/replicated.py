@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redis_node import electable, fence
-from redis_node.ask import NoAnswerError, ask_all, info
+from redis_node.ask import ask_all, info
 from redis_node.data_node import directives, holds_data, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
 from redis_node.decision import Peer, Situation, Start, Wait, decide
+from redis_node.errors import NodeError, StateError
 from redis_node.handover import hand_over
 from redis_node.journal import Journal
 from redis_node.quorum import views
@@ -43,7 +44,7 @@ def before_stop(settings: Settings) -> None:
             return
         primary, seconds = hand_over(settings)
         wait_for_no_follower(settings)
-    except NoAnswerError as error:
+    except NodeError as error:
         journal.write(f"stops without handing over: {error}")
         return
     journal.write(f"handed over to {primary} in {seconds:.2f} s")
@@ -107,14 +108,14 @@ def _situation(settings: Settings, *, patient: bool) -> Situation:
         databases = [value for name, value in facts.items() if name.startswith("db") and name[2:].isdigit()]
         keys = sum(int(value.partition("keys=")[2].partition(",")[0]) for value in databases)
         if facts["loading"] != "0":
-            raise NoAnswerError(f"{address}: loads its data")
+            raise StateError(f"{address}: loads its data")
         return Peer(facts["role"] == "master", keys)
 
     peers = ask_all(settings.peers, peer)
     return Situation(
         me=settings.address,
         first=settings.nodes[0],
-        peers={address: None if isinstance(found, NoAnswerError) else found for address, found in peers.items()},
+        peers={address: None if isinstance(found, NodeError) else found for address, found in peers.items()},
         views=views(settings),
         sentinels=len(settings.sentinels),
         has_data=holds_data(settings.data),

@@ -8,7 +8,8 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.ask import ask, ask_all
+from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
@@ -53,7 +54,7 @@ def after_start(settings: Settings) -> None:
     periods = ("INFO-PERIOD", INFO_MILLISECONDS, "MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS)
     journal, missed = Journal(settings.address), False
     while True:
-        with contextlib.suppress(NoAnswerError):
+        with contextlib.suppress(NodeError):
             ask(settings, settings.address, "SENTINEL", "DEBUG", *periods)
             own = view(settings, settings.address)
             # Two answers that are not from the same moment say nothing; the same twice does.
@@ -69,13 +70,13 @@ def before_stop(settings: Settings) -> None:
 
 
 def role(settings: Settings) -> str:
-    """Return ``sentinel``; raises NoAnswerError."""
+    """Return ``sentinel``; raises NodeError."""
     ask(settings, settings.address, "PING")
     return "sentinel"
 
 
 def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Make the running Sentinel use a new password; raises NoAnswerError.
+    """Make the running Sentinel use a new password; raises NodeError.
 
     It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one is
     connected again: several Sentinels that do not hear the primary would replace it.
@@ -91,7 +92,7 @@ def use(settings: Settings, passwords: Mapping[str, str]) -> None:
         if facts["flags"] == "master" and int(facts["last-ok-ping-reply"]) / 1000 < passed:
             return
         if passed > CONNECTED_SECONDS:
-            raise NoAnswerError(f"{settings.address} does not hear the primary: {facts['flags']}")
+            raise StateError(f"{settings.address} does not hear the primary: {facts['flags']}")
         time.sleep(POLL_SECONDS)
 
 
@@ -125,7 +126,7 @@ def _corrected(settings: Settings, own: View) -> Address | None:
     others = [found for found in views(settings) if found.primary != own.primary]
     agreed = agreed_primary(others, len(settings.sentinels))
     if agreed and max(others).epoch == own.epoch:
-        with contextlib.suppress(NoAnswerError):
+        with contextlib.suppress(NodeError):
             if ask(settings, agreed, "ROLE")[0] == "master":
                 return agreed
     return None
@@ -148,7 +149,7 @@ def _primary(settings: Settings) -> Address:
         if known := agreed_primary(views(settings), len(settings.sentinels)):
             return known
         roles = ask_all(settings.nodes, lambda node: str(ask(settings, node, "ROLE")[0]))
-        primaries = [node for node, role in roles.items() if not isinstance(role, NoAnswerError) and role == "master"]
+        primaries = [node for node, role in roles.items() if not isinstance(role, NodeError) and role == "master"]
         if len(primaries) == 1:
             _await_replicas(settings, primaries[0])
             return primaries[0]
@@ -165,6 +166,6 @@ def _await_replicas(settings: Settings, primary: Address) -> None:
             ports = [int(port) for _, port, _ in ask(settings, primary, "ROLE")[2]]
             if len([port for port in ports if port]) == len(settings.nodes) - 1:
                 return
-        except NoAnswerError:
+        except NodeError:
             pass
         time.sleep(POLL_SECONDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from redis_node.ask import NoAnswerError, ask, ask_all
+from redis_node.ask import ask, ask_all
+from redis_node.errors import NodeError
 from redis_node.quorum import PRIMARY_NAME, view
 from redis_node.settings import Address, Settings
 
@@ -18,7 +19,7 @@ def unsettled(settings: Settings) -> str:
     roles = ask_all(settings.nodes, lambda node: list(ask(settings, node, "ROLE")))
     primaries: dict[Address, int] = {}
     for node, role in roles.items():
-        if isinstance(role, NoAnswerError):
+        if isinstance(role, NodeError):
             return str(role)
         if role[0] == "master":
             primaries[node] = int(role[1])
@@ -28,8 +29,8 @@ def unsettled(settings: Settings) -> str:
     for node in (node for node in settings.nodes if node != primary):
         try:
             _, host, port, link, held = ask(settings, node, "ROLE")
-        except (NoAnswerError, ValueError) as error:
-            return str(error) if isinstance(error, NoAnswerError) else f"{node} has just become a primary"
+        except (NodeError, ValueError) as error:
+            return str(error) if isinstance(error, NodeError) else f"{node} has just become a primary"
         if Address(str(host), int(port)) != primary or link != "connected":
             return f"{node} does not follow {primary} yet ({link} to {host}:{port})"
         if int(held) < offset:
@@ -44,7 +45,7 @@ def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
                 return f"{sentinel} names {named}, but {primary} is the primary"
             facts = ask(settings, sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
             replicas = ask(settings, sentinel, "SENTINEL", "REPLICAS", PRIMARY_NAME)
-        except NoAnswerError as error:
+        except NodeError as error:
             return str(error)
         if facts["flags"] != "master":
             return f"{sentinel} says of {primary}: {facts['flags']}"

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from redis_node.ask import NoAnswerError, ask, until
+from redis_node.ask import ask, until
 from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import prepare
 from redis_node.data_node import INCOMPLETE, directives, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
+from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 from redis_node.whole import write_whole
@@ -66,7 +67,7 @@ def before_stop(settings: Settings) -> None:
     try:
         said = hand_over(settings)
         wait_for_no_follower(settings)
-    except NoAnswerError as error:
+    except NodeError as error:
         said = f"stops without handing over: {error}"
     Journal(settings.address.host).write(said)
 
@@ -75,7 +76,7 @@ def hand_over(settings: Settings) -> str:
     """Make the replica take over, which loses no write; return what was done in one sentence.
 
     Raises:
-        NoAnswerError: it could not be done; writes go on here.
+        NodeError: it could not be done; writes go on here.
 
     """
     known = members(settings, own_address(settings))
@@ -87,7 +88,7 @@ def hand_over(settings: Settings) -> str:
         return f"stops without handing over: no replica has a copy of its {me.slots} slots"
     began = time.monotonic()
     if lacks_copy(settings, replica.address):
-        raise NoAnswerError(f"{replica.name} does not have its copy on its disk yet")
+        raise StateError(f"{replica.name} does not have its copy on its disk yet")
     until(lambda: not behind(settings, replica, me), HAND_OVER_SECONDS, "the replica is not in sync")
     ask(settings, replica.address, "CLUSTER", "FAILOVER")
     until(
@@ -107,12 +108,12 @@ def unsettled(settings: Settings) -> str:
     try:
         known = members(settings, own_address(settings))
         return next((missing for member in known if (missing := _missing(settings, member, known))), "")
-    except NoAnswerError as error:
+    except NodeError as error:
         return str(error)
 
 
 def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str:
-    """Return the first thing that one node lacks, or nothing; raises NoAnswerError."""
+    """Return the first thing that one node lacks, or nothing; raises NodeError."""
     if not member.alive:
         return f"{member.name or member.id} cannot be reached"
     primary = next((one for one in known if one.id == member.primary), None)
@@ -130,7 +131,7 @@ def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str
 
 
 def behind(settings: Settings, replica: Member, primary: Member) -> str:
-    """Return what a replica lacks of what its primary has now; raises NoAnswerError."""
+    """Return what a replica lacks of what its primary has now; raises NodeError."""
     served, answer = (ask(settings, node.address, "ROLE") for node in (primary, replica))
     # They may have changed places since they were listed.
     if served[0] != "master" or answer[0] != "slave" or answer[3] != "connected":

@@ -15,10 +15,11 @@ import shutil
 import time
 from typing import Any
 
-from redis_node.ask import NoAnswerError, ask, info
+from redis_node.ask import ask, info
 from redis_node.cluster.members import Member, first_of_its_pair, forget, members, merged, partner, resolve
 from redis_node.cluster.volume import OUTDATED
 from redis_node.data_node import INCOMPLETE, mark
+from redis_node.errors import NodeError
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
 
@@ -51,12 +52,12 @@ class Joining:
                 if placed:
                     self._follow_to_another_address()
                     self._become_primary_again()
-            except (NoAnswerError, OSError) as error:
+            except (NodeError, OSError) as error:
                 self._say(f"waits: {error}")
             time.sleep(WATCH_SECONDS if placed else POLL_SECONDS)
 
     def _step(self) -> bool:
-        """Take the next step; return whether the node has its place. Raises NoAnswerError."""
+        """Take the next step; return whether the node has its place. Raises NodeError."""
         known = members(self._settings, self._own)
         me = next(member for member in known if member.mine)
         mate = next((member for member in known if member.name == partner(self._name)), None)
@@ -145,7 +146,7 @@ class Joining:
                 continue
             try:
                 known = members(self._settings, place)
-            except NoAnswerError:
+            except NodeError:
                 continue
             if any(member.name == self._name and member.id != me.id for member in known):
                 self._do("CLUSTER", "MEET", place.host, place.port)
@@ -171,5 +172,5 @@ class Joining:
 
 
 def lacks_copy(settings: Settings, node: Address) -> bool:
-    """Tell whether a node must not take over, since its first copy is not on its disk; raises NoAnswerError."""
+    """Tell whether a node must not take over, since its first copy is not on its disk; raises NodeError."""
     return "yes" in ask(settings, node, "CONFIG", "GET", NO_FAILOVER).values()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from redis_node.ask import NoAnswerError, ask, lookup
+from redis_node.ask import ask, lookup
+from redis_node.errors import UnknownNodeError
 from redis_node.settings import Address, Settings
 
 SLOTS = 16384
@@ -82,21 +84,18 @@ def parse(text: str) -> list[Member]:
 
 
 def members(settings: Settings, node: Address) -> list[Member]:
-    """Return the nodes that one node knows; raises NoAnswerError."""
+    """Return the nodes that one node knows; raises NodeError."""
     return parse(ask(settings, node, "CLUSTER", "NODES"))
 
 
 def forget(settings: Settings, gone: Member, by: Iterable[Member]) -> None:
-    """Make all reachable nodes forget an id; raises NoAnswerError.
+    """Make all reachable nodes forget an id; raises NodeError.
 
     They also inform each other, so that some may have forgotten it already. A node cannot forget its own primary.
     """
     for other in (member for member in by if member.alive and gone.id not in (member.id, member.primary)):
-        try:
+        with suppress(UnknownNodeError):
             ask(settings, other.address, "CLUSTER", "FORGET", gone.id)
-        except NoAnswerError as error:
-            if "Unknown node" not in str(error):
-                raise
 
 
 def merged(views: Iterable[Iterable[Member]]) -> list[Member]:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from itertools import batched, islice
 from typing import Any
 
-from redis_node.ask import Connection, NoAnswerError, Word
+from redis_node.ask import Connection, Word
 from redis_node.cluster.members import SLOTS, Member, parse
+from redis_node.errors import RefusedError, SlotMovesError, StateError
 from redis_node.settings import Address, Settings
 
 KEYS_AT_A_TIME = 1000
@@ -72,7 +73,7 @@ def even(slots: int, owned: Mapping[str, int]) -> dict[str, int]:
 
 
 class Mover:
-    """Moves slots among the primaries of a cluster; every method raises NoAnswerError."""
+    """Moves slots among the primaries of a cluster; every method raises NodeError."""
 
     def __init__(self, settings: Settings, view: Iterable[Member]) -> None:
         """Take the cluster as one node sees it."""
@@ -135,7 +136,7 @@ class Mover:
             names = [key for keys in lists for key in keys]
             expiry = dict(zip(names, source.ask_each(("PEXPIRETIME", key) for key in names), strict=True))
             # A key that has expired is counted, but is no more: the answer is an error. Only SCAN removes it.
-            expired = [key for key in names if isinstance(expiry[key], NoAnswerError)]
+            expired = [key for key in names if isinstance(expiry[key], RefusedError)]
             _must(source, [("SCAN", 0, "MATCH", key, "COUNT", KEYS_AT_A_TIME) for key in expired])
             left = [sorted(set(keys).difference(expired), key=lambda key: expiry[key] == -1) for keys in lists]
             moved = True
@@ -173,7 +174,7 @@ def transfer(
     moved at once.
 
     A connection watches the keys of one slot only, since Redis Cluster has no transactions on several. The guards are
-    connections to the source. Raises NoAnswerError.
+    connections to the source. Raises NodeError.
     """
     guarded = list(zip(guards, parts, strict=False))
     source.ask("CLIENT", "PAUSE", PAUSE_MILLISECONDS, "WRITE")
@@ -189,7 +190,7 @@ def transfer(
         target.ask("WAIT", int(replicated), CONFIRM_MILLISECONDS)
         local, replicas = target.ask("WAITAOF", 1, int(replicated), CONFIRM_MILLISECONDS)
         if not local or replicas < replicated:
-            raise NoAnswerError(f"{target.address}: its replica did not confirm the keys")
+            raise StateError(f"{target.address}: its replica did not confirm the keys")
         # The first guard ends the pause and deletes in one go, so that no client writes in between. A client may write
         # before the next guard deletes, which then does not (WATCH).
         for guard, part in guarded:
@@ -201,12 +202,11 @@ def transfer(
 
 
 def _done(replies: list[Any]) -> bool:
-    """Tell whether a transaction was executed; raises NoAnswerError unless it can simply be made again."""
+    """Tell whether a transaction was executed; raises NodeError unless it can simply be made again."""
     for reply in replies:
-        if isinstance(reply, NoAnswerError):
-            # A key has expired since, so it would be at the target.
-            if any(word in str(reply) for word in ("TRYAGAIN", "ASK")):
-                return False
+        if isinstance(reply, SlotMovesError):
+            return False  # a key has expired since, so it would be at the target
+        if isinstance(reply, RefusedError):
             raise reply
     return replies[-1] is not None
 
@@ -239,7 +239,7 @@ def _groups(counts: Mapping[int, int]) -> list[tuple[int, ...]]:
 
 
 def filled(settings: Settings, node: Address, slots: Iterable[int]) -> set[int]:
-    """Return those of the slots in which any node, also a replica, holds keys; raises NoAnswerError."""
+    """Return those of the slots in which any node, also a replica, holds keys; raises NodeError."""
     with Connection(settings, node) as there:
         return set(_count(there, slots))
 
@@ -256,9 +256,9 @@ def _set(there: Connection, slots: Iterable[int], state: str, node: str) -> None
 
 
 def _must(there: Connection, commands: Sequence[Sequence[Word]]) -> list[Any]:
-    """Return the replies to all commands; raises NoAnswerError when one of them is an error."""
+    """Return the replies to all commands; raises NodeError when one of them is an error."""
     replies = there.ask_each(commands)
     for reply in replies:
-        if isinstance(reply, NoAnswerError):
+        if isinstance(reply, RefusedError):
             raise reply
     return replies

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from redis_node.ask import NoAnswerError, ask, info
+from redis_node.ask import ask, info
 from redis_node.cluster import behind
 from redis_node.cluster.joining import NO_FAILOVER, lacks_copy
 from redis_node.cluster.lock import Lock
@@ -31,6 +31,7 @@ from redis_node.cluster.members import (
 )
 from redis_node.cluster.moving import Move, Mover, even, filled, plan
 from redis_node.cluster.volume import PURGE
+from redis_node.errors import NodeError, ShapeError, StateError
 from redis_node.settings import Address, Settings
 
 POLL_SECONDS = 0.2
@@ -53,10 +54,6 @@ Wanted = Callable[[Mover, dict[str, list[int]]], Mapping[str, int]]
 """Gets the slots of each primary and returns how many each is to serve; may sort them, the first to move first."""
 
 
-class ShapeError(Exception):
-    """The cluster cannot get this shape; the text says why, and what helps."""
-
-
 class Shape:
     """The way from the present cluster to one of nodes 1 to ``count``."""
 
@@ -69,7 +66,7 @@ class Shape:
         self._lock: Lock | None = None
 
     def reach(self, relieved: str = "") -> None:
-        """Do everything, and relieve the pair of that node; raises ShapeError or NoAnswerError."""
+        """Do everything, and relieve the pair of that node; raises NodeError."""
         self._view()
         self._hold()
         self._meet()
@@ -89,7 +86,7 @@ class Shape:
             raise ShapeError(f"{missing} of {SLOTS} slots are not served by any node")
 
     def _hold(self) -> None:
-        """Hold the lock, so that no other run changes the cluster; raises NoAnswerError when it is lost."""
+        """Hold the lock, so that no other run changes the cluster; raises NodeError when it is lost."""
         lock, self._lock = self._lock, None
         if lock:
             lock.held()
@@ -200,7 +197,7 @@ class Shape:
         """Make the other nodes of a pair follow its primary. One may not have heard of it yet, or just take over.
 
         Raises:
-            NoAnswerError: not yet.
+            NodeError: not yet.
 
         """
         view = self._view()
@@ -286,7 +283,7 @@ class Shape:
         return {relieved: KEPT_SLOTS} | even(SLOTS - KEPT_SLOTS, {one: len(owned[one]) for one in pairs.values()})
 
     def _pairs(self, mover: Mover) -> dict[str, str]:
-        """Return the first node of each pair -> the id of the pair's primary; raises NoAnswerError if one has none."""
+        """Return the first node of each pair -> the id of the pair's primary; raises NodeError if one has none."""
         return {first: self._primary(first, mover.primaries.values()).id for first in self._firsts}
 
     def _memory(self, member: Member) -> tuple[int, int]:
@@ -308,7 +305,9 @@ class Shape:
                     self._hold()
                     progress, moved = time.monotonic(), moved + len(slots)
                 break
-            except NoAnswerError as error:
+            except ShapeError:
+                raise
+            except NodeError as error:
                 if time.monotonic() - progress > STUCK_SECONDS:
                     raise ShapeError(f"no slot could be moved for {STUCK_SECONDS:g} s: {error}") from error
                 time.sleep(POLL_SECONDS)
@@ -317,7 +316,7 @@ class Shape:
         return time.monotonic() - began if moved else 0.0
 
     def _steps(self, wanted: Wanted | None) -> Iterator[tuple[int, ...]]:
-        """Yield the slots of each step once they have moved; raises NoAnswerError."""
+        """Yield the slots of each step once they have moved; raises NodeError."""
         mover = Mover(self._settings, self._view())
         yield from self._join_pairs(mover)
         mover = Mover(self._settings, self._view())
@@ -327,7 +326,7 @@ class Shape:
             return
         owned = mover.owned()
         if sorted(slot for slots in owned.values() for slot in slots) != list(range(SLOTS)):
-            raise NoAnswerError("not every slot is served by one primary at the moment")
+            raise StateError("not every slot is served by one primary at the moment")
         counts = wanted(mover, owned)
         for move in plan(owned, counts):
             yield from mover.steps(move)
@@ -342,7 +341,7 @@ class Shape:
         owned = mover.owned()
         served = [slot for slots in owned.values() for slot in slots]
         if len(served) > len(set(served)):
-            raise NoAnswerError("two primaries report the same slots at the moment")
+            raise StateError("two primaries report the same slots at the moment")
         for first in self._firsts:
             pair = [one for one in mover.primaries.values() if one.name in (first, partner(first)) and owned[one.id]]
             if len(pair) < 2:  # noqa: PLR2004
@@ -350,7 +349,7 @@ class Shape:
             fewer, more = sorted(pair, key=lambda one: len(owned[one.id]))
             others = mover.followed - {fewer.id, more.id}
             if not others:
-                raise NoAnswerError(f"no primary with a replica can take the slots of {fewer.name}")
+                raise StateError(f"no primary with a replica can take the slots of {fewer.name}")
             target = min(others, key=lambda one: len(owned[one]))
             # Both refuse writes, since neither has a replica. Without one, nothing is acknowledged in any case.
             ask(self._settings, fewer.address, "CONFIG", "SET", "min-replicas-to-write", 0)
@@ -389,14 +388,14 @@ class Shape:
         return "cluster_state:ok" in ask(self._settings, self._place(name), "CLUSTER", "INFO")
 
     def _primary(self, first: str, view: Iterable[Member]) -> Member:
-        """Return the primary of a pair: the node that serves slots, otherwise the first; raises NoAnswerError."""
+        """Return the primary of a pair: the node that serves slots, otherwise the first; raises NodeError."""
         pair = [member for member in view if member.name in (first, partner(first)) and member.alive]
         if not pair:
-            raise NoAnswerError(f"{first} and {partner(first)} have no primary at the moment")
+            raise StateError(f"{first} and {partner(first)} have no primary at the moment")
         return max(pair, key=lambda member: (member.slots, -number(member.name)))
 
     def _primaries(self) -> list[Member]:
-        """Return the primary of each pair; raises NoAnswerError."""
+        """Return the primary of each pair; raises NodeError."""
         view = self._view()
         return [self._primary(first, view) for first in self._firsts]
 
@@ -419,7 +418,9 @@ class Shape:
             try:
                 if found := probe():
                     return found
-            except NoAnswerError as error:
+            except ShapeError:
+                raise
+            except NodeError as error:
                 reason = f": {error}"
             time.sleep(POLL_SECONDS)
         raise ShapeError(f"waited {seconds:g} s for {what}{reason}")
@@ -442,7 +443,7 @@ def main(arguments: list[str]) -> int:
             return 64
     try:
         Shape(Settings.from_env(), int(count)).reach(relieved)
-    except (ShapeError, NoAnswerError) as error:
+    except NodeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

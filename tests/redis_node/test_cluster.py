@@ -36,13 +36,14 @@ from support.passwords import APP_PASSWORD
 from support.small_disk import small_disk
 from support.waiting import wait_until
 
-from redis_node.ask import Connection, NoAnswerError
+from redis_node.ask import Connection
 from redis_node.cluster import behind
 from redis_node.cluster.joining import NO_FAILOVER, WELL_SECONDS
 from redis_node.cluster.lock import Lock
 from redis_node.cluster.members import members, merged, parse, partner
 from redis_node.cluster.moving import BYTES_AT_A_TIME, KEYS_READ_AT_MOST, Move, Mover, even, plan, transfer
 from redis_node.cluster.shape import Shape
+from redis_node.errors import NoAnswerError, RefusedError, SlotMovesError, StateError, UnknownNodeError
 from redis_node.settings import Address, Settings
 
 NODES = ("CLUSTER", "NODES")
@@ -397,7 +398,7 @@ def test_a_pair_is_not_repaired_while_both_nodes_report_the_same_slots(fresh: St
         wait_until("a node to start", lambda node=node: node.client().ping())  # type: ignore[misc]
         node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 99)
     seen = merged(members(settings, Address(node.address, 6379)) for node in pair)
-    with pytest.raises(NoAnswerError, match="two primaries report the same slots"):
+    with pytest.raises(StateError, match="two primaries report the same slots"):
         list(Shape(settings, 6)._join_pairs(Mover(settings, seen)))  # noqa: SLF001
 
 
@@ -822,6 +823,17 @@ def migrating(stack: Stack) -> Iterator[tuple[Connection, Connection, Late]]:
         yield here, guard, there
 
 
+def test_what_a_node_refuses_is_told_by_its_reply(cluster: Stack) -> None:
+    with migrating(cluster) as (here, _, _):
+        with pytest.raises(SlotMovesError, match="ASK"):
+            here.ask("PEXPIRETIME", "{c0}:gone")
+        with pytest.raises(UnknownNodeError):
+            here.ask("CLUSTER", "FORGET", "0" * 40)
+        with pytest.raises(RefusedError, match="unknown command"):
+            here.ask("NONSENSE")
+    cluster.shape(6)
+
+
 def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -> None:
     source, target = places(cluster)
 
@@ -844,7 +856,7 @@ def test_a_key_that_was_written_after_its_copy_is_copied_again(cluster: Stack) -
 def test_keys_that_the_replica_of_the_target_has_not_confirmed_stay(cluster: Stack) -> None:
     mate = cluster.nodes[partner(places(cluster)[1].name)]
     with migrating(cluster) as (here, guard, there):
-        with mate.frozen(), pytest.raises(NoAnswerError, match="its replica did not confirm the keys"):
+        with mate.frozen(), pytest.raises(StateError, match="its replica did not confirm the keys"):
             transfer([guard], here, there, [["{c0}:value"]], replicated=True)
         assert here.ask("PEXPIRETIME", "{c0}:value") == -1  # it exists
         assert transfer([guard], here, there, [["{c0}:value"]], replicated=True) == [True]

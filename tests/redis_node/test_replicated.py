@@ -26,7 +26,7 @@ from support.passwords import INTERNAL_PASSWORD, logins
 from support.waiting import wait_until
 
 from redis_node import handover
-from redis_node.ask import NoAnswerError
+from redis_node.errors import StateError
 from redis_node.fence import REMEMBERED_SECONDS
 from redis_node.fence import _sound as sound
 from redis_node.quorum import PRIMARY_NAME
@@ -334,7 +334,7 @@ def test_a_primary_does_not_hand_over_while_a_replica_that_may_be_promoted_is_aw
         return found
 
     monkeypatch.setattr(handover, "_moment", broken)
-    with pytest.raises(NoAnswerError, match="not in sync"):
+    with pytest.raises(StateError, match="not in sync"):
         handover.hand_over(Settings.from_env(primary.environ))
     assert not is_primary(away)
     assert not is_primary(other)
