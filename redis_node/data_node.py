@@ -8,6 +8,7 @@ from pathlib import Path
 
 from redis_node.ask import ask
 from redis_node.errors import NodeError
+from redis_node.kind import Kind
 from redis_node.settings import Settings
 from redis_node.whole import write_whole
 
@@ -20,14 +21,21 @@ _ACCUMULATING = "temp-appendonly.aof.incr"
 """What Redis appends to until the file after a copy is complete. It is there at once, but is removed before a retry."""
 
 
+class DataNode(Kind):
+    """A node that holds data."""
+
+    def role(self) -> str:
+        """Return ``primary`` or ``replica``; raises NodeError."""
+        return "primary" if ask(self.settings, self.settings.address, "ROLE")[0] == "master" else "replica"
+
+    def use(self, passwords: Mapping[str, str]) -> None:
+        """Make the running server use a new password from now on; its link stays up. Raises NodeError."""
+        ask(self.settings, self.settings.address, "CONFIG", "SET", "masterauth", passwords[USER])
+
+
 def directives(passwords: Mapping[str, str]) -> list[str]:
     """Return the lines of the configuration with which the server logs in at its primary."""
     return [f"masteruser {USER}", f"masterauth {passwords[USER]}"]
-
-
-def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Make the running server use a new password from now on; its link stays up. Raises NodeError."""
-    ask(settings, settings.address, "CONFIG", "SET", "masterauth", passwords[USER])
 
 
 def wait_for_no_follower(settings: Settings) -> None:
@@ -39,11 +47,6 @@ def wait_for_no_follower(settings: Settings) -> None:
     # A Sentinel that makes this node a replica closes its connections.
     with suppress(NodeError):
         ask(settings, settings.address, "CONFIG", "SET", "shutdown-timeout", 0)
-
-
-def role(settings: Settings) -> str:
-    """Return ``primary`` or ``replica``; raises NodeError."""
-    return "primary" if ask(settings, settings.address, "ROLE")[0] == "master" else "replica"
 
 
 def holds_data(data: Path) -> bool:

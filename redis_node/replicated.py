@@ -8,14 +8,14 @@ from pathlib import Path
 
 from redis_node import electable, fence
 from redis_node.ask import ask_all, info
-from redis_node.data_node import directives, holds_data, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
+from redis_node.data_node import DataNode, directives, holds_data, wait_for_no_follower
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.errors import NodeError, StateError
 from redis_node.handover import hand_over
 from redis_node.journal import Journal
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
+from redis_node.settled import unsettled
 from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
@@ -23,35 +23,40 @@ PATIENCE_SECONDS = 10.0
 """How long the Sentinels may take to start before the node decides without them."""
 
 
-def command(settings: Settings) -> Sequence[str]:
-    """Decide, write the configuration, and return the server's command."""
-    primary = _decided(settings)
-    return ["redis-server", str(_configure(settings, primary))]
+class ReplicatedNode(DataNode):
+    """Such a node."""
 
+    def command(self) -> Sequence[str]:
+        """Decide, write the configuration, and return the server's command."""
+        primary = _decided(self.settings)
+        return ["redis-server", str(_configure(self.settings, primary))]
 
-def after_start(settings: Settings) -> None:
-    """Allow writes once the Sentinels cannot replace this primary any more; then watch whether it can be promoted."""
-    fence.open_when_seen(settings, Journal(settings.address))
-    electable.watch(settings)
+    def after_start(self) -> None:
+        """Allow writes once the Sentinels cannot replace this primary any more; then watch if it can be promoted."""
+        fence.open_when_seen(self.settings, Journal(self.settings.address))
+        electable.watch(self.settings)
 
-
-def before_stop(settings: Settings) -> None:
-    """Make a replica the primary, and follow it after the next start."""
-    journal = Journal(settings.address)
-    try:
-        if role(settings) != "primary":
-            wait_for_no_follower(settings)
+    def before_stop(self) -> None:
+        """Make a replica the primary, and follow it after the next start."""
+        journal = Journal(self.settings.address)
+        try:
+            if self.role() != "primary":
+                wait_for_no_follower(self.settings)
+                return
+            primary, seconds = hand_over(self.settings)
+            wait_for_no_follower(self.settings)
+        except NodeError as error:
+            journal.write(f"stops without handing over: {error}")
             return
-        primary, seconds = hand_over(settings)
-        wait_for_no_follower(settings)
-    except NodeError as error:
-        journal.write(f"stops without handing over: {error}")
-        return
-    journal.write(f"handed over to {primary} in {seconds:.2f} s")
-    try:
-        _configure(settings, primary)
-    except OSError as error:
-        journal.write(f"could not write that it follows {primary}: {error}")
+        journal.write(f"handed over to {primary} in {seconds:.2f} s")
+        try:
+            _configure(self.settings, primary)
+        except OSError as error:
+            journal.write(f"could not write that it follows {primary}: {error}")
+
+    def unsettled(self) -> str:
+        """Return the first thing that is missing, or nothing."""
+        return unsettled(self.settings)
 
 
 def configuration(settings: Settings, primary: Address) -> str:

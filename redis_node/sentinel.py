@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from redis_node.ask import ask, ask_all
 from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
+from redis_node.kind import Kind
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled as unsettled  # noqa: PLC0414  # part of the interface of a kind
+from redis_node.settled import unsettled
 from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
@@ -28,72 +29,75 @@ LEARNED = ("myid", "current-epoch", "config-epoch", "leader-epoch", "known-senti
 """Directives of its file that a Sentinel has learned, besides the primary."""
 
 
-def command(settings: Settings) -> Sequence[str]:
-    """Write the configuration, and return the server's command; on a new volume, wait for a primary first."""
-    path = settings.data / "sentinel.conf"
-    learned = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    known = {words[1]: words for line in learned if (words := line.split())[:1] == ["sentinel"]}
-    if "monitor" in known:
-        # Redis adds the epoch when it has started.
-        epoch = int(known["config-epoch"][3]) if "config-epoch" in known else 0
-        own = View(epoch, Address(known["monitor"][3], int(known["monitor"][4])))
-        primary = _corrected(settings, own) or own.primary
-        learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
-        learned = [_monitor(settings, primary), *_with_replicas(settings, learned, primary)]
-    else:
-        learned = [_monitor(settings, _primary(settings))]
-    write_whole(path, configuration(settings, learned))
-    return ["redis-server", str(path), "--sentinel"]
+class Sentinel(Kind):
+    """A Sentinel."""
 
+    def command(self) -> Sequence[str]:
+        """Write the configuration, and return the server's command; on a new volume, wait for a primary first."""
+        path = self.settings.data / "sentinel.conf"
+        learned = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        known = {words[1]: words for line in learned if (words := line.split())[:1] == ["sentinel"]}
+        if "monitor" in known:
+            # Redis adds the epoch when it has started.
+            epoch = int(known["config-epoch"][3]) if "config-epoch" in known else 0
+            own = View(epoch, Address(known["monitor"][3], int(known["monitor"][4])))
+            primary = _corrected(self.settings, own) or own.primary
+            learned = [line for line in learned if line.startswith(tuple(f"sentinel {word} " for word in LEARNED))]
+            learned = [_monitor(self.settings, primary), *_with_replicas(self.settings, learned, primary)]
+        else:
+            learned = [_monitor(self.settings, _primary(self.settings))]
+        write_whole(path, configuration(self.settings, learned))
+        return ["redis-server", str(path), "--sentinel"]
 
-def after_start(settings: Settings) -> None:
-    """Make the Sentinel ask the nodes every second, and reconnect as fast; start again if it has missed a failover.
+    def after_start(self) -> None:
+        """Make the Sentinel ask the nodes every second, and reconnect as fast; start again if it has missed a failover.
 
-    This is repeated, because a handover that is killed leaves another period behind.
-    """
-    periods = ("INFO-PERIOD", INFO_MILLISECONDS, "MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS)
-    journal, missed = Journal(settings.address), False
-    while True:
-        with contextlib.suppress(NodeError):
-            ask(settings, settings.address, "SENTINEL", "DEBUG", *periods)
-            own = view(settings, settings.address)
-            # Two answers that are not from the same moment say nothing; the same twice does.
-            missed, before = _corrected(settings, own) is not None, missed
-            if missed and before:
-                journal.write(f"starts again: it names {own.primary}, and the other Sentinels another node")
-                os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PERIOD_SECONDS)
+        This is repeated, because a handover that is killed leaves another period behind.
+        """
+        periods = ("INFO-PERIOD", INFO_MILLISECONDS, "MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS)
+        journal, missed = Journal(self.settings.address), False
+        while True:
+            with contextlib.suppress(NodeError):
+                ask(self.settings, self.settings.address, "SENTINEL", "DEBUG", *periods)
+                own = view(self.settings, self.settings.address)
+                # Two answers that are not from the same moment say nothing; the same twice does.
+                missed, before = _corrected(self.settings, own) is not None, missed
+                if missed and before:
+                    journal.write(f"starts again: it names {own.primary}, and the other Sentinels another node")
+                    os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PERIOD_SECONDS)
 
+    def before_stop(self) -> None:
+        """Do nothing: the other Sentinels are a majority."""
 
-def before_stop(settings: Settings) -> None:
-    """Do nothing: the other Sentinels are a majority."""
+    def role(self) -> str:
+        """Return ``sentinel``; raises NodeError."""
+        ask(self.settings, self.settings.address, "PING")
+        return "sentinel"
 
+    def use(self, passwords: Mapping[str, str]) -> None:
+        """Make the running Sentinel use a new password; raises NodeError.
 
-def role(settings: Settings) -> str:
-    """Return ``sentinel``; raises NodeError."""
-    ask(settings, settings.address, "PING")
-    return "sentinel"
+        It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one
+        is connected again: several Sentinels that do not hear the primary would replace it.
+        """
+        if passwords[USER] == self.settings.passwords[USER]:
+            return  # the file of logins is written last
+        ask(self.settings, self.settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
+        ask(self.settings, self.settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
+        began = time.monotonic()
+        while True:
+            facts = ask(self.settings, self.settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)
+            passed = time.monotonic() - began
+            if facts["flags"] == "master" and int(facts["last-ok-ping-reply"]) / 1000 < passed:
+                return
+            if passed > CONNECTED_SECONDS:
+                raise StateError(f"{self.settings.address} does not hear the primary: {facts['flags']}")
+            time.sleep(POLL_SECONDS)
 
-
-def use(settings: Settings, passwords: Mapping[str, str]) -> None:
-    """Make the running Sentinel use a new password; raises NodeError.
-
-    It reconnects to all servers, unless it uses this one already. Do not change the next Sentinel before this one is
-    connected again: several Sentinels that do not hear the primary would replace it.
-    """
-    if passwords[USER] == settings.passwords[USER]:
-        return  # the file of logins is written last
-    ask(settings, settings.address, "SENTINEL", "CONFIG", "SET", "sentinel-pass", passwords[USER])
-    ask(settings, settings.address, "SENTINEL", "SET", PRIMARY_NAME, "auth-pass", passwords[USER])
-    began = time.monotonic()
-    while True:
-        facts = ask(settings, settings.address, "SENTINEL", "MASTER", PRIMARY_NAME)
-        passed = time.monotonic() - began
-        if facts["flags"] == "master" and int(facts["last-ok-ping-reply"]) / 1000 < passed:
-            return
-        if passed > CONNECTED_SECONDS:
-            raise StateError(f"{settings.address} does not hear the primary: {facts['flags']}")
-        time.sleep(POLL_SECONDS)
+    def unsettled(self) -> str:
+        """Return the first thing that is missing in the set, or nothing."""
+        return unsettled(self.settings)
 
 
 def configuration(settings: Settings, learned: Sequence[str]) -> str:

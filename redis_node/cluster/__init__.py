@@ -15,7 +15,7 @@ from redis_node.ask import ask, until
 from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import prepare
-from redis_node.data_node import INCOMPLETE, directives, role, use, wait_for_no_follower  # noqa: F401  # part of the interface of a kind
+from redis_node.data_node import INCOMPLETE, DataNode, directives, wait_for_no_follower
 from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
@@ -24,20 +24,44 @@ from redis_node.whole import write_whole
 HAND_OVER_SECONDS = 5.0
 
 
-def command(settings: Settings) -> Sequence[str]:
-    """Prepare the volume, write the configuration, and return the server's command."""
-    journal = Journal(settings.address.host)
-    journal.write(prepare(settings.data))
-    own = own_address(settings)
-    config = settings.data / "redis.conf"
-    write_whole(config, configuration(settings, own))
-    journal.write(f"announces {own}")
-    return ["redis-server", str(config)]
+class ClusterNode(DataNode):
+    """Such a node."""
 
+    def command(self) -> Sequence[str]:
+        """Prepare the volume, write the configuration, and return the server's command."""
+        settings = self.settings
+        journal = Journal(settings.address.host)
+        journal.write(prepare(settings.data))
+        own = own_address(settings)
+        config = settings.data / "redis.conf"
+        write_whole(config, configuration(settings, own))
+        journal.write(f"announces {own}")
+        return ["redis-server", str(config)]
 
-def after_start(settings: Settings) -> None:
-    """Find this node's place in the cluster, and watch it."""
-    Joining(settings, own_address(settings)).run()
+    def after_start(self) -> None:
+        """Find this node's place in the cluster, and watch it."""
+        Joining(self.settings, own_address(self.settings)).run()
+
+    def before_stop(self) -> None:
+        """Hand a primary's slots to its replica."""
+        try:
+            said = hand_over(self.settings)
+            wait_for_no_follower(self.settings)
+        except NodeError as error:
+            said = f"stops without handing over: {error}"
+        Journal(self.settings.address.host).write(said)
+
+    def unsettled(self) -> str:
+        """Return the first thing that is missing, or nothing.
+
+        The cluster is settled if every node is reached and reports the state ok, every replica is in sync and may take
+        over, and the first node of each pair is its primary.
+        """
+        try:
+            known = members(self.settings, own_address(self.settings))
+            return next((missing for member in known if (missing := _missing(self.settings, member, known))), "")
+        except NodeError as error:
+            return str(error)
 
 
 def own_address(settings: Settings) -> Address:
@@ -60,16 +84,6 @@ def configuration(settings: Settings, own: Address) -> str:
         *([f"{NO_FAILOVER} yes"] if (settings.data / INCOMPLETE).exists() else []),
     ]
     return "\n".join(lines) + "\n"
-
-
-def before_stop(settings: Settings) -> None:
-    """Hand a primary's slots to its replica."""
-    try:
-        said = hand_over(settings)
-        wait_for_no_follower(settings)
-    except NodeError as error:
-        said = f"stops without handing over: {error}"
-    Journal(settings.address.host).write(said)
 
 
 def hand_over(settings: Settings) -> str:
@@ -97,19 +111,6 @@ def hand_over(settings: Settings) -> str:
         f"{replica.name} did not take over",
     )
     return f"handed {me.slots} slots over to {replica.name} in {time.monotonic() - began:.2f} s"
-
-
-def unsettled(settings: Settings) -> str:
-    """Return the first thing that is missing, or nothing.
-
-    The cluster is settled if every node is reached and reports the state ok, every replica is in sync and may take
-    over, and the first node of each pair is its primary.
-    """
-    try:
-        known = members(settings, own_address(settings))
-        return next((missing for member in known if (missing := _missing(settings, member, known))), "")
-    except NodeError as error:
-        return str(error)
 
 
 def _missing(settings: Settings, member: Member, known: Sequence[Member]) -> str:
