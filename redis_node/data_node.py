@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from redis_node.ask import ask
+from redis_node.atomic_write import atomic_write
 from redis_node.errors import NodeError
 from redis_node.kind import Kind
 from redis_node.settings import Settings
-from redis_node.whole import write_whole
 
 USER = "replication"
 INCOMPLETE = "incomplete"
@@ -68,7 +68,7 @@ def mark(data: Path, facts: Mapping[str, str], *, serves: bool) -> bool:
         for name in (INCOMPLETE, f"{FILES}/{_ACCUMULATING}"):
             (data / name).unlink(missing_ok=True)
     elif (data / FILES / _ACCUMULATING).exists() and _marked(data) != (manifest := _manifest(data)):
-        write_whole(data / INCOMPLETE, manifest)
+        atomic_write(data / INCOMPLETE, manifest)
     return whole
 
 

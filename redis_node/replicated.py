@@ -8,6 +8,7 @@ from pathlib import Path
 
 from redis_node import electable, fence
 from redis_node.ask import ask_all, info
+from redis_node.atomic_write import atomic_write
 from redis_node.data_node import DataNode, directives, holds_data, wait_for_no_follower
 from redis_node.decision import Peer, Situation, Start, Wait, decide
 from redis_node.errors import NodeError, StateError
@@ -16,7 +17,6 @@ from redis_node.journal import Journal
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled
-from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
 PATIENCE_SECONDS = 10.0
@@ -76,7 +76,7 @@ def configuration(settings: Settings, primary: Address) -> str:
 def _configure(settings: Settings, primary: Address) -> Path:
     """Write the configuration for the next start; return its path."""
     path = settings.data / "redis.conf"
-    write_whole(path, configuration(settings, primary))
+    atomic_write(path, configuration(settings, primary))
     return path
 
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 from redis_node.ask import ask, ask_all
+from redis_node.atomic_write import atomic_write
 from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.kind import Kind
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import unsettled
-from redis_node.whole import write_whole
 
 POLL_SECONDS = 0.3
 PERIOD_SECONDS = 5.0
@@ -46,7 +46,7 @@ class Sentinel(Kind):
             learned = [_monitor(self.settings, primary), *_with_replicas(self.settings, learned, primary)]
         else:
             learned = [_monitor(self.settings, _primary(self.settings))]
-        write_whole(path, configuration(self.settings, learned))
+        atomic_write(path, configuration(self.settings, learned))
         return ["redis-server", str(path), "--sentinel"]
 
     def after_start(self) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from redis_node.ask import ask, until
+from redis_node.atomic_write import atomic_write
 from redis_node.cluster.joining import NO_FAILOVER, Joining, lacks_copy
 from redis_node.cluster.members import Member, first_of_its_pair, members, partner, resolve
 from redis_node.cluster.volume import prepare
@@ -19,7 +20,6 @@ from redis_node.data_node import INCOMPLETE, DataNode, directives, wait_for_no_f
 from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.settings import Address, Settings
-from redis_node.whole import write_whole
 
 HAND_OVER_SECONDS = 5.0
 
@@ -34,7 +34,7 @@ class ClusterNode(DataNode):
         journal.write(prepare(settings.data))
         own = own_address(settings)
         config = settings.data / "redis.conf"
-        write_whole(config, configuration(settings, own))
+        atomic_write(config, configuration(settings, own))
         journal.write(f"announces {own}")
         return ["redis-server", str(config)]
 

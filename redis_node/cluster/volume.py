@@ -6,9 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from redis_node.atomic_write import atomic_write
 from redis_node.cluster.members import Member, parse
 from redis_node.data_node import FILES, INCOMPLETE, holds_data
-from redis_node.whole import write_whole
 
 IDENTITY = "nodes.conf"
 PURGE = "./counter destroy -e stack_name=STACK_NAME -e purge=true -e confirm=STACK_NAME"
@@ -40,7 +40,7 @@ def prepare(data: Path) -> str:
     if (data / FILES).exists():
         shutil.rmtree(data / OUTDATED, ignore_errors=True)
         (data / FILES).rename(data / OUTDATED)
-    write_whole(data / INCOMPLETE, "")
+    atomic_write(data / INCOMPLETE, "")
     identity.unlink()
     gone = "gone" if not (data / OUTDATED).exists() else "outdated"
     return f"its data is {gone}: it gives up the id {me.id}, which serves {me.slots} slots, and starts as a new node"

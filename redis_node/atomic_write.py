@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """Write beside the file, then rename: if the disk is full or the power fails, the former file is still complete.
 
     Raises OSError.

@@ -7,16 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from redis_node.whole import write_whole
+from redis_node.atomic_write import atomic_write
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "redis.conf"
-    write_whole(path, "replicaof redis-1 6379\n")
+    atomic_write(path, "replicaof redis-1 6379\n")
     # With this limit, a process can create files, but writes nothing to them, as on a full disk.
-    write = (
-        "import sys, pathlib, redis_node.whole as w; w.write_whole(pathlib.Path(sys.argv[1]), 'replicaof redis-2 6379')"
-    )
+    write = "import sys, pathlib, redis_node.atomic_write as a; a.atomic_write(pathlib.Path(sys.argv[1]), 'replicaof')"
     done = subprocess.run(
         [sys.executable, "-c", write, str(path)],
         check=False,
@@ -32,5 +30,5 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
 def test_a_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "redis.conf"
     for text in ("one\n", "two\n"):
-        write_whole(path, text)
+        atomic_write(path, text)
     assert path.read_text() == "two\n"
