@@ -16,10 +16,10 @@ from functools import partial
 
 from redis_node import holdings
 from redis_node.cluster import ClusterNode
+from redis_node.disk_space import wait_for_space
 from redis_node.errors import NodeError
 from redis_node.kind import Kind
 from redis_node.replicated import ReplicatedNode
-from redis_node.room import await_room
 from redis_node.sentinel import Sentinel
 from redis_node.server import serve
 from redis_node.settings import Settings
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
         case ["run"]:
             os.umask(0o077)
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it waits; the server has its own way to stop
-            # Before the decision, which would be out of date when there is room.
-            await_room(settings)
+            # Before the decision, which would be out of date when there is space.
+            wait_for_space(settings)
             return serve(node.command(), node.after_start, node.before_stop)
         case ["settled", *seconds]:
             return _settled(node, float(seconds[0]) if seconds else 0.0)

@@ -18,7 +18,7 @@ from support.https import SITE, authority, certificate, pem
 from support.ports import free_port
 
 from plugins.filter.certificates import https_certificates
-from redis_node.room import DATA_MIB
+from redis_node.disk_space import DATA_MIB
 
 
 def looked(problem: str = "", state: str = "ready", *others: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Room on the disk. A node starts only when there is some.
+"""Waits until the disk has space. A node starts only when there is some.
 
 Redis exits at the first write that finds the disk full, since it could not confirm it. Started again at once, it loads
 its data, answers, and exits at the next write: it would come and go, and could be the primary each time. A node that
@@ -24,8 +24,8 @@ SENTINEL_MIB = 1
 POLL_SECONDS = 1.0
 
 
-def await_room(settings: Settings) -> None:
-    """Wait until the file system of the volume has room; log how much is free whenever that changes."""
+def wait_for_space(settings: Settings) -> None:
+    """Wait until the file system of the volume has space; log how much is free whenever that changes."""
     needed = SENTINEL_MIB if settings.kind == "sentinel" else DATA_MIB
     journal = Journal(settings.address)
     while (free := shutil.disk_usage(settings.data).free // MIB) < needed:
