@@ -1,6 +1,6 @@
 """What each node of a replicated set holds, and the choice of a primary where the last one will never return.
 
-After a restart of all nodes the last primary is waited for (``electable``). Only people know that it will never come
+After a restart of all nodes the last primary is waited for (``promotable``). Only people know that it will never come
 back. They compare what the others hold, and choose one.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redis_node import electable
+from redis_node import promotable
 from redis_node.ask import Connection, ask, ask_all, info, is_primary, until
 from redis_node.errors import NodeError, StateError
 from redis_node.settings import Address, Settings
@@ -58,7 +58,7 @@ def promote(settings: Settings) -> str:
     if primaries:
         raise StateError(f"{', '.join(primaries)} is the primary: nothing was changed")
     before = int(info(settings, settings.address, "replication")["slave_priority"])
-    electable.set_priority(settings, electable.ELECTABLE)
+    promotable.set_priority(settings, promotable.PROMOTABLE)
     try:
         until(
             lambda: is_primary(settings, settings.address),
@@ -68,7 +68,7 @@ def promote(settings: Settings) -> str:
         )
     except NodeError:
         # Otherwise Sentinels that return later could promote it, perhaps instead of a node that holds more.
-        electable.set_priority(settings, before)
+        promotable.set_priority(settings, before)
         raise
     return f"{settings.address} is the primary"
 

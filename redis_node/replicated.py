@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis_node import electable, fence
+from redis_node import fence, promotable
 from redis_node.ask import ask_all, info
 from redis_node.atomic_write import atomic_write
 from redis_node.data_node import DataNode, directives, holds_data, wait_for_no_follower
@@ -34,7 +34,7 @@ class ReplicatedNode(DataNode):
     def after_start(self) -> None:
         """Allow writes once the Sentinels cannot replace this primary any more; then watch if it can be promoted."""
         fence.open_when_seen(self.settings, Journal(self.settings.address))
-        electable.watch(self.settings)
+        promotable.watch(self.settings)
 
     def before_stop(self) -> None:
         """Make a replica the primary, and follow it after the next start."""
@@ -67,7 +67,7 @@ def configuration(settings: Settings, primary: Address) -> str:
         f"replica-announce-ip {settings.address.host}",
         f"replica-announce-port {settings.address.port}",
         *directives(settings.passwords),
-        *electable.directives(settings),
+        *promotable.directives(settings),
     ]
     lines.append(fence.FENCED if primary == settings.address else f"replicaof {primary.host} {primary.port}")
     return "\n".join(lines) + "\n"

@@ -22,20 +22,20 @@ from redis_node.journal import Journal
 from redis_node.quorum import agreed_primary, views
 from redis_node.settings import Address, Settings
 
-NEVER = 0
-ELECTABLE = 100
+NOT_PROMOTABLE = 0
+PROMOTABLE = 100
 UNKNOWN = -1
 POLL_SECONDS = 0.5
 
 
 def directives(settings: Settings) -> list[str]:
     """Return the lines of the configuration with which a node starts."""
-    return [f"replica-priority {NEVER}"] if _applies(settings) else []
+    return [f"replica-priority {NOT_PROMOTABLE}"] if _applies(settings) else []
 
 
 def watch(settings: Settings) -> None:
     """Raise the priority of this node when it can be promoted, and lower it when it is the primary. Does not return."""
-    journal, wanted, sound = Journal(settings.address), NEVER, ""
+    journal, wanted, sound = Journal(settings.address), NOT_PROMOTABLE, ""
     while True:
         try:
             copy = copy_id(settings)  # before the facts: they are not older than the copy
@@ -48,7 +48,7 @@ def watch(settings: Settings) -> None:
                 now = int(facts.get("slave_priority", UNKNOWN))
                 connected = facts.get("master_link_status") == "up"
                 stays = reason and (copy == sound if connected else not is_outdated(settings, facts))
-                wanted = ELECTABLE if reason == "" else now if stays else NEVER
+                wanted = PROMOTABLE if reason == "" else now if stays else NOT_PROMOTABLE
                 if wanted != now:
                     set_priority(settings, wanted)
                 journal.write("can be promoted" if wanted else f"cannot be promoted yet: {reason}" if reason else "")
@@ -59,7 +59,7 @@ def watch(settings: Settings) -> None:
 
 
 def set_priority(settings: Settings, value: int) -> None:
-    """Let the Sentinels promote this node (``ELECTABLE``), or not (``NEVER``); raises NodeError."""
+    """Let the Sentinels promote this node (``PROMOTABLE``), or not (``NOT_PROMOTABLE``); raises NodeError."""
     ask(settings, settings.address, "CONFIG", "SET", "replica-priority", value)
 
 
