@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from redis_node import holdings
+from redis_node import contents
 from redis_node.cluster import ClusterNode
 from redis_node.disk_space import wait_for_space
 from redis_node.errors import NodeError
@@ -56,7 +56,8 @@ def _questions(node: Kind) -> dict[str, Callable[[], str | None]]:
         "use": lambda: node.use(json.load(sys.stdin)),
     }
     if (settings := node.settings).sentinels:
-        found |= {"holdings": partial(holdings.describe, settings), "promote": partial(holdings.promote, settings)}
+        # The words stay, since a deployment also uses them in containers of the version before.
+        found |= {"holdings": partial(contents.describe, settings), "promote": partial(contents.promote, settings)}
     return found
 
 

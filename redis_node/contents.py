@@ -21,7 +21,7 @@ PROMOTION_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class NodeContents:
     """What one node says of itself; ``counters`` is name -> value."""
 
     role: str
@@ -30,8 +30,8 @@ class Holding:
 
 def describe(settings: Settings) -> str:
     """Return a line for each node: its role, how many counters it holds, and the values that nodes differ in."""
-    found = ask_all(settings.nodes, lambda node: _holding(settings, node))
-    answers = [one for one in found.values() if isinstance(one, Holding)]
+    found = ask_all(settings.nodes, lambda node: _contents_of(settings, node))
+    answers = [one for one in found.values() if isinstance(one, NodeContents)]
     names = sorted({name for one in answers for name in one.counters})
     differing = [name for name in names if len({one.counters.get(name) for one in answers}) > 1]
     lines = []
@@ -73,7 +73,7 @@ def promote(settings: Settings) -> str:
     return f"{settings.address} is the primary"
 
 
-def _holding(settings: Settings, node: Address) -> Holding:
+def _contents_of(settings: Settings, node: Address) -> NodeContents:
     """Ask one node; a replica without its primary is told to answer meanwhile. Raises NodeError."""
     with Connection(settings, node) as there:
         role, *_ = answer = there.ask("ROLE")
@@ -93,4 +93,4 @@ def _holding(settings: Settings, node: Address) -> Holding:
                     break
         finally:
             there.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
-    return Holding("primary" if role == "master" else f"replica of {answer[1]}:{answer[2]}", counters)
+    return NodeContents("primary" if role == "master" else f"replica of {answer[1]}:{answer[2]}", counters)
