@@ -75,7 +75,7 @@ def _said(question: Callable[[], str | None]) -> int:
 def _settled(node: Kind, seconds: float) -> int:
     """Wait until the set is settled. When the time is over, print the reason and return 1."""
     deadline = time.monotonic() + seconds
-    while missing := node.unsettled():
+    while missing := node.what_is_missing():
         if time.monotonic() >= deadline:
             sys.stderr.write(missing + "\n")
             return 1

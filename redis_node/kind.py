@@ -32,7 +32,7 @@ class Kind(ABC):
         """Return ``primary``, ``replica`` or ``sentinel``; raises NodeError."""
 
     @abstractmethod
-    def unsettled(self) -> str:
+    def what_is_missing(self) -> str:
         """Return why the set could not lose any one node without harm; empty if it could."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from redis_node.handover import hand_over
 from redis_node.journal import Journal
 from redis_node.quorum import views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled
+from redis_node.settled import what_is_missing
 
 POLL_SECONDS = 0.3
 PATIENCE_SECONDS = 10.0
@@ -54,9 +54,9 @@ class ReplicatedNode(DataNode):
         except OSError as error:
             journal.write(f"could not write that it follows {primary}: {error}")
 
-    def unsettled(self) -> str:
+    def what_is_missing(self) -> str:
         """Return the first thing that is missing, or nothing."""
-        return unsettled(self.settings)
+        return what_is_missing(self.settings)
 
 
 def configuration(settings: Settings, primary: Address) -> str:

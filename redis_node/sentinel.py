@@ -15,7 +15,7 @@ from redis_node.journal import Journal
 from redis_node.kind import Kind
 from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
-from redis_node.settled import unsettled
+from redis_node.settled import what_is_missing
 
 POLL_SECONDS = 0.3
 PERIOD_SECONDS = 5.0
@@ -95,9 +95,9 @@ class Sentinel(Kind):
                 raise StateError(f"{self.settings.address} does not hear the primary: {facts['flags']}")
             time.sleep(POLL_SECONDS)
 
-    def unsettled(self) -> str:
+    def what_is_missing(self) -> str:
         """Return the first thing that is missing in the set, or nothing."""
-        return unsettled(self.settings)
+        return what_is_missing(self.settings)
 
 
 def configuration(settings: Settings, learned: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from redis_node.quorum import PRIMARY_NAME, view
 from redis_node.settings import Address, Settings
 
 
-def unsettled(settings: Settings) -> str:
+def what_is_missing(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
     The set is settled if one node is the primary, every other node has everything that the primary had when this began,
@@ -35,10 +35,10 @@ def unsettled(settings: Settings) -> str:
             return f"{node} does not follow {primary} yet ({link} to {host}:{port})"
         if int(held) < offset:
             return f"{node} is behind {primary} by {offset - int(held)} bytes"
-    return _unsettled_sentinels(settings, primary)
+    return _missing_at_sentinels(settings, primary)
 
 
-def _unsettled_sentinels(settings: Settings, primary: Address) -> str:
+def _missing_at_sentinels(settings: Settings, primary: Address) -> str:
     for sentinel in settings.sentinels:
         try:
             if (named := view(settings, sentinel).primary) != primary:

@@ -51,7 +51,7 @@ class ClusterNode(DataNode):
             said = f"stops without handing over: {error}"
         Journal(self.settings.address.host).write(said)
 
-    def unsettled(self) -> str:
+    def what_is_missing(self) -> str:
         """Return the first thing that is missing, or nothing.
 
         The cluster is settled if every node is reached and reports the state ok, every replica is in sync and may take
