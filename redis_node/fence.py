@@ -28,25 +28,25 @@ LONG_SECONDS = 2 * REMEMBERED_SECONDS
 """After which the node says why it waits."""
 
 
-def open_when_seen(settings: Settings, journal: Journal) -> None:
+def unfence_when_safe(settings: Settings, journal: Journal) -> None:
     """Allow writes once no Sentinel that answers can begin to replace this node, or once it is a replica."""
     started = time.monotonic()
-    loaded_at = sound_since = math.inf
+    loaded_at = seen_since = math.inf
     while True:
         try:
             facts = info(settings, settings.address, "server", "replication", "persistence")
             if facts["role"] == "slave":
-                _open(settings)
+                _unfence(settings)
                 journal.write("is a replica")
                 return
             began = time.monotonic()
             # The server also answers the Sentinels' pings while it loads its data; those say nothing.
             if facts["loading"] == "0":
                 loaded_at = min(loaded_at, began)
-            sound = _sound(settings, facts["run_id"], loaded_at)
-            sound_since = min(sound_since, time.monotonic()) if sound > len(settings.sentinels) // 2 else math.inf
-            if sound == len(settings.sentinels) or began - sound_since > REMEMBERED_SECONDS:
-                _open(settings)
+            seeing = _sentinels_that_see_it(settings, facts["run_id"], loaded_at)
+            seen_since = min(seen_since, time.monotonic()) if seeing > len(settings.sentinels) // 2 else math.inf
+            if seeing == len(settings.sentinels) or began - seen_since > REMEMBERED_SECONDS:
+                _unfence(settings)
                 journal.write("the Sentinels see it; takes writes as primary")
                 return
             reason = "it loads its data" if facts["loading"] != "0" else "too few Sentinels see it"
@@ -57,11 +57,11 @@ def open_when_seen(settings: Settings, journal: Journal) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _open(settings: Settings) -> None:
+def _unfence(settings: Settings) -> None:
     ask(settings, settings.address, "CONFIG", "SET", "min-replicas-to-write", OPEN)
 
 
-def _sound(settings: Settings, run_id: str, loaded_at: float) -> int:
+def _sentinels_that_see_it(settings: Settings, run_id: str, loaded_at: float) -> int:
     """Return how many Sentinels have reached this server as the primary since it loaded its data; 0 during a failover.
 
     Another server, which had the name of this one before, may have answered their last ping.

@@ -33,7 +33,7 @@ class ReplicatedNode(DataNode):
 
     def after_start(self) -> None:
         """Allow writes once the Sentinels cannot replace this primary any more; then watch if it can be promoted."""
-        fence.open_when_seen(self.settings, Journal(self.settings.address))
+        fence.unfence_when_safe(self.settings, Journal(self.settings.address))
         promotable.watch(self.settings)
 
     def before_stop(self) -> None:

@@ -28,7 +28,7 @@ from support.waiting import wait_until
 from redis_node import handover
 from redis_node.errors import StateError
 from redis_node.fence import REMEMBERED_SECONDS
-from redis_node.fence import _sound as sound
+from redis_node.fence import _sentinels_that_see_it as seeing
 from redis_node.quorum import PRIMARY_NAME
 from redis_node.settings import Settings
 
@@ -311,8 +311,8 @@ def test_a_primary_is_not_seen_by_what_another_server_answered(running: Set) -> 
     """One that had its name before, if both ran for a moment."""
     primary = running.primary()
     settings = Settings.from_env(primary.environ)
-    assert sound(settings, primary.client().info("server")["run_id"], 0.0) == 3
-    assert sound(settings, "another", 0.0) == 0
+    assert seeing(settings, primary.client().info("server")["run_id"], 0.0) == 3
+    assert seeing(settings, "another", 0.0) == 0
 
 
 @pytest.mark.fault
