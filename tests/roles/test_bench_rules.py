@@ -162,7 +162,6 @@ def test_what_cannot_be_measured_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     tasks = [
         {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "control_machine"}},
         {"ansible.builtin.set_fact": {"deployed": {"maintenance": {}}}},
         {"ansible.builtin.include_role": {"name": "bench", "tasks_from": "reach"}},
     ]

@@ -30,7 +30,7 @@ def test_the_web_interface_has_the_target_and_the_mix_of_requests(tmp_path: Path
         yaml.safe_dump({"managers": {"hosts": {"host": {"ansible_connection": "local"}}}})
     )
     tasks = [
-        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "control_machine"}},
+        {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
         {"ansible.builtin.include_role": {"name": "bench", "tasks_from": "ui"}},
     ]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(play(*tasks)))

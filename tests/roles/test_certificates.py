@@ -15,7 +15,7 @@ from support.certificates import Certificates
 from support.workers import made_once
 
 DAY = 86400
-CONTROL_MACHINE = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "control_machine"}}
+SETTINGS = {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}}
 RENEW = {"ansible.builtin.import_role": {"name": "redis", "tasks_from": "credentials/tls"}}
 
 
@@ -55,7 +55,7 @@ def test_a_certificate_that_is_valid_for_a_year_is_renewed_after_half_of_it(made
         hosts[f"days-{days}"] = {"ansible_connection": "local", **given}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts}}))
     show = {"ansible.builtin.debug": {"msg": "{{ redis_credentials_certificates.certificate }}"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(CONTROL_MACHINE, RENEW, show)))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play(SETTINGS, RENEW, show)))
     found = results_by_host(tmp_path / "play.yml", tmp_path / "hosts.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
     assert found["days-200"]["msg"] == made["certificate"]
     assert found["days-180"]["msg"] != made["certificate"]
