@@ -14,14 +14,10 @@ attributes:
 """
 
 RETURN = r"""
-files:
-  description: Content and mtime (seconds since the epoch) of each file, by its path below the directory.
-  type: dict
-  returned: always
-beside:
-  description: Content of the file in the directories beside this one, by the name of the directory.
-  type: dict
-  returned: always
+files: {type: dict, returned: always, description:
+  "Content and mtime (seconds since the epoch) of each file, by its path below the directory."}
+beside: {type: dict, returned: always, description:
+  "Content of the file in the directories beside this one, by the name of the directory."}
 """
 
 from pathlib import Path

@@ -21,76 +21,29 @@ attributes:
 """
 
 RETURN = r"""
-os_release:
-  description: The fields of os-release(5); empty if the host lacks the file.
-  type: dict
-  returned: always
-architecture:
-  description: As C(uname -m) prints it.
-  type: str
-  returned: always
-systemd:
-  description: Whether systemd is the init system.
-  type: bool
-  returned: always
-container:
-  description: Whether systemd knows that the host is a container.
-  type: bool
-  returned: always
-address:
-  description: The host's IPv4 address on its default route; empty without one.
-  type: str
-  returned: always
-address6:
-  description: The same in IPv6. Also empty if the host would lose its routes as a router, which the engine makes of it.
-  type: str
-  returned: always
-time:
-  description: The host's clock when the module began, in seconds since the epoch.
-  type: int
-  returned: always
-took:
-  description: How long the module took, in seconds. A busy engine answers slowly.
-  type: int
-  returned: always
-cpus:
-  description: Number of cores that programs can use.
-  type: int
-  returned: always
-memory_mb:
-  description: Memory of the host, in MB.
-  type: int
-  returned: always
-disk_gb:
-  description: Space that is free for the engine's data on its file system, in GB.
-  type: float
-  returned: always
-package_lists:
-  description: Whether apt has package lists. Small system images have an empty directory, which may look up to date.
-  type: bool
-  returned: always
-packages:
-  description: Those of the packages that are installed.
-  type: list
-  returned: always
-files:
-  description: Content and mtime (seconds since the epoch) of each file that exists, by its path.
-  type: dict
-  returned: always
-sysctls:
-  description: The kernel settings that exist, as NAME=VALUE.
-  type: list
-  returned: always
-enabled:
-  description: Whether systemd starts the engine at boot; false with another init system.
-  type: bool
-  returned: always
-engine:
-  description: >-
-    What the engine's API returns: C(host_info), running C(containers), C(networks) and C(images), and the names of its
-    C(volumes). If the engine does not answer, only C(msg), which says why.
-  type: dict
-  returned: always
+os_release: {type: dict, returned: always, description: The fields of os-release(5); empty if the host lacks the file.}
+architecture: {type: str, returned: always, description: As C(uname -m) prints it.}
+systemd: {type: bool, returned: always, description: Whether systemd is the init system.}
+container: {type: bool, returned: always, description: Whether systemd knows that the host is a container.}
+address: {type: str, returned: always, description: "The host's IPv4 address on its default route; empty without one."}
+address6: {type: str, returned: always, description: The same in IPv6; also empty if the host would lose its routes as a router.}
+time: {type: int, returned: always, description: "The host's clock when the module began, in seconds since the epoch."}
+took: {type: int, returned: always, description: "How long the module took, in seconds. A busy engine answers slowly."}
+cpus: {type: int, returned: always, description: Number of cores that programs can use.}
+memory_mb: {type: int, returned: always, description: "Memory of the host, in MB."}
+disk_gb: {type: float, returned: always, description:
+  "Space that is free for the engine's data on its file system, in GB."}
+package_lists: {type: bool, returned: always, description:
+  "Whether apt has package lists. Small system images have an empty directory, which may look up to date."}
+packages: {type: list, returned: always, description: Those of the packages that are installed.}
+files: {type: dict, returned: always, description:
+  "Content and mtime (seconds since the epoch) of each file that exists, by its path."}
+sysctls: {type: list, returned: always, description: "The kernel settings that exist, as NAME=VALUE."}
+enabled: {type: bool, returned: always, description:
+  "Whether systemd starts the engine at boot; false with another init system."}
+engine: {type: dict, returned: always, description:
+  "What the engine's API returns: C(host_info), running C(containers), C(networks) and C(images), and the names of
+  its C(volumes). If the engine does not answer, only C(msg), which says why."}
 """
 
 import json

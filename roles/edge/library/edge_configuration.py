@@ -28,14 +28,9 @@ attributes:
 """
 
 RETURN = r"""
-version:
-  description: The version that C(current) leads to; empty if there is none.
-  type: str
-  returned: always
-loaded:
-  description: The version that each container with these labels has loaded, by the container's name.
-  type: dict
-  returned: always
+version: {type: str, returned: always, description: The version that C(current) leads to; empty if there is none.}
+loaded: {type: dict, returned: always, description:
+  "The version that each container with these labels has loaded, by the container's name."}
 """
 
 import json
@@ -115,34 +110,20 @@ class Edge:
         """Let HAProxy read a version; ends the module if it refuses it."""
         mount = f"type=bind,source={directory},target={MOUNTED},readonly"
         image, command = self.module.params["image"], ["haproxy", "-c", "-f", MOUNTED]
-        words = [
-            "timeout",
-            str(CHECK_SECONDS),
-            "docker",
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--mount",
-            mount,
-            image,
-            *command,
-        ]
+        run = ["timeout", str(CHECK_SECONDS), "docker", "run", "--rm", "--network", "none", "--mount", mount, image]
+        words = [*run, *command]
         status, out, err = self.module.run_command(words)
         if status:
             shutil.rmtree(directory)
             if status == LATE:
-                self.module.fail_json(
-                    msg=f"the engine did not run HAProxy within {CHECK_SECONDS} s; nothing was changed"
-                )
+                self.module.fail_json(msg=f"the engine did not run HAProxy in {CHECK_SECONDS} s; nothing was changed")
             self.module.fail_json(msg=f"HAProxy refuses its new configuration; nothing was changed.\n{err or out}")
 
     def containers(self) -> list[str]:
         """Return the names of the running containers with the labels."""
         filters = [f"--filter=label={label}" for label in self.module.params["labels"]]
-        _, out, _ = self.module.run_command(
-            [*BOUNDED, "docker", "ps", *filters, "--format", "{{.Names}}"], check_rc=True
-        )
+        words = [*BOUNDED, "docker", "ps", *filters, "--format", "{{.Names}}"]
+        _, out, _ = self.module.run_command(words, check_rc=True)
         return out.split()
 
     def loaded(self, container: str) -> str:

@@ -20,14 +20,8 @@ attributes:
 """
 
 RETURN = r"""
-lines:
-  description: The lines, each with its time, task and node.
-  type: list
-  returned: always
-missing:
-  description: The tasks that did not answer, each with the reason.
-  type: list
-  returned: always
+lines: {type: list, returned: always, description: "The lines, each with its time, task and node."}
+missing: {type: list, returned: always, description: "The tasks that did not answer, each with the reason."}
 """
 
 import subprocess

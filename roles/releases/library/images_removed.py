@@ -16,10 +16,7 @@ attributes:
 """
 
 RETURN = r"""
-removed:
-  description: Names of the removed images.
-  type: list
-  returned: always
+removed: {type: list, returned: always, description: Names of the removed images.}
 """
 
 from collections.abc import Sequence

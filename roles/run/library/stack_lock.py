@@ -33,28 +33,15 @@ attributes:
 """
 
 RETURN = r"""
-held:
-  description: Whether this run holds the lock.
-  type: bool
-  returned: always
-lock:
-  description: >-
-    The other run that holds the lock, and C(until), the end of its lease; if this run holds it, the run that it
-    replaces. Empty if there is none.
-  type: dict
-  returned: always
-noted:
-  description: Whether a line was given for the audit log.
-  type: bool
-  returned: always
-others:
-  description: Names of the other stacks whose locks a run holds on this host or in its swarm.
-  type: list
-  returned: always
-nodes:
-  description: The nodes of the swarm as its API returns them; empty if the host is not a manager.
-  type: list
-  returned: always
+held: {type: bool, returned: always, description: Whether this run holds the lock.}
+lock: {type: dict, returned: always, description:
+  "The other run that holds the lock, and C(until), the end of its lease; if this run holds it, the run that it
+  replaces. Empty if there is none."}
+noted: {type: bool, returned: always, description: Whether a line was given for the audit log.}
+others: {type: list, returned: always, description:
+  "Names of the other stacks whose locks a run holds on this host or in its swarm."}
+nodes: {type: list, returned: always, description:
+  "The nodes of the swarm as its API returns them; empty if the host is not a manager."}
 """
 
 import base64

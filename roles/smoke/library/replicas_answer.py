@@ -21,22 +21,11 @@ options:
 """
 
 RETURN = r"""
-replicas:
-  description: Number of acknowledged increments by name of the replica.
-  type: dict
-  returned: always
-acknowledged:
-  description: How many increments were acknowledged.
-  type: int
-  returned: always
-requested:
-  description: How many increments were requested. One that failed may have been counted all the same.
-  type: int
-  returned: always
-counted:
-  description: The growth of the counter.
-  type: int
-  returned: always
+replicas: {type: dict, returned: always, description: Number of acknowledged increments by name of the replica.}
+acknowledged: {type: int, returned: always, description: How many increments were acknowledged.}
+requested: {type: int, returned: always, description:
+  "How many increments were requested. One that failed may have been counted all the same."}
+counted: {type: int, returned: always, description: The growth of the counter.}
 """
 
 import http.client
