@@ -31,6 +31,8 @@ SOURCES = [
     )
     for path in sorted(ROOT.glob(pattern))
 ]
+# The directories whose files may name pages.
+PARTS = "app backup hooks inventory launcher molecule playbooks plugins redis_node roles templates tests".split()
 # What differs from one message to the next.
 VARIES = re.compile(r"\.\.\.|\b(?:\w+=)?[A-Z]{4,}\b|\b[NM]\b")
 
@@ -112,9 +114,24 @@ def test_paths_exist() -> None:
     assert [path for path in named if not re.search(r"[A-Z]{4}", path) and not (ROOT / path).exists()] == []
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
-    linked = set(re.findall(r"\]\(docs/(\w[\w-]*\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
+def test_every_page_is_reached_from_the_index() -> None:
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\((\w[\w-]*\.md)", (ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    assert linked == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_links_of_the_program_lead_somewhere() -> None:
+    """The files that print messages or explain themselves name pages, and their headings, from the project's root."""
+    found = [
+        (str(path.relative_to(ROOT)), target)
+        for folder in PARTS
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", ".yml", ".j2", ".example", "")
+        if path.is_file() and "/." not in str(path.relative_to(ROOT))
+        for target in re.findall(r"\bdocs/[\w-]+\.md(?:#[\w-]+)?", path.read_text(encoding="utf-8", errors="ignore"))
+    ]
+    assert len(found) > 20
+    assert [(name, target) for name, target in found if not leads_somewhere(ROOT / "README.md", target)] == []
 
 
 def test_pictures_are_small() -> None:
