@@ -114,6 +114,7 @@ OTHER_WORDS = {
     *(f"counter_backup_{what}timestamp_seconds" for what in ("", "copy_", "log_", "log_first_")),
     "ip_vs",
     "log_until",
+    "more_counters",
     "operation_id",
 }
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
@@ -170,6 +171,20 @@ def test_settings_in_sentences_exist() -> None:
     texts = [page.read_text(encoding="utf-8") for page in PAGES if page.name != "CONTRIBUTING.md"]
     named = re.findall(r"`(?:-e )?([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", BLOCK.sub("", "\n".join(texts)))
     assert set(named) - set(SPECS) - other_variables() - OTHER_WORDS == set()
+
+
+def test_examples_of_settings_stand_in_their_place_and_are_accepted() -> None:
+    """Ansible skips a setting at the top of an inventory, with a warning."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    bodies = [match["body"] for text in texts for match in BLOCK.finditer(text) if match["language"] == "yaml"]
+    inventories = [yaml.safe_load(body) for body in bodies]
+    assert [inventory for inventory in inventories if set(inventory) != {"all"}] == []
+    given = [inventory["all"].get("vars", {}) for inventory in inventories]
+    assert len(given) > 5
+    known = set(SPECS) | other_variables() | OTHER_WORDS
+    assert [name for variables in given for name in variables if name not in known] == []
+    settings = [{name: value for name, value in each.items() if name in SPECS} for each in given]
+    assert [wrong for each in settings if (wrong := refused(each, str(ROOT)))] == []
 
 
 @pytest.mark.parametrize("command", ["./counter fly", "docker run hello", "./counter", "make install"])
