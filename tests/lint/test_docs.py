@@ -27,6 +27,7 @@ SOURCES = [
         "plugins/**/*.py",
         "app/counter/**/*.py",
         "redis_node/**/*.py",
+        "redis_node/hold-volume",
         "counter",
     )
     for path in sorted(ROOT.glob(pattern))
@@ -151,10 +152,10 @@ def test_the_readme_names_the_supported_distributions() -> None:
 
 
 def quoted_messages() -> list[str]:
-    """Return the messages of the first columns of docs/troubleshooting.md."""
+    """Return the messages that docs/troubleshooting.md explains: in a list, or at the beginning of a paragraph."""
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-    cells = re.findall(r"^\| (.*?`.*?) \|", page, re.MULTILINE)
-    return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    named = re.findall(r"^(?:- )?(`[^`]+`):|(?:says|logs) (`[^`]+`(?:\s+or\s+`[^`]+`)?)", page, re.MULTILINE)
+    return [" ".join(message.split()) for each in named for message in re.findall(r"`([^`]+)`", "".join(each))]
 
 
 def is_printed(message: str) -> bool:

@@ -25,7 +25,7 @@ from plugins.filter.settings import refused, settings_options
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VERBS = sorted({path.stem for place in (ROOT, ROOT / "playbooks") for path in place.glob("*.yml")} - {"preflight"})
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^ *<!-- (?P<comment>[^\n]*) -->\n)?^ *```(?P<language>\w*)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL
 )
 # What gets the checkout; the scenario copies it instead.
 FETCH = ("git clone ", "cd ")
@@ -201,6 +201,7 @@ def test_variables_of_commands_are_found() -> None:
 def test_commands_are_found() -> None:
     text = "a\n```bash\n./counter fly # far\n```\n<!-- not run: too far -->\n```bash\nb\nc\n```\n```yaml\nd: 1\n```\n"
     assert blocks(text) == [Block(("./counter fly",), ""), Block(("b", "c"), "too far")]
+    assert blocks("1. a\n\n   ```bash\n   ./counter fly\n   ```\n") == [Block(("./counter fly",), "")]
     assert blocks("```text\n./counter deploy\n```\n")[0].commands == ("./counter deploy",)
     assert not blocks("<!-- not run: -->\n```bash\nb\n```\n")[0].reason
     assert extra_variables("./counter maintenance on") == {"on": "true"}

@@ -82,7 +82,8 @@ def test_a_failure_names_the_task_whose_log_is_shown(state: str) -> None:
     ],
 )
 def test_a_damaged_file_is_the_cause_though_the_health_check_fails_as_well(log: str) -> None:
-    assert "A damaged file" in convergence.likely_cause(f"task: non-zero exit (1) unhealthy {log}")
+    cause = convergence.likely_cause(f"task: non-zero exit (1) unhealthy {log}")
+    assert "docs/troubleshooting.md#a-damaged-file" in cause
 
 
 def test_a_container_that_still_uses_the_volume_is_the_cause_though_the_health_check_fails() -> None:

@@ -26,7 +26,7 @@ _LIKELY_CAUSES = (
     ),
     (
         r"append only file|append log file|obtain the aof file|aof manifest|reading the rdb (preamble|base)",
-        "the node's file is damaged: see 'A damaged file' in docs/redis.md",
+        "the node's file is damaged: see docs/troubleshooting.md#a-damaged-file",
     ),
     (r"insufficient resources", "no node has the CPU or memory that the service reserves: lower it, or add a node"),
     (r"no suitable node", "no node meets the placement rules: see `docker node ls` for nodes that are down or drained"),
