@@ -444,7 +444,7 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
     finally:
         stop.set()
         slow_clients.join()
-    print(f"{during / before:.0%} of the answers are left: {during:.0f} of {before} in 2 s")  # see docs/edges.md
+    print(f"{during / before:.0%} of the answers are left: {during:.0f} of {before} in 2 s")  # see docs/measured.md
     # Other work on the machine changes the rates, but without the edge's rules less than 1 % are left.
     assert during > before / 10, f"{during:.0f} answers instead of {before}"
 

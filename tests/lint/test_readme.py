@@ -49,7 +49,7 @@ def blocks(text: str) -> list[Block]:
     """Return the blocks of commands of a Markdown text, without their comments."""
     found = []
     for match in BLOCK.finditer(text):
-        lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in match["body"].splitlines()]
+        lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in re.sub(r"\\\n\s*", "", match["body"]).splitlines()]
         if match["language"] in ("bash", "sh", "shell", "console") or any(
             line.startswith("./counter ") for line in lines
         ):
@@ -202,6 +202,7 @@ def test_commands_are_found() -> None:
     text = "a\n```bash\n./counter fly # far\n```\n<!-- not run: too far -->\n```bash\nb\nc\n```\n```yaml\nd: 1\n```\n"
     assert blocks(text) == [Block(("./counter fly",), ""), Block(("b", "c"), "too far")]
     assert blocks("1. a\n\n   ```bash\n   ./counter fly\n   ```\n") == [Block(("./counter fly",), "")]
+    assert blocks("```bash\na \\\n  b\n```\n")[0].commands == ("a b",)
     assert blocks("```text\n./counter deploy\n```\n")[0].commands == ("./counter deploy",)
     assert not blocks("<!-- not run: -->\n```bash\nb\n```\n")[0].reason
     assert extra_variables("./counter maintenance on") == {"on": "true"}
