@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,27 @@ SETTINGS = ROOT / "roles/settings"
 RUNS = ROOT / "molecule/runs.json"
 FEATURES = ROOT / "molecule/features.yml"
 OPTIONS = ROOT / "launcher/options.json"
-# Sections of the settings that README.md shows; docs/settings.md shows all.
-MAIN_SECTIONS = ("What is deployed", "Where the count is stored")
+# The section of the settings that belong to single verbs.
+OPTIONS_SECTION = "Options of one run"
+# Examples for docs/settings.md, where the table of the settings has no value that works.
+EXAMPLES: dict[str, Any] = {
+    "acme_email": "admin@counter.example",
+    "app_environment": {"COUNTER_KEY_SECONDS": 3600},
+    "backup_copy_repository": "/mnt/copies",
+    "backup_environment": {"RESTIC_REST_USERNAME": "counter", "RESTIC_REST_PASSWORD": "the password"},
+    "backup_environment_files": {"RESTIC_CACERT": "authority.pem"},
+    "backup_heartbeat_url": "https://watch.example/counter",
+    "backup_known_hosts": "backup_known_hosts",
+    "backup_password": "the-password-of-the-repository",
+    "backup_report_url": "https://watch.example/reports",
+    "backup_ssh_key": "backup_key",
+    "edge_certificates": [{"certificate": "/etc/ssl/counter.pem", "key": "/etc/ssl/counter.key"}],
+    "edge_domains": ["counter.example"],
+    "edge_trusted_proxies": ["192.0.2.5", "198.51.100.0/24"],
+    "redis_password": "the-password-of-the-app",
+    "redis_replicas": 5,
+    "redis_url": "redis://192.0.2.20:6379/0",
+}
 # The section of a role's defaults that other roles pass, and users do not set.
 INTERNAL_SECTION = "For other roles"
 REGION = re.compile(r"(?<=<!-- generated: )(?P<name>[a-z ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -119,21 +139,45 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', r'\|') for cell in line)} |\n" for line in lines)
 
 
-def settings_table(sections: Iterable[str]) -> str:
-    """Return a table of the settings of these sections."""
+def settings_list() -> str:
+    """Return a heading for each setting, with its default, its values and where it is written."""
+    values, specs = allowed_values(), load(SETTINGS / "meta/settings.yml")["settings"]
+    found = [each for each in read_settings(SETTINGS / "defaults/main.yml") if each.section != OPTIONS_SECTION]
+    parts = []
+    for section in dict.fromkeys(setting.section for setting in found):
+        members = [setting for setting in found if setting.section == section]
+        listed = ", ".join(f"[`{setting.names[0]}`](#{setting.names[0]})" for setting in members)
+        parts.append(f"### {section}\n\n{wrapped(listed + '.')}\n")
+        parts += [setting_part(setting, values[setting.names[0]], specs[setting.names[0]]) for setting in members]
+    return "\n".join(parts)
+
+
+def setting_part(setting: Setting, values: str, spec: dict[str, Any]) -> str:
+    """Return the part of the page about one setting; ``spec`` is its entry in the table."""
+    name = setting.names[0]
+    text = wrapped(f"{setting.sentence} Default: {setting.defaults[0]}. Allowed: {values}.")
+    works = spec.get("works", spec.get("choices", [yaml.safe_load(plain(setting.defaults[0]))])[0])
+    example = yaml.safe_dump({"all": {"vars": {name: EXAMPLES.get(name, works)}}}, sort_keys=False, width=1000)
+    return f"#### `{name}`\n\n{text}\n\n```yaml\n{example}```\n"
+
+
+def wrapped(text: str) -> str:
+    """Return a paragraph in lines that are short without the targets of their links."""
+    targets = re.findall(r"\]\([^)]*\)", text)
+    short = re.sub(r"\]\([^)]*\)", "\0", text)
+    filled = textwrap.fill(short, 120, break_long_words=False, break_on_hyphens=False)
+    return re.sub("\0", lambda _: targets.pop(0), filled)
+
+
+def options_table() -> str:
+    """Return a table of the options of single verbs."""
     values = allowed_values()
     rows = [
         (f"`{setting.names[0]}`", setting.defaults[0], values[setting.names[0]], setting.sentence)
         for setting in read_settings(SETTINGS / "defaults/main.yml")
-        if setting.section in sections
+        if setting.section == OPTIONS_SECTION
     ]
-    return table(("setting", "default", "values", "meaning"), rows)
-
-
-def settings_tables() -> str:
-    """Return a table for each section of the settings."""
-    sections = dict.fromkeys(setting.section for setting in read_settings(SETTINGS / "defaults/main.yml"))
-    return "\n".join(f"### {section}\n\n{settings_table([section])}" for section in sections)
+    return table(("option", "default", "values", "meaning"), rows)
 
 
 def role_table(path: Path) -> str:
@@ -281,8 +325,8 @@ def exit_codes() -> str:
 
 
 PRODUCERS: dict[str, Callable[[], str]] = {
-    "main settings": lambda: settings_table(MAIN_SECTIONS),
-    "settings": settings_tables,
+    "settings": settings_list,
+    "options": options_table,
     "settings of roles": role_tables,
     "settings of the benchmark": lambda: role_table(ROOT / "roles/bench/defaults/main.yml"),
     "promises": promises,

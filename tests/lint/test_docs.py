@@ -64,14 +64,15 @@ def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
     defaults.write_text(
         defaults.read_text(encoding="utf-8").replace("\nreplicas: 4\n", "\nreplicas: 5\n"), encoding="utf-8"
     )
-    before = (tmp_path / "README.md").read_text(encoding="utf-8")
+    page = tmp_path / "docs/settings.md"
+    before = page.read_text(encoding="utf-8")
     done = generate(tmp_path, "--check")
     assert done.returncode == 1
-    assert "+| `replicas` | `5` |" in done.stdout
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
+    assert "+Number of app replicas. Default: `5`." in done.stdout
+    assert page.read_text(encoding="utf-8") == before
     assert generate(tmp_path).returncode == 0
     assert generate(tmp_path, "--check").returncode == 0
-    assert "| `replicas` | `5` | 1 to 64 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "Default: `5`. Allowed: 1 to 64." in page.read_text(encoding="utf-8")
 
 
 def test_a_setting_without_a_sentence_is_refused(tmp_path: Path) -> None:

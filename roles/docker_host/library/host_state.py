@@ -26,7 +26,7 @@ architecture: {type: str, returned: always, description: As C(uname -m) prints i
 systemd: {type: bool, returned: always, description: Whether systemd is the init system.}
 container: {type: bool, returned: always, description: Whether systemd knows that the host is a container.}
 address: {type: str, returned: always, description: "The host's IPv4 address on its default route; empty without one."}
-address6: {type: str, returned: always, description: The same in IPv6; also empty if the host would lose its routes as a router.}
+address6: {type: str, returned: always, description: The same in IPv6; empty if the host would lose routes as a router.}
 time: {type: int, returned: always, description: "The host's clock when the module began, in seconds since the epoch."}
 took: {type: int, returned: always, description: "How long the module took, in seconds. A busy engine answers slowly."}
 cpus: {type: int, returned: always, description: Number of cores that programs can use.}
