@@ -627,7 +627,7 @@ def test_hooks_do_not_run_in_a_check(site: Site) -> None:
 
 def test_the_documentation_lists_what_hooks_get() -> None:
     variables = yaml.safe_load((ROOT / "roles/run/vars/main.yml").read_text(encoding="utf-8"))
-    page = (ROOT / "docs/day-two.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`COUNTER_.*?) \|", page, re.MULTILINE)
     described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(described) == sorted([*variables["run_hook_facts"], *variables["run_hook_outcome"]])
