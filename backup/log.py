@@ -225,13 +225,11 @@ class Recorder:
                 self._save()
             except Exception as error:  # noqa: BLE001  # nothing else would notice that the log has ended
                 self._failed(error)
-                if self._is_interrupted or (was_recording and not self._recording):
-                    # Until then, moments are missing.
-                    due = min(due, time.monotonic() + RETRY_SECONDS)
+            again = time.monotonic() + (RETRY_SECONDS if self._failure else 0)
             while not ended.wait(max(0, min(POLL_SECONDS, due - time.monotonic()))) and time.monotonic() < due:
-                if self._is_interrupted and not self._failure:
-                    # Perhaps nothing else has what arrived last.
-                    break
+                if self._is_interrupted or (was_recording and not self._recording):
+                    # Moments are missing until then, and perhaps nothing else has what arrived last.
+                    due = min(due, again)
         self._close(at_end=True)
 
     @property

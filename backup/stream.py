@@ -62,7 +62,7 @@ class Stream:
         self.replication_id, self.offset = "?", -2
         """What the node calls its changes, and how many bytes of them are in the files."""
         self.arrived = 0
-        """The second in which the last of them came."""
+        """The second to which the last of them belongs: that in which it came, or the next one after ``end_second``."""
 
     @property
     def is_following(self) -> bool:
@@ -117,7 +117,7 @@ class Stream:
                         self._begin_second(int(time.time()))
                         self._write(b"".join(transaction) or sent)
                     self.offset += sum(map(len, transaction)) or len(sent)
-                    self.arrived = int(time.time())
+                    self.arrived = max(int(time.time()), self._second)
                 transaction = []
         except OSError as error:
             self._reason = str(error) or type(error).__name__

@@ -51,6 +51,20 @@ def test_routes_that_a_router_would_lose_are_seen(tmp_path: Path, routes: str, a
     assert host_state.loses_routes(tmp_path / "routes", tmp_path) is loses
 
 
+# As the kernel lists routes on a machine with little-endian numbers: the default one, and two networks.
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+"""
+
+
+def test_routes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    assert host_state.routes(tmp_path / "route") == ["10.0.2.0/24", "172.17.0.0/16"]
+    assert host_state.routes(tmp_path / "none") == []
+
+
 def test_an_engine_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     found = host_state.read_engine()

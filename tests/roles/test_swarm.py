@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from engines import SETTINGS, Engine, describe, engine, serve
-from support.ansible import PLAYBOOKS, run, run_alone
+from support.ansible import PLAYBOOKS, load, run, run_alone
 
+from plugins.filter.placement import apart_from
+
+host_state = load("roles/docker_host/library/host_state.py")
 pytestmark = pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
 
 
@@ -168,10 +171,14 @@ def test_the_nodes_are_read_again_once_a_host_that_joined_again_has_its_label(tm
 def test_a_new_swarm_does_not_show_its_join_tokens(tmp_path: Path, broken: str) -> None:
     outside = engine("one", manager=True) | {"/swarm/init": "swarm"}
     inside = {"/swarm": outside.pop("/swarm")}
+    pools: list[str] = []
     swarm = outside["/info"]["Swarm"]
     swarm |= {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False}
 
-    def change(path: str, _body: Any) -> None:
+    def change(path: str, body: Any) -> None:
+        if path == "/swarm/init":
+            assert body["SubnetSize"] == 24
+            pools.extend(body["DefaultAddrPool"])
         if path == "/swarm/init" and not broken:
             outside.update(inside)
             swarm.update({"NodeID": "one", "LocalNodeState": "active", "ControlAvailable": True})
@@ -184,6 +191,9 @@ def test_a_new_swarm_does_not_show_its_join_tokens(tmp_path: Path, broken: str) 
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
         done = run("ansible-playbook", "-v", "-i", tmp_path / "hosts.yml", PLAYBOOKS / "swarm.yml")
     said = re.sub(r"\s+", " ", done.stdout)
+    # The first network that the routes of this machine do not overlap.
+    here = host_state.routes(Path("/proc/net/route"))
+    assert pools == apart_from(["10.0.0.0/8", "172.30.0.0/16", "192.168.192.0/18"], here)[:1]
     assert "token-of" not in said
     assert ("one could not start a swarm. The reason: " in said) == bool(broken), said
     assert bool(done.returncode) == bool(broken), done.stdout

@@ -27,6 +27,7 @@ systemd: {type: bool, returned: always, description: Whether systemd is the init
 container: {type: bool, returned: always, description: Whether systemd knows that the host is a container.}
 address: {type: str, returned: always, description: "The host's IPv4 address on its default route; empty without one."}
 address6: {type: str, returned: always, description: The same in IPv6; empty if the host would lose routes as a router.}
+routes: {type: list, returned: always, description: The IPv4 networks to which the host has routes but the default one.}
 time: {type: int, returned: always, description: "The host's clock when the module began, in seconds since the epoch."}
 took: {type: int, returned: always, description: "How long the module took, in seconds. A busy engine answers slowly."}
 cpus: {type: int, returned: always, description: Number of cores that programs can use.}
@@ -52,6 +53,7 @@ import platform
 import re
 import shlex
 import socket
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +91,15 @@ def address(family: socket.AddressFamily) -> str:
         probe.connect((ELSEWHERE[family], 53))
         return str(probe.getsockname()[0])
     return ""
+
+
+def routes(table: Path) -> list[str]:
+    """Return the networks of the kernel's IPv4 routes but the default one, such as 10.1.0.0/16."""
+    rows = [line.split() for line in table.read_text().splitlines()[1:]] if table.is_file() else []
+    # Addresses are in the byte order of the machine.
+    pairs = [[int(row[column], 16).to_bytes(4, sys.byteorder) for column in (1, 7)] for row in rows]
+    found = {f"{socket.inet_ntoa(network)}/{int.from_bytes(mask).bit_count()}" for network, mask in pairs}
+    return sorted(found - {"0.0.0.0/0"})
 
 
 def loses_routes(routes: Path, settings: Path) -> bool:
@@ -178,6 +189,7 @@ def main() -> None:
         systemd=Path("/run/systemd/system").is_dir(),
         container=detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0,
         address=address(socket.AF_INET),
+        routes=routes(Path("/proc/net/route")),
         address6="" if loses_routes(ROUTES, NETWORK_SETTINGS) else address(socket.AF_INET6),
         time=int(now),
         took=int(time.monotonic() - began),
