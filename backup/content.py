@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from backup.errors import BackupError, BadBackupError
 from backup.spare import spare_redis
 from counter.entries import Entry, EntryError, copy, of_lines, read, some, to_line
-from counter.store.operation import Command
+from counter.store.attempt import Command
 
 MANIFEST = "manifest.json"
 STATE = "state"

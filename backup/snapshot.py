@@ -18,12 +18,12 @@ from backup.errors import BackupError
 from backup.plan import Plan
 from backup.processes import TIMED_OUT, run
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import client, connection_options
-from counter.store.durable import Route
 from counter.store.keys import SITE_KEY, value_key
-from counter.store.operation import Failure
 from counter.store.primaries import Primaries
 from counter.store.site import objection
+from counter.store.store import Route
 
 CATCH_UP_SECONDS = 10.0
 DUMP_SECONDS = 600
@@ -71,13 +71,13 @@ class Nodes:
         """
         # So that it asks again which slots are where.
         self._route.failed(Failure("slots may have moved"))
-        lanes = {key: self._route.lane(key) for key in _slots()}
-        one_of = {lane: key for key, lane in lanes.items()}
+        queues = {key: self._route.queue(key) for key in _slots()}
+        one_of = {queue: key for key, queue in queues.items()}
         Primaries(self._route).run([("EXISTS", key) for key in one_of.values()])
-        if not all(lane.link.node for lane in one_of):
+        if not all(queue.link.node for queue in one_of):
             raise BackupError("the primaries changed meanwhile")
-        addresses = {lane: Address.parse(lane.link.node, 6379) for lane in one_of}
-        return {key: addresses[lane] for key, lane in lanes.items()}
+        addresses = {queue: Address.parse(queue.link.node, 6379) for queue in one_of}
+        return {key: addresses[queue] for key, queue in queues.items()}
 
     def refuse_others(self) -> None:
         """Raise BackupError unless the primaries hold the counters of the plan's stack."""

@@ -10,7 +10,7 @@ from counter.config import Config, Edge
 from counter.counting import Counting
 from counter.shortcut import IncrementShortcut
 from counter.store import open_store
-from counter.store.durable import Store
+from counter.store.store import Store
 
 
 def create_app(config: Config | None = None, store: Store | None = None) -> Flask:

@@ -12,7 +12,7 @@ from counter import metrics
 from counter.config import Config
 from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
 from counter.problems import Problem
-from counter.store.durable import Store
+from counter.store.store import Store
 from counter.store.types import (
     NO_ROOM,
     Counted,
@@ -104,7 +104,7 @@ class Counting:
                 extra={"counter": name, "operation_id": error.operation_id, "reason": str(error)},
             )
             detail = "It is not known whether the increment was counted."
-            if self.store.remembers:
+            if self.store.recognises_ids:
                 detail += (
                     " Repeat it with this operation_id as Idempotency-Key within"
                     f" {error.seconds:g} seconds of the first attempt: it is counted exactly once, even if the first"

@@ -28,8 +28,8 @@ from typing import Any
 from counter.config import Config
 from counter.records import GREATEST, Record, RecordError, digest, first_of, lines_of, parse
 from counter.store import open_route
+from counter.store.attempt import Command
 from counter.store.keys import COUNTERS, imports_key, value_key
-from counter.store.operation import Command
 from counter.store.primaries import BATCH, Primaries
 from counter.store.types import UnavailableError
 

@@ -12,8 +12,8 @@ from typing import Any
 from redis import Redis
 
 from counter.records import first_of
+from counter.store.attempt import Command
 from counter.store.keys import BACKUP_KEY, PROBE_KEY, PROOF_SUFFIX, counter_of
-from counter.store.operation import Command
 from counter.store.primaries import BATCH
 
 READ = 50

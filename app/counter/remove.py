@@ -24,8 +24,8 @@ from counter.config import Config
 from counter.data import export, give_way, read_all
 from counter.records import Record, RecordError, first_of, parse
 from counter.store import open_route
+from counter.store.attempt import Command
 from counter.store.keys import COUNTERS, REMOVED_KEY, all_keys, value_key
-from counter.store.operation import Command
 from counter.store.primaries import BATCH, Primaries
 from counter.store.types import UnavailableError
 

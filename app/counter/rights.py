@@ -12,10 +12,10 @@ import sys
 from redis.exceptions import RedisError
 
 from counter.config import Config
+from counter.store.attempt import Command
 from counter.store.client import client
 from counter.store.external import ExternalRoute
 from counter.store.keys import COUNTERS, NEW_KEY, PROBE_KEY, value_key
-from counter.store.operation import Command
 
 VALUE, HASH, BEFORE, MARKS = PROBE_KEY, "{.ready}:keys", "{.ready}:keys:before", "{.ready}:imports"
 SECONDS = 60

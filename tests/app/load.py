@@ -12,7 +12,7 @@ from typing import Self
 from support.processes import RedisServer
 from support.waiting import wait_until
 
-from counter.store.durable import Store
+from counter.store.store import Store
 from counter.store.types import IndeterminateError, UnavailableError
 
 

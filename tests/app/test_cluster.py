@@ -17,9 +17,9 @@ from topologies import Cluster, Node
 
 from counter.config import Address, Config
 from counter.store import open_route, open_store
-from counter.store.durable import Store
 from counter.store.keys import claim_key, proof_key, value_key
 from counter.store.primaries import Primaries
+from counter.store.store import Store
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, StoreError, UnavailableError
 
 NAMES = [f"c{number}" for number in range(24)]
@@ -49,7 +49,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a look wait longer for a node than a second, since a busy machine may need more; forget each look at once."""
     monkeypatch.setattr("counter.store.cluster.ASK_SECONDS", 10.0)
     monkeypatch.setattr("counter.store.client.REPLY_SECONDS", 10.0)
-    monkeypatch.setattr("counter.store.durable.DESCRIBED_SECONDS", 0)
+    monkeypatch.setattr("counter.store.store.DESCRIBED_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -100,7 +100,7 @@ def test_a_node_that_has_not_joined_says_nothing_of_the_slots(
         store = open_store(replace(config, redis_nodes=nodes))
         route = store._route  # noqa: SLF001
         for name in NAMES:
-            assert route.lane(value_key(name))
+            assert route.queue(value_key(name))
 
 
 @pytest.mark.usefixtures("patient")

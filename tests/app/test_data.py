@@ -23,11 +23,11 @@ from counter.records import GREATEST, Record, RecordError, lines_of, parse
 from counter.remove import Removed, remove
 from counter.site import mark
 from counter.store import open_route, open_store
-from counter.store.durable import Store
+from counter.store.attempt import Command
 from counter.store.keys import COUNTERS, REMOVED_KEY, value_key
-from counter.store.operation import Command
 from counter.store.primaries import Primaries
 from counter.store.site import Mark
+from counter.store.store import Store
 from counter.store.types import RefusedError, UnavailableError
 
 APP = Path(__file__).parents[2] / "app"

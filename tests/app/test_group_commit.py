@@ -14,15 +14,15 @@ from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter.config import Config
+from counter.store.attempt import Attempt, Failure
 from counter.store.group_commit import GroupCommit
-from counter.store.ids import Memory
-from counter.store.kinds import Increment
-from counter.store.operation import Failure, Operation
+from counter.store.ids import IdRetention
+from counter.store.operations import Increment
 from counter.store.standalone import StandaloneRoute
 
 
 def operation(identifier: str = "", seconds: float = 10.0) -> Increment:
-    return Increment("a", identifier, Memory(1000), time.monotonic() + seconds)
+    return Increment("a", identifier, IdRetention(1000), time.monotonic() + seconds)
 
 
 class Log:
@@ -95,7 +95,7 @@ def test_a_failing_leader_leaves_nobody_behind(error: BaseException) -> None:
     log.held = True
     operations = [operation(str(number), 120) for number in range(8)]
 
-    def submit(mine: Operation) -> None:
+    def submit(mine: Attempt) -> None:
         with contextlib.suppress(SystemExit):
             group.submit(mine)
 
@@ -160,11 +160,11 @@ def test_a_deadline_ends_the_wait_of_the_queued_and_of_the_taken() -> None:
 def test_a_reply_after_the_deadline_does_not_take_the_failure_back(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = StandaloneRoute(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})).lane("").link
+    link = StandaloneRoute(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})).queue("").link
     begun, queued = threading.Event(), threading.Event()
     told: list[Failure | None] = []
 
-    def commit(batch: Sequence[Operation], until: float) -> None:
+    def commit(batch: Sequence[Attempt], until: float) -> None:
         begun.set()
         assert queued.wait(60)
         if taken in batch:

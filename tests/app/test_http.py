@@ -23,9 +23,9 @@ from support.waiting import wait_until
 from counter import lifecycle
 from counter.logs import Brake
 from counter.shortcut import IncrementShortcut
-from counter.store import durable
-from counter.store.durable import Store
+from counter.store import store
 from counter.store.standalone import StandaloneRoute
+from counter.store.store import Store
 from counter.store.types import Description
 
 Build = Callable[..., FlaskClient]
@@ -66,7 +66,7 @@ def test_a_read_does_not_count(client: FlaskClient) -> None:
 def test_the_api_shows_the_newest_backup(
     client: FlaskClient, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "PROBE_SECONDS", 60)  # on a busy machine, a second may be too short
+    monkeypatch.setattr(store, "PROBE_SECONDS", 60)  # on a busy machine, a second may be too short
 
     def shown(what: str) -> float:
         text = client.get("/metrics").text

@@ -17,11 +17,11 @@ from support.waiting import wait_until
 from counter.config import Address, Config
 from counter.store import open_store
 from counter.store.client import connection_options
-from counter.store.durable import Store
-from counter.store.ids import SERIES, Memory, claim_place, new_id, place_of
-from counter.store.kinds import Claim, Increment
+from counter.store.ids import SERIES, IdRetention, claim_place, new_id, place_of
 from counter.store.link import Link
+from counter.store.operations import Claim, Increment
 from counter.store.standalone import StandaloneRoute
+from counter.store.store import Store
 from counter.store.transition import HASHES_KEY, SECRETS_KEY
 from counter.store.types import ReusedKeyError, UnavailableError
 
@@ -35,7 +35,7 @@ def link_to(server: RedisServer) -> Link:
 def counted(link: Link, ids: Iterable[str], lifetime: int = 60_000, name: str = "a") -> list[int]:
     """Count in one round; return the values."""
     until = time.monotonic() + 60
-    batch = [Increment(name, identifier, Memory(lifetime), until) for identifier in ids]
+    batch = [Increment(name, identifier, IdRetention(lifetime), until) for identifier in ids]
     link.commit(batch, until)
     assert not [one.failure for one in batch if one.failure]
     return [one.value for one in batch]
@@ -73,10 +73,10 @@ def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: R
     assert lifetime < redis.pttl(place.hash) <= lifetime + minute
     redis.pexpire(place.hash, lifetime - 1)
     assert counted(link, ids[2:3], lifetime) == [3]
-    assert redis.hkeys(place.before) == [place_of("a", one).field for one in ids[:2]]
+    assert redis.hkeys(place.previous) == [place_of("a", one).field for one in ids[:2]]
     assert counted(link, ids[:3], lifetime) == [1, 2, 3]
-    assert lifetime - minute < redis.pttl(place.before) < lifetime
-    redis.pexpire(place.before, 0)
+    assert lifetime - minute < redis.pttl(place.previous) < lifetime
+    redis.pexpire(place.previous, 0)
     assert counted(link, ids[2:], lifetime) == [3, 4]
     assert counted(link, ids[:1], lifetime) == [5]
     mine = new_id("a")
@@ -84,15 +84,17 @@ def test_an_id_lives_for_a_lifetime_at_least_and_for_two_at_most(redis_server: R
     assert lifetime - minute < redis.pttl(place_of("a", mine).hash) <= lifetime
 
 
-@pytest.mark.parametrize("memory", [Memory(600_000), Memory(600_000, logged=True, both=True)], ids=["hot", "more"])
+@pytest.mark.parametrize(
+    "retention", [IdRetention(600_000), IdRetention(600_000, logged=True, in_former_keys=True)], ids=["hot", "more"]
+)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "a client's"])
 def test_a_command_that_the_user_may_not_run_makes_no_id_count_twice(
-    redis_server: RedisServer, memory: Memory, *, ours: bool
+    redis_server: RedisServer, retention: IdRetention, *, ours: bool
 ) -> None:
     link, redis, until = link_to(redis_server), redis_server.client(), time.monotonic() + 60
 
     def attempt(identifier: str) -> Increment:
-        made = Increment("a", identifier, memory, until)
+        made = Increment("a", identifier, retention, until)
         link.commit([made], until)
         return made
 
@@ -115,16 +117,16 @@ def test_a_longer_lifetime_forgets_no_id_that_still_lives(redis_server: RedisSer
     assert counted(link, ids[:1], short) == [1]
     redis.pexpire(place.hash, short - 1)  # as old as a lifetime
     assert counted(link, ids[1:2], short) == [2]
-    assert redis.exists(place.before)
+    assert redis.exists(place.previous)
     assert counted(link, ids[2:3], long) == [3]
     assert counted(link, ids[:3], long) == [1, 2, 3]
-    assert redis.pttl(place.before) < short
+    assert redis.pttl(place.previous) < short
     assert long < redis.pttl(place.hash) <= 2 * long
     # When the renamed hash has expired, the other one is renamed as ever.
-    redis.pexpire(place.before, 0)
+    redis.pexpire(place.previous, 0)
     redis.pexpire(place.hash, long - 1)
     assert counted(link, ids[1:], long) == [2, 3, 4]
-    assert redis.hkeys(place.before) == [place_of("a", one).field for one in ids[1:3]]
+    assert redis.hkeys(place.previous) == [place_of("a", one).field for one in ids[1:3]]
 
 
 def test_a_setting_in_which_a_request_outlives_its_id_cannot_be_made() -> None:
@@ -145,7 +147,7 @@ def test_the_bytes_that_an_id_takes(redis_server: RedisServer, *, ours: bool, mo
     for batch in itertools.batched(ids, 200):
         counted(link, batch, name="visits")
         if not ours:
-            link.commit([Claim("visits", identifier, Memory(60_000), until) for identifier in batch], until)
+            link.commit([Claim("visits", identifier, IdRetention(60_000), until) for identifier in batch], until)
     assert used(redis_server.client()) / count < most
 
 
@@ -153,7 +155,7 @@ def test_counters_that_are_counted_in_turn_do_not_make_ids_larger(redis_server: 
     link, names, times = link_to(redis_server), [f"n{number}" for number in range(100)], 128
     until = time.monotonic() + 60
     for _ in range(times):
-        link.commit([Increment(name, new_id(name), Memory(60_000), until) for name in names], until)
+        link.commit([Increment(name, new_id(name), IdRetention(60_000), until) for name in names], until)
     redis = redis_server.client()
     ids = [key for key in redis.scan_iter(count=1000) if ":ids:" in key]
     assert len(ids) <= 2 * len(names)

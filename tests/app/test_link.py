@@ -15,12 +15,12 @@ from support.waiting import wait_until
 
 from counter.config import Address, Config, WriteConcern
 from counter.store import link as link_module
+from counter.store.attempt import Attempt
 from counter.store.client import connection_options
 from counter.store.cluster import ClusterRoute
-from counter.store.ids import Memory
-from counter.store.kinds import Increment, Read
+from counter.store.ids import IdRetention
 from counter.store.link import Link
-from counter.store.operation import Operation
+from counter.store.operations import Increment, Read
 
 OPTIONS = connection_options(Config())
 ON_DISK = ("appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0")
@@ -59,7 +59,7 @@ def soon() -> float:
     return time.monotonic() + 5.0
 
 
-def committed[O: Operation](link: Link, *batch: O) -> list[O]:
+def committed[O: Attempt](link: Link, *batch: O) -> list[O]:
     link.commit(batch, soon())
     return list(batch)
 
@@ -105,7 +105,7 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
         with running(replica):
             replica.up()
             wait_until("the copy in memory", lambda: replica.client().dbsize() >= 60)
-            (early,) = committed(to(primary, acks=1), Increment("a", "1", Memory(60_000), soon()))
+            (early,) = committed(to(primary, acks=1), Increment("a", "1", IdRetention(60_000), soon()))
             assert replica.client().info("persistence")["aof_rewrite_in_progress"] == 1, "the rewrite was too short"
             assert primary.client().wait(1, 1000) == 1  # it has it in memory
             assert early.failure
@@ -115,7 +115,8 @@ def test_a_replica_in_its_first_rewrite_does_not_count(tmp_path: Path) -> None:
             late = wait_until(
                 "the replica to count",
                 lambda: next(
-                    (one for one in committed(link, Increment("a", "1", Memory(60_000), soon())) if one.value), None
+                    (one for one in committed(link, Increment("a", "1", IdRetention(60_000), soon())) if one.value),
+                    None,
                 ),
                 30,
             )
@@ -139,7 +140,7 @@ def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> 
             promoted.client().replicaof("NO", "ONE")
             replica.client().replicaof("127.0.0.1", str(promoted.port))
             wait_until("the replica to confirm", lambda: on_disk(promoted))
-            (early,) = committed(to(promoted, acks=1), Increment("a", "1", Memory(60_000), soon()))
+            (early,) = committed(to(promoted, acks=1), Increment("a", "1", IdRetention(60_000), soon()))
             assert promoted.client().info("persistence")["aof_rewrite_in_progress"] == 1, "the rewrite was too short"
             assert early.failure
             assert "has not written to its disk" in early.failure.reason
@@ -148,7 +149,7 @@ def test_a_primary_in_its_first_rewrite_does_not_acknowledge(tmp_path: Path) -> 
 
 def test_a_redis_that_wants_a_password_leaves_nothing_in_doubt(redis_server: RedisServer) -> None:
     redis_server.client().config_set("requirepass", "secret")
-    (refused,) = committed(to(redis_server), Increment("a", "1", Memory(60_000), soon()))
+    (refused,) = committed(to(redis_server), Increment("a", "1", IdRetention(60_000), soon()))
     assert refused.failure
     assert "Authentication required" in refused.failure.reason
     assert not refused.failure.uncertain
@@ -181,7 +182,7 @@ def test_a_redis_that_loads_leaves_nothing_in_doubt(tmp_path: Path) -> None:
             config.write("key-load-delay 1000\n")
         server.start()
         wait_until("the server to load", lambda: server.client().info("persistence")["loading"])
-        (refused,) = committed(to(server), Increment("a", "1", Memory(60_000), soon()))
+        (refused,) = committed(to(server), Increment("a", "1", IdRetention(60_000), soon()))
         assert server.client().info("persistence")["loading"], "the server was ready too soon"
         assert refused.failure
         assert "loading" in refused.failure.reason
@@ -200,8 +201,8 @@ def test_whatever_ends_a_round_its_replies_are_not_taken_for_those_of_the_next(
     with monkeypatch.context() as patched:
         patched.setattr(Link, "_reply", end)
         with pytest.raises(type(error)):
-            committed(link, *(Increment("a", str(number), Memory(60_000), soon()) for number in range(3)))
-    assert [one.value for one in committed(link, Increment("b", "4", Memory(60_000), soon()))] == [1]
+            committed(link, *(Increment("a", str(number), IdRetention(60_000), soon()) for number in range(3)))
+    assert [one.value for one in committed(link, Increment("b", "4", IdRetention(60_000), soon()))] == [1]
     assert [one.value for one in committed(link, Read("a", soon()))] == [3]
 
 
@@ -215,7 +216,7 @@ def test_what_connects_too_late_leaves_nothing_in_doubt(
         return Address("127.0.0.1", redis_server.port)
 
     link = Link(locate, OPTIONS, acks=0)
-    late = Increment("late", "1", Memory(1000), soon())
+    late = Increment("late", "1", IdRetention(1000), soon())
     with monkeypatch.context() as patched:
         # No time is left for an attempt once it is connected.
         patched.setattr(link_module, "ATTEMPT_SECONDS", 3600)
@@ -223,7 +224,7 @@ def test_what_connects_too_late_leaves_nothing_in_doubt(
     assert late.failure
     assert not late.failure.uncertain
     assert link.troubled_seconds >= 0
-    (done,) = committed(link, Increment("late", "1", Memory(1000), soon()))
+    (done,) = committed(link, Increment("late", "1", IdRetention(1000), soon()))
     assert (done.value, len(located)) == (1, 1)
     assert link.troubled_seconds < 0
 
@@ -235,14 +236,14 @@ def test_the_log_of_the_backups_is_no_replica(redis_server: RedisServer) -> None
     node.config_set("min-replicas-to-write", 1)
     address = Address("127.0.0.1", redis_server.port)
     route = ClusterRoute(Config(redis_nodes=(address,), write_concern=WriteConcern.NONE, replicas_per_primary=1))
-    alone, one = route._lane(address).link, Link(lambda _: address, OPTIONS, acks=0)  # noqa: SLF001
-    (refused,) = committed(alone, Increment("a", "1", Memory(60_000), soon()))
+    alone, one = route._queue(address).link, Link(lambda _: address, OPTIONS, acks=0)  # noqa: SLF001
+    (refused,) = committed(alone, Increment("a", "1", IdRetention(60_000), soon()))
     assert refused.failure
     assert "NOREPLICAS" in refused.failure.reason
     with following(node):
-        (control,) = committed(one, Increment("a", "2", Memory(60_000), soon()))
+        (control,) = committed(one, Increment("a", "2", IdRetention(60_000), soon()))
         assert (control.failure, control.value) == (None, 1)
-        (refused,) = committed(alone, Increment("a", "3", Memory(60_000), soon()))
+        (refused,) = committed(alone, Increment("a", "3", IdRetention(60_000), soon()))
         assert refused.failure
         assert "has no replica" in refused.failure.reason
         assert refused.failure.uncertain
@@ -265,8 +266,8 @@ def test_an_old_failure_says_nothing_about_redis_now(monkeypatch: pytest.MonkeyP
 def test_a_lost_connection_is_not_made_again_to_the_host_of_before(three_servers: list[RedisServer]) -> None:
     primary = three_servers[0]
     link = Link(lambda _: Address("127.0.0.1", primary.port), OPTIONS, acks=0)
-    committed(link, Increment("a", "1", Memory(60_000), soon()))
+    committed(link, Increment("a", "1", IdRetention(60_000), soon()))
     primary = three_servers[1]
     link._connection.disconnect()  # noqa: SLF001
-    (done,) = committed(link, Increment("a", "2", Memory(60_000), soon()))
+    (done,) = committed(link, Increment("a", "2", IdRetention(60_000), soon()))
     assert (done.value, done.node) == (1, three_servers[1].address)

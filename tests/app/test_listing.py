@@ -11,11 +11,11 @@ from support.processes import RedisServer
 from support.waiting import wait_until
 
 from counter.config import Config
-from counter.store import durable, link, open_store
+from counter.store import link, open_store
 from counter.store.client import SHOWN_COUNTERS
-from counter.store.durable import Store
 from counter.store.ids import new_id
 from counter.store.keys import COUNTERS, NEW_KEY, operation_key, value_key
+from counter.store.store import Store
 from counter.store.types import RefusedError
 
 
@@ -31,7 +31,7 @@ from counter.store.types import RefusedError
 def test_a_look_at_many_counters_is_bounded(
     redis_server: RedisServer, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "DESCRIBED_SECONDS", 0)
+    monkeypatch.setattr("counter.store.store.DESCRIBED_SECONDS", 0)
     address = redis_server.address
     store = open_store(Config.from_env({f"COUNTER_{name}": value.format(address) for name, value in environ.items()}))
     names = [f"{number:064}" for number in range(SHOWN_COUNTERS)]

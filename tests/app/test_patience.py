@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from support.processes import RedisServer
 from support.waiting import wait_until
 
-from counter.store import durable
+from counter.store import store
 
 THREADS, CLIENTS = 4, 24
 
@@ -28,7 +28,7 @@ def test_all_wait_for_a_change_and_half_of_the_threads_for_longer(
     change_seconds: float,
     refused: int,
 ) -> None:
-    monkeypatch.setattr(durable, "CHANGE_SECONDS", change_seconds)
+    monkeypatch.setattr(store, "CHANGE_SECONDS", change_seconds)
     client = client_of(REDIS_NODES=redis_server.address, THREADS=THREADS, DEADLINE_SECONDS=60)
     path = "/api/counters/a/increment"
     assert client.post(path).status_code == 200
@@ -54,7 +54,7 @@ def test_half_of_the_threads_wait_while_redis_is_full(
 ) -> None:
     """It goes on answering reads, which need the others."""
     # So that a machine of any speed shows who waits.
-    monkeypatch.setattr(durable, "CHANGE_SECONDS", 60)
+    monkeypatch.setattr(store, "CHANGE_SECONDS", 60)
     client = client_of(REDIS_NODES=redis_server.address, THREADS=THREADS, DEADLINE_SECONDS=60)
     path = "/api/counters/a/increment"
     assert client.post(path).status_code == 200

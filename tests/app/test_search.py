@@ -42,10 +42,10 @@ from support.waiting import wait_until
 from backup.segments import Segments
 from backup.stream import Stream
 from counter.config import CLOCK_SKEW_SECONDS, Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import connection_options
-from counter.store.durable import Lane, Store
 from counter.store.link import Link
-from counter.store.operation import Failure
+from counter.store.store import PrimaryQueue, Store
 from counter.store.types import Description, IndeterminateError, UnavailableError
 
 DEADLINE = 1.0
@@ -161,18 +161,18 @@ class Nodes:
 class Route:
     """The way to whatever node is the primary, for one process of the application."""
 
-    promise, warning, remembers = "", None, True
+    promise, warning, recognises_ids = "", None, True
 
     def __init__(self, nodes: Nodes) -> None:
         """Take the nodes."""
         link = Link(
             lambda _: Address("127.0.0.1", nodes.proxies[nodes.primary].port), connection_options(CONFIG), acks=1
         )
-        self._lane = Lane(link)
+        self._queue = PrimaryQueue(link)
 
-    def lane(self, key: str) -> Lane:
+    def queue(self, key: str) -> PrimaryQueue:
         del key
-        return self._lane
+        return self._queue
 
     def samples(self) -> list[str]:
         return []

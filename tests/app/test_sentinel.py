@@ -21,11 +21,11 @@ from topologies import SentinelSet
 
 from counter.config import Address, Config
 from counter.store import open_store
-from counter.store.durable import Store
-from counter.store.ids import Memory
-from counter.store.kinds import Increment
+from counter.store.ids import IdRetention
+from counter.store.operations import Increment
 from counter.store.sentinel import SentinelRoute
 from counter.store.sentinels import Sentinels, View, denials
+from counter.store.store import Store
 from counter.store.types import Description, IndeterminateError, ReusedKeyError, UnavailableError
 
 
@@ -265,7 +265,7 @@ def test_nothing_is_acknowledged_without_its_replicas_and_a_repeat_settles_it(
         for _ in range(2):
             second = Store(SentinelRoute(config), config)
             with pytest.raises(IndeterminateError):
-                second._perform(partial(Increment, "a", key, Memory(60_000), time.monotonic() + 1.5))  # noqa: SLF001
+                second._perform(partial(Increment, "a", key, IdRetention(60_000), time.monotonic() + 1.5))  # noqa: SLF001
         with pytest.raises(IndeterminateError):
             first.increment("a", key)
         with pytest.raises(UnavailableError):

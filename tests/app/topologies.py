@@ -13,7 +13,7 @@ from support.passwords import APP_PASSWORD
 from support.processes import RedisServer
 from support.waiting import wait_until
 
-from counter.store.durable import Store
+from counter.store.store import Store
 
 
 class Node(RedisServer):

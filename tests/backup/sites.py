@@ -21,9 +21,9 @@ from topologies import shown_counters, topology
 from backup.plan import Plan
 from counter.config import Config
 from counter.store import open_store
-from counter.store.durable import Store
 from counter.store.keys import NEW_KEY, SITE_KEY
 from counter.store.site import Mark
+from counter.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 most_in_the_full_run = pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from counter.config import Config, Topology
 from counter.store.cluster import ClusterRoute
-from counter.store.durable import Route, Store
 from counter.store.external import ExternalRoute
 from counter.store.independent import IndependentRoute
 from counter.store.sentinel import SentinelRoute
 from counter.store.standalone import StandaloneRoute
+from counter.store.store import Route, Store
 
 _ROUTES: dict[Topology, Callable[[Config], Route]] = {
     Topology.STANDALONE: StandaloneRoute,

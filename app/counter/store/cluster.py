@@ -14,12 +14,12 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import client, connection_options, counter_names, node_states
-from counter.store.durable import Lane
 from counter.store.keys import COUNTERS, tag_in, value_key
 from counter.store.link import Link
-from counter.store.operation import Failure
 from counter.store.replicated import Replicated
+from counter.store.store import PrimaryQueue
 from counter.store.types import Description, UnavailableError
 
 ASK_SECONDS = 0.5
@@ -28,7 +28,7 @@ UNKNOWN = "?"
 
 
 class ClusterRoute(Replicated):
-    """Each key goes to the primary of its slot, on a lane of its own: a group commit per node."""
+    """Each key goes to the primary of its slot, on a queue of its own: a group commit per node."""
 
     def __init__(self, config: Config) -> None:
         """Take some nodes' addresses; the cluster names the others."""
@@ -38,11 +38,11 @@ class ClusterRoute(Replicated):
         self._refreshing = threading.Lock()
         self._stale = True
         self._slots: list[tuple[int, int, Address]] = []
-        self._lanes: dict[Address, Lane] = {}
+        self._queues: dict[Address, PrimaryQueue] = {}
 
-    def lane(self, key: str) -> Lane:
-        """Return the lane to the primary of the key's slot."""
-        return self._lane(self._primary(key))
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the queue to the primary of the key's slot."""
+        return self._queue(self._primary(key))
 
     def samples(self) -> list[str]:
         """See ``Route.samples``."""
@@ -101,14 +101,14 @@ class ClusterRoute(Replicated):
         self._stale = True
         raise UnavailableError(f"no primary serves slot {slot}")
 
-    def _lane(self, address: Address) -> Lane:
-        lane = self._lanes.get(address)
-        if lane is None:
+    def _queue(self, address: Address) -> PrimaryQueue:
+        queue = self._queues.get(address)
+        if queue is None:
             acks = self._config.required_acks
             alone = None if acks else lambda replicas, *_: self._alone(replicas)
-            link = Link(lambda _: address, self._options, acks=acks, suspect=alone, site=self._config.site)
-            lane = self._lanes.setdefault(address, Lane(link))
-        return lane
+            link = Link(lambda _: address, self._options, acks=acks, reason_to_refuse=alone, site=self._config.site)
+            queue = self._queues.setdefault(address, PrimaryQueue(link))
+        return queue
 
     def _nodes(self) -> list[Address]:
         return sorted({*self._config.redis_nodes, *(address for _, _, address in self._slots)})
@@ -131,7 +131,7 @@ class ClusterRoute(Replicated):
                     self._slots = slots
                     # For how long a node has not answered says nothing once it is a primary again.
                     primaries = {primary for _, _, primary in self._slots}
-                    self._lanes = {one: lane for one, lane in self._lanes.copy().items() if one in primaries}
+                    self._queues = {one: queue for one, queue in self._queues.copy().items() if one in primaries}
                     self._stale = False
                     return
                 except (RedisError, OSError):

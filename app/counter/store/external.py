@@ -11,11 +11,11 @@ from redis import ConnectionPool, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import client, connection_options, counter_names, counter_values, memory_of
-from counter.store.durable import Lane
 from counter.store.keys import PROBE_KEY
 from counter.store.link import Link
-from counter.store.operation import Failure
+from counter.store.store import PrimaryQueue
 from counter.store.types import Description, NodeState
 
 PROBE_AGAIN_SECONDS = 15.0
@@ -39,7 +39,7 @@ class Offer:
 class ExternalRoute:
     """Everything goes to the one endpoint of ``COUNTER_REDIS_URL``."""
 
-    remembers = True
+    recognises_ids = True
 
     def __init__(self, config: Config) -> None:
         """Read the URL; the password file, if given, overrides the URL's password."""
@@ -47,7 +47,7 @@ class ExternalRoute:
         self.address = Address(self.options.pop("host", "localhost"), int(self.options.pop("port", 6379)))
         self._acks = config.required_acks
         link = Link(lambda _: self.address, self.options, acks=self._acks, disk=False, site=config.site)
-        self._lane = Lane(link)
+        self._queue = PrimaryQueue(link)
         self._offer: Offer | None = None
         self._probe_again = 0.0
 
@@ -87,10 +87,10 @@ class ExternalRoute:
             )
         return " ".join(said) or None
 
-    def lane(self, key: str) -> Lane:
-        """Return the only lane."""
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the only queue."""
         del key
-        return self._lane
+        return self._queue
 
     def samples(self) -> list[str]:
         """Return one key: there is one primary."""

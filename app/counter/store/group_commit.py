@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from counter.store.operation import Failure, Operation
+from counter.store.attempt import Attempt, Failure
 
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 
-type Commit = Callable[[Sequence[Operation], float], None]
+type Commit = Callable[[Sequence[Attempt], float], None]
 """Settle every operation of a batch by the given monotonic time."""
 
 
@@ -29,10 +29,10 @@ class GroupCommit:
         """Take what commits a batch."""
         self._commit = commit
         self._mutex = threading.Lock()
-        self._queue: list[Operation] = []
+        self._queue: list[Attempt] = []
         self._led = False
 
-    def submit(self, operation: Operation) -> None:
+    def submit(self, operation: Attempt) -> None:
         """Return when ``operation`` is settled, at its deadline at the latest."""
         with self._mutex:
             self._queue.append(operation)
@@ -41,7 +41,7 @@ class GroupCommit:
         if lead or self._wait(operation):
             self._lead(operation)
 
-    def _wait(self, operation: Operation) -> bool:
+    def _wait(self, operation: Attempt) -> bool:
         """Wait to be settled (False) or to become the leader (True)."""
         if operation.wake.acquire(timeout=max(0.0, operation.deadline - time.monotonic())):
             return operation.leads
@@ -55,7 +55,7 @@ class GroupCommit:
                 operation.failure = Failure("no reply by the deadline", uncertain=True)
         return False
 
-    def _lead(self, leader: Operation) -> None:
+    def _lead(self, leader: Attempt) -> None:
         with self._mutex:
             batch, self._queue = self._queue, []
         try:

@@ -39,22 +39,22 @@ _OURS = re.compile(rf"([0-9a-f]{{16}})([0-9a-f]{{{SECRET_BITS // 4}}})?-(0|[1-9]
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class IdRetention:
     """How ids are stored: for at least ``lifetime`` ms; if ``logged``, also in a set that never expires (for tests).
 
-    ``both``: also where the previous version looks (see ``counter.store.transition``).
+    ``in_former_keys``: also where the previous version looks (see ``counter.store.transition``).
     """
 
     lifetime: int
     logged: bool = False
-    both: bool = False
+    in_former_keys: bool = False
 
 
 class Place(NamedTuple):
     """Where an id is stored: the hash, the renamed one (the same if it is never renamed), and the field."""
 
     hash: str
-    before: str
+    previous: str
     field: str
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import (
     SHOWN_COUNTERS,
     client,
@@ -19,9 +20,8 @@ from counter.store.client import (
     counter_values,
     node_states,
 )
-from counter.store.durable import Lane
 from counter.store.link import Link
-from counter.store.operation import Failure
+from counter.store.store import PrimaryQueue
 from counter.store.types import Description, UnavailableError
 
 RESOLVE_SECONDS = 5.0
@@ -35,28 +35,28 @@ class IndependentRoute:
         "The Redis nodes are independent: they share nothing, values jump back and forth, increments get lost."
     )
 
-    remembers = False
+    recognises_ids = False
 
     def __init__(self, config: Config) -> None:
         """Take the configured names; one name may have several addresses."""
         self._config = config
         self._options = connection_options(config)
-        self._lanes: dict[Address, Lane] = {}
+        self._queues: dict[Address, PrimaryQueue] = {}
         self._resolved: list[Address] = []
         self._resolve_again = 0.0
 
-    def lane(self, key: str) -> Lane:
-        """Return the lane to any node."""
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the queue to any node."""
         del key
         addresses = self._addresses()
         if not addresses:
             names = ", ".join(map(str, self._config.redis_nodes))
             raise UnavailableError(f"no Redis node has an address: {names}")
         address = random.choice(addresses)  # noqa: S311  # spreading load, not a secret
-        if address not in self._lanes:
+        if address not in self._queues:
             link = Link(lambda _: address, self._options, acks=0, site=self._config.site)
-            self._lanes.setdefault(address, Lane(link))
-        return self._lanes[address]
+            self._queues.setdefault(address, PrimaryQueue(link))
+        return self._queues[address]
 
     def samples(self) -> list[str]:
         """Return nothing: each node is the only one that knows its values."""

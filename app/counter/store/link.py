@@ -21,15 +21,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter import metrics
 from counter.config import Address
+from counter.store.attempt import Attempt, Command, Failure, failure_of, groups_of, key_of
 from counter.store.client import connection_kind, memory_of
 from counter.store.keys import SITE_KEY, proof_key
-from counter.store.operation import Command, Failure, Operation, failure_of, groups_of, key_of
 from counter.store.site import objection
 from counter.store.types import UnavailableError
 
 type Locate = Callable[[float], Address]
 """Return the primary's address by the given monotonic time; raises OSError or RedisError."""
-type Suspect = Callable[[set[Address], int, float], str]
+type ReasonToRefuse = Callable[[set[Address], int, float], str]
 """Return why a primary may be in the middle of being replaced; empty if it is not.
 
 Takes the replicas that it lists, how many have confirmed the round, and the monotonic time at which to give up.
@@ -64,7 +64,7 @@ class Link:
         *,
         acks: int,
         disk: bool = True,
-        suspect: Suspect | None = None,
+        reason_to_refuse: ReasonToRefuse | None = None,
         site: str = "",
     ) -> None:
         """Take how to find the primary, the connection's options and how many replicas must confirm a round.
@@ -74,7 +74,7 @@ class Link:
         a moment. ``site``: whose data the primary must hold; empty: anybody's.
         """
         self._locate = locate
-        self._suspect = suspect
+        self._reason_to_refuse = reason_to_refuse
         self._site = site
         self._options = dict(options)
         self._acks = acks
@@ -103,7 +103,7 @@ class Link:
             self._troubled_since = time.monotonic()
         self._failed_at = time.monotonic()
 
-    def commit(self, batch: Sequence[Operation], until: float) -> None:
+    def commit(self, batch: Sequence[Attempt], until: float) -> None:
         """Settle ``batch`` in one round trip, as ``GroupCommit`` requires."""
         metrics.ROUND_TRIPS.inc()
         metrics.ROUND_OPERATIONS.inc(len(batch))
@@ -149,7 +149,7 @@ class Link:
             self._connection.disconnect()
             self._connection = None
 
-    def _give_up(self, batch: Sequence[Operation], failure: Failure) -> None:
+    def _give_up(self, batch: Sequence[Attempt], failure: Failure) -> None:
         self._note(trouble=True)
         for operation in batch:
             operation.failure = failure
@@ -176,7 +176,7 @@ class Link:
         if self._site and (reason := self._stranger(connection, until)):
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise RedisConnectionError(f"{address} holds {reason}")
-        self._replicas = _replicas(role) if self._suspect else set()
+        self._replicas = _replicas(role) if self._reason_to_refuse else set()
         self._connection = connection
 
     def _stranger(self, connection: Connection, until: float) -> str:
@@ -190,7 +190,7 @@ class Link:
         except (AskError, ClusterDownError):
             return ""  # another primary of the cluster has the key
 
-    def _round(self, batch: Sequence[Operation], until: float) -> None:
+    def _round(self, batch: Sequence[Attempt], until: float) -> None:
         """Settle each operation by its own reply; acknowledge what a primary and enough replicas confirmed."""
         groups = groups_of(batch)
         replies, doubt = self._exchange([type(group[0]).command(group) for group in groups], batch[0].key, until)
@@ -274,12 +274,12 @@ class Link:
                 return Failure(f"{self.node} itself has not written to its disk", uncertain=True)
             if have < self._acks:
                 return Failure(f"{have} of {self._acks} replicas of {self.node} confirmed", uncertain=True)
-        if self._suspect:
+        if self._reason_to_refuse:
             self._replicas = _replicas(role)
             reached = (0, *(one for one in confirmed if isinstance(one, int)))[-1]  # by the last WAIT, if there is one
             if reached >= len(self._replicas):
                 self._all_again = 0.0
-            if reason := self._suspect(self._replicas, reached, until):
+            if reason := self._reason_to_refuse(self._replicas, reached, until):
                 return Failure(reason, uncertain=True)
         return None
 

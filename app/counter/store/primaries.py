@@ -8,9 +8,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from counter.store.durable import Lane, Route
+from counter.store.attempt import Command, Failure, key_of
 from counter.store.keys import COUNTERS, counter_of, value_key
-from counter.store.operation import Command, Failure, key_of
+from counter.store.store import PrimaryQueue, Route
 from counter.store.types import UnavailableError
 
 BATCH = 500
@@ -44,11 +44,11 @@ class Primaries:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                lanes: dict[Lane, list[int]] = {}
+                queues: dict[PrimaryQueue, list[int]] = {}
                 for number in (number for number in range(len(commands)) if number not in replies):
-                    lanes.setdefault(self._route.lane(key_of(commands[number])), []).append(number)
-                for lane, numbers in lanes.items():
-                    answers = lane.link.run([commands[number] for number in numbers], time.monotonic() + ROUND_SECONDS)
+                    queues.setdefault(self._route.queue(key_of(commands[number])), []).append(number)
+                for queue, numbers in queues.items():
+                    answers = queue.link.run([commands[number] for number in numbers], time.monotonic() + ROUND_SECONDS)
                     replies.update(zip(numbers, answers, strict=True))
             except (RedisError, OSError, UnavailableError) as error:
                 self._route.failed(Failure(str(error)))
@@ -104,7 +104,7 @@ class Primaries:
 
     def _keys_at(self, key: str, pattern: str) -> Iterator[str]:
         """Yield the keys that match at the primary of ``key``. A reading fails if another connection would go on."""
-        link = self._route.lane(key).link
+        link = self._route.queue(key).link
         cursor = "0"
         while True:
             scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN)

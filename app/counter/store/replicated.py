@@ -9,7 +9,7 @@ from counter.store.keys import PROBE_KEY
 class Replicated:
     """Base of the routes to such topologies."""
 
-    remembers = True
+    recognises_ids = True
 
     def __init__(self, config: Config) -> None:
         """Take what the write concern asks for."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import connection_options
-from counter.store.durable import Lane
 from counter.store.link import Link
-from counter.store.operation import Failure
 from counter.store.replicated import Replicated
 from counter.store.sentinels import Sentinels
 from counter.store.standalone import describe_primary
+from counter.store.store import PrimaryQueue
 from counter.store.types import Description
 
 
@@ -25,13 +25,19 @@ class SentinelRoute(Replicated):
         self._sentinels = Sentinels(config)
         self._primary: Address | None = None
         self._epoch = 0
-        link = Link(self._locate, self._options, acks=config.required_acks, suspect=self._suspect, site=config.site)
-        self._lane = Lane(link)
+        link = Link(
+            self._locate,
+            self._options,
+            acks=config.required_acks,
+            reason_to_refuse=self._reason_to_refuse,
+            site=config.site,
+        )
+        self._queue = PrimaryQueue(link)
 
-    def lane(self, key: str) -> Lane:
-        """Return the only lane: it moves with the primary."""
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the only queue: it moves with the primary."""
         del key
-        return self._lane
+        return self._queue
 
     def failed(self, failure: Failure) -> None:
         """Do nothing: the link asks the Sentinels whenever it connects anew."""
@@ -54,7 +60,7 @@ class SentinelRoute(Replicated):
         self._primary, self._epoch = best.primary, best.epoch
         return best.primary
 
-    def _suspect(self, replicas: set[Address], confirmed: int, until: float) -> str:
+    def _reason_to_refuse(self, replicas: set[Address], confirmed: int, until: float) -> str:
         """Return why a node that says that it is the primary may be in the middle of being replaced, if it may.
 
         The Sentinels may replace a primary that still runs. The replica that they promote confirms nothing more. The

@@ -5,11 +5,11 @@ from __future__ import annotations
 from redis.exceptions import RedisError
 
 from counter.config import Address, Config
+from counter.store.attempt import Failure
 from counter.store.client import client, connection_options, counter_names, counter_values, node_states
-from counter.store.durable import Lane
 from counter.store.keys import PROBE_KEY
 from counter.store.link import Link
-from counter.store.operation import Failure
+from counter.store.store import PrimaryQueue
 from counter.store.types import Description
 
 
@@ -21,19 +21,19 @@ class StandaloneRoute:
         "it survives a crash of the process or the host, not the loss of the disk."
     )
     warning: str | None = None
-    remembers = True
+    recognises_ids = True
 
     def __init__(self, config: Config) -> None:
         """Take the first configured node."""
         self._address = config.redis_nodes[0]
         self._options = connection_options(config)
         link = Link(lambda _: self._address, self._options, acks=config.required_acks, site=config.site)
-        self._lane = Lane(link)
+        self._queue = PrimaryQueue(link)
 
-    def lane(self, key: str) -> Lane:
-        """Return the only lane."""
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the only queue."""
         del key
-        return self._lane
+        return self._queue
 
     def samples(self) -> list[str]:
         """Return one key: there is one primary."""

@@ -12,8 +12,8 @@ There are two such times, since there were two changes:
 - Later, ids of the application had no secret (``new_id``). Meanwhile, replicas of this version make such ids. Until a
   replica knows, it makes ids like a client's, which each version finds and nobody can guess.
 
-In the version after the next release, delete this module, its use in ``durable``, ``both`` in ``kinds``, ``former`` in
-``ids``, and the two keys in ``keys``.
+In the version after the next release, delete this module, its use in ``store``, ``in_former_keys`` in ``operations``,
+``former`` in ``ids``, and the two keys in ``keys``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from counter.store.ids import Memory
+from counter.store.attempt import Attempt, Command
+from counter.store.ids import IdRetention
 from counter.store.keys import COUNTERS, claim_key
-from counter.store.operation import Command, Operation
 from counter.store.types import UnavailableError
 
 UPGRADE_SECONDS = 3600.0
 ASK_SECONDS = 5.0
-type Perform = Callable[[Callable[[], Operation]], Operation]
+type Perform = Callable[[Callable[[], Attempt]], Attempt]
 
 HASHES_KEY, SECRETS_KEY = "{.ids}:begun", "{.ids}:secrets"
 """When the first replica began to count that stores ids in hashes, and the first whose ids have a secret."""
@@ -44,7 +44,7 @@ return owner
 """
 
 
-class Known(Operation):
+class Known(Attempt):
     """Ask whether there are counters; the value is 0 or 1."""
 
     __slots__ = ()
@@ -59,7 +59,7 @@ class Known(Operation):
         return ("EXISTS", group[0].key)
 
 
-class Begin(Operation):
+class Begin(Attempt):
     """Store when this version began to count, unless it is stored; the value is what is stored, in Unix seconds."""
 
     __slots__ = ("moment",)
@@ -80,21 +80,21 @@ class Begin(Operation):
         super().settle(group, int(reply))
 
 
-class FormerClaim(Operation):
+class FormerClaim(Attempt):
     """Claim a client's Idempotency-Key as the previous version did; the value is the counter that has it."""
 
-    __slots__ = ("memory", "name")
+    __slots__ = ("name", "retention")
 
-    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float) -> None:
+    def __init__(self, name: str, identifier: str, retention: IdRetention, deadline: float) -> None:
         """Take what ``Claim`` takes."""
         super().__init__(claim_key(identifier), deadline)
         self.name = name
-        self.memory = memory
+        self.retention = retention
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one EVAL: the first of the group is the first to use the key, unless another one was earlier."""
-        return ("EVAL", FORMER_CLAIM, 1, group[0].key, group[0].name, group[0].memory.lifetime)
+        return ("EVAL", FORMER_CLAIM, 1, group[0].key, group[0].name, group[0].retention.lifetime)
 
 
 class Transition:

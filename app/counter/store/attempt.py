@@ -30,8 +30,8 @@ class Failure:
     """Redis has no room for writes. It goes on answering reads, and another primary would have no more room."""
 
 
-class Operation:
-    """One attempt at one operation; each kind of operation is a subclass (see ``counter.store.kinds``).
+class Attempt:
+    """One attempt at one operation; each kind of operation is a subclass (see ``counter.store.operations``).
 
     ``value`` or ``failure`` is set when it is settled, and neither is ever cleared: a caller that gives up at the
     deadline keeps its failure, which is uncertain, even if a value arrives later.
@@ -67,9 +67,9 @@ class Operation:
             operation.value = reply
 
 
-def groups_of(batch: Sequence[Operation]) -> list[list[Operation]]:
+def groups_of(batch: Sequence[Attempt]) -> list[list[Attempt]]:
     """Return the operations of one round, grouped by the command that they share."""
-    groups: dict[tuple[type[Operation], str], list[Operation]] = {}
+    groups: dict[tuple[type[Attempt], str], list[Attempt]] = {}
     for operation in batch:
         groups.setdefault((type(operation), operation.key), []).append(operation)
     return list(groups.values())

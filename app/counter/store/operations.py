@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any, Self
 
-from counter.store.ids import Memory, claim_place, place_of
+from counter.store.attempt import Attempt, Command
+from counter.store.ids import IdRetention, claim_place, place_of
 from counter.store.keys import COUNTERS, NEW_KEY, PROBE_KEY, log_key, operation_key, value_key
-from counter.store.operation import Command, Operation
 
 
 def _packed(script: str) -> str:
@@ -22,12 +22,12 @@ local lifetime = tonumber(ARGV[1])
 
 -- Prepares a hash for more ids; returns when it has to expire once it has them, nil if that is set already. Each id
 -- lives for at least one lifetime and at most two, or three after the lifetime was raised.
-local function make_room(hash, before)
-  if before == hash then return lifetime end
+local function make_room(hash, previous)
+  if previous == hash then return lifetime end
   local left = redis.call('PTTL', hash)
   if left >= lifetime then return nil end
   -- If the lifetime was raised, ids in the renamed hash may still live. Then this hash goes on instead.
-  if left >= 0 and redis.call('EXISTS', before) == 0 then redis.call('RENAME', hash, before) end
+  if left >= 0 and redis.call('EXISTS', previous) == 0 then redis.call('RENAME', hash, previous) end
   return 2 * lifetime
 end
 """
@@ -38,17 +38,17 @@ _INCREMENT = Template(
 if ARGV[3] == '0' and redis.call('EXISTS', KEYS[1]) == 0 then return {} end
 local answers, at = {}, 4$begin
 for group = 1, tonumber(ARGV[2]) do
-  local hash, before, size = KEYS[2 * group], KEYS[2 * group + 1], tonumber(ARGV[at])
+  local hash, previous, size = KEYS[2 * group], KEYS[2 * group + 1], tonumber(ARGV[at])
   local fields = {unpack(ARGV, at + 1, at + size)}
   local values = redis.call('HMGET', hash, unpack(fields))
-  local earlier = before == hash and {} or redis.call('HMGET', before, unpack(fields))
+  local earlier = previous == hash and {} or redis.call('HMGET', previous, unpack(fields))
   local fresh, written = {}, {}
   for i = 1, size do
     local value = values[i] or earlier[i]$known
     if value then values[i] = tonumber(value) else fresh[#fresh + 1] = i end
   end
   if #fresh > 0 then
-    local expiry = make_room(hash, before)
+    local expiry = make_room(hash, previous)
     local value = redis.call('INCRBY', KEYS[1], #fresh) - #fresh
     for n, i in ipairs(fresh) do
       values[i] = value + n
@@ -161,36 +161,38 @@ minute, then the names.
 """
 
 
-class Increment(Operation):
+class Increment(Attempt):
     """Add one to a counter, once per id; the value is the counter's new value, 0 if there is no such counter."""
 
-    __slots__ = ("creates", "identifier", "memory", "name", "place")
+    __slots__ = ("creates", "identifier", "name", "place", "retention")
 
-    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float, *, creates: bool = True) -> None:
+    def __init__(
+        self, name: str, identifier: str, retention: IdRetention, deadline: float, *, creates: bool = True
+    ) -> None:
         """Take the counter's name, the operation's id and how ids are stored; ``creates``: it may make the counter."""
         super().__init__(value_key(name), deadline)
         self.creates = creates
         self.name = name
         self.identifier = identifier
-        self.memory = memory
+        self.retention = retention
         self.place = place_of(name, identifier)
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
         """Return one EVAL for all increments of one counter."""
-        memory, hashes = group[0].memory, _hashes(group)
+        retention, hashes = group[0].retention, _hashes(group)
         keys = [group[0].key]
-        arguments: list[str | int] = [memory.lifetime, len(hashes), int(any(one.creates for one in group))]
-        for (key, before), fields in hashes.items():
-            keys += (key, before)
+        arguments: list[str | int] = [retention.lifetime, len(hashes), int(any(one.creates for one in group))]
+        for (key, previous), fields in hashes.items():
+            keys += (key, previous)
             arguments += (len(fields), *fields.values())
-        if not (memory.logged or any(one.memory.both for one in group)):
+        if not (retention.logged or any(one.retention.in_former_keys for one in group)):
             return ("EVAL", INCREMENT, len(keys), *keys, *arguments)
         ids = [identifier for fields in hashes.values() for identifier in fields]
         keys.append(log_key(group[0].name))
-        if any(one.memory.both for one in group):
+        if any(one.retention.in_former_keys for one in group):
             keys += [operation_key(group[0].name, identifier) for identifier in ids]
-        logged = ids if memory.logged else []
+        logged = ids if retention.logged else []
         return ("EVAL", INCREMENT_AND_MORE, len(keys), *keys, *arguments, *logged, len(logged))
 
     @classmethod
@@ -206,11 +208,11 @@ def _hashes(group: Sequence[Increment]) -> dict[tuple[str, str], dict[str, str]]
     """Return where these ids are stored: hash and its renamed predecessor -> id -> field."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for one in group:
-        found.setdefault((one.place.hash, one.place.before), {})[one.identifier] = one.place.field
+        found.setdefault((one.place.hash, one.place.previous), {})[one.identifier] = one.place.field
     return found
 
 
-class Recognition(Operation):
+class Recognition(Attempt):
     """Read the value that an id of the application was answered with; 0 if it is not known. Nothing is counted."""
 
     __slots__ = ("former", "place")
@@ -233,7 +235,7 @@ class Recognition(Operation):
             one.value = value
 
 
-class Read(Operation):
+class Read(Attempt):
     """Read a counter; the value is 0 for one that was never counted."""
 
     __slots__ = ()
@@ -253,7 +255,7 @@ class Read(Operation):
         super().settle(group, int(reply or 0))
 
 
-class Note(Operation):
+class Note(Attempt):
     """Read the text of a key, such as ``BACKUP_KEY`` or ``SITE_KEY``; empty if there is none."""
 
     __slots__ = ()
@@ -269,21 +271,23 @@ class Note(Operation):
         super().settle(group, reply or "")
 
 
-class Claim(Operation):
+class Claim(Attempt):
     """Give a client's Idempotency-Key to the first counter that uses it; the value is the counter that has it.
 
     It is empty if no counter has the key and none may have it.
     """
 
-    __slots__ = ("memory", "name", "place", "stores")
+    __slots__ = ("name", "place", "retention", "stores")
 
-    def __init__(self, name: str, identifier: str, memory: Memory, deadline: float, *, stores: bool = True) -> None:
+    def __init__(
+        self, name: str, identifier: str, retention: IdRetention, deadline: float, *, stores: bool = True
+    ) -> None:
         """Take the counter's name, the client's key and how keys are stored; ``stores``: an unknown key may be."""
         self.place = claim_place(identifier)
         self.stores = stores
         super().__init__(self.place.hash, deadline)
         self.name = name
-        self.memory = memory
+        self.retention = retention
 
     @classmethod
     def command(cls, group: Sequence[Self]) -> Command:
@@ -291,7 +295,7 @@ class Claim(Operation):
         first = group[0]
         pairs = [text for one in group for text in (one.place.field, one.name)]
         stores = int(any(one.stores for one in group))
-        return ("EVAL", CLAIM, 2, first.place.hash, first.place.before, first.memory.lifetime, stores, *pairs)
+        return ("EVAL", CLAIM, 2, first.place.hash, first.place.previous, first.retention.lifetime, stores, *pairs)
 
     @classmethod
     def settle(cls, group: Sequence[Self], reply: Any) -> None:
@@ -300,7 +304,7 @@ class Claim(Operation):
             one.value = owner
 
 
-class Admission(Operation):
+class Admission(Attempt):
     """Admit a new counter, and add its name to the set of names; the value says for how long it is refused, in ms.
 
     0: it is admitted; -1: there are too many counters.
@@ -327,7 +331,7 @@ class Admission(Operation):
             one.value = refused
 
 
-class Probe(Operation):
+class Probe(Attempt):
     """Write a key that expires, to find out whether Redis accepts writes."""
 
     __slots__ = ()

@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any, Protocol, Self
 
 from counter.config import Config
+from counter.store.attempt import Attempt, Failure
 from counter.store.group_commit import GroupCommit
-from counter.store.ids import Memory, claim_place, is_ours, new_id
+from counter.store.ids import IdRetention, claim_place, is_ours, new_id
 from counter.store.keys import BACKUP_KEY, SITE_KEY, value_key
-from counter.store.kinds import Admission, Claim, Increment, Note, Probe, Read, Recognition
 from counter.store.link import ATTEMPT_SECONDS, Link
-from counter.store.operation import Failure, Operation
+from counter.store.operations import Admission, Claim, Increment, Note, Probe, Read, Recognition
 from counter.store.site import objection
 from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
 from counter.store.types import (
@@ -47,7 +47,7 @@ DESCRIBED_AT_MOST_SECONDS = 10.0
 NO_NEW_KEYS = "Redis is nearly full, and takes no new Idempotency-Keys"
 
 
-class Lane:
+class PrimaryQueue:
     """The way to one primary: a queue and the link behind it."""
 
     def __init__(self, link: Link) -> None:
@@ -100,11 +100,11 @@ class Route(Protocol):
         """See ``Store.warning``."""
 
     @property
-    def remembers(self) -> bool:
-        """See ``Store.remembers``."""
+    def recognises_ids(self) -> bool:
+        """See ``Store.recognises_ids``."""
 
-    def lane(self, key: str) -> Lane:
-        """Return the lane to the primary of ``key``; raises UnavailableError where none is known."""
+    def queue(self, key: str) -> PrimaryQueue:
+        """Return the queue to the primary of ``key``; raises UnavailableError where none is known."""
 
     def samples(self) -> list[str]:
         """Return one key for each primary; raises UnavailableError unless all are known."""
@@ -124,8 +124,8 @@ class Store:
         self._route = route
         self._deadline = config.deadline
         self._window = config.key_seconds
-        self._memory = Memory(int(config.id_lifetime * 1000), logged=config.history_log)
-        self._both = replace(self._memory, both=True)
+        self._retention = IdRetention(int(config.id_lifetime * 1000), logged=config.history_log)
+        self._in_former_keys = replace(self._retention, in_former_keys=True)
         self._without_hashes = Transition(HASHES_KEY, self._perform, self._later, config.id_lifetime)
         self._without_secrets = Transition(SECRETS_KEY, self._perform, self._later, config.id_lifetime)
         self._permits = threading.BoundedSemaphore(max(1, config.threads // 2))
@@ -148,9 +148,9 @@ class Store:
         return self._route.warning
 
     @property
-    def remembers(self) -> bool:
+    def recognises_ids(self) -> bool:
         """Whether every node that may be asked recognises an id that was counted. If not, keys are refused."""
-        return self._route.remembers
+        return self._route.recognises_ids
 
     def increment(self, name: str, key: str | None = None) -> Counted:
         """Add one to ``name`` and return the new value once it is as durable as promised.
@@ -162,38 +162,38 @@ class Store:
             IndeterminateError: counted or not; ``operation_id`` of the error settles it when repeated as ``key`` within
                 its ``seconds``.
             ReusedKeyError: ``key`` was used for another counter.
-            UnsupportedKeyError: this store takes no keys (see ``remembers``).
+            UnsupportedKeyError: this store takes no keys (see ``recognises_ids``).
             RefusedError: the counter or the key is new, and there is no room for it.
 
         """
         deadline = time.monotonic() + self._deadline
-        if key is not None and not self.remembers:
+        if key is not None and not self.recognises_ids:
             raise UnsupportedKeyError("the nodes share nothing", key)
-        memory = self._both if self.remembers and self._without_hashes.lasts() else self._memory
+        retention = self._in_former_keys if self.recognises_ids and self._without_hashes.lasts() else self._retention
         if key is None:
-            former = self.remembers and self._without_secrets.lasts()
+            former = self.recognises_ids and self._without_secrets.lasts()
             key = new_id(name, former=former) if not former or self._without_secrets.known else secrets.token_hex(16)
         elif not is_ours(key):
-            self._claim(name, key, memory, deadline)
+            self._claim(name, key, retention, deadline)
         elif self._nearly_full(value_key(name)):
             # Anybody can make ids that look like ours, and one of a series of its own takes more memory than a key.
             known = self._perform(partial(Recognition, name, key, deadline), key)
             if not known.value:
                 raise RefusedError(NO_NEW_KEYS)
             return Counted(known.value, known.node)
-        done = self._perform(lambda: Increment(name, key, memory, deadline, creates=False), key)
+        done = self._perform(lambda: Increment(name, key, retention, deadline, creates=False), key)
         if not done.value:
             self._admit(name, key, deadline)
-            done = self._perform(lambda: Increment(name, key, memory, deadline), key)
+            done = self._perform(lambda: Increment(name, key, retention, deadline), key)
         return Counted(done.value, done.node)
 
-    def _claim(self, name: str, key: str, memory: Memory, deadline: float) -> None:
-        attempts: list[Callable[[], Operation]] = [partial(Claim, name, key, memory, deadline)]
-        if memory.both:
-            attempts.insert(0, partial(FormerClaim, name, key, memory, deadline))
+    def _claim(self, name: str, key: str, retention: IdRetention, deadline: float) -> None:
+        attempts: list[Callable[[], Attempt]] = [partial(Claim, name, key, retention, deadline)]
+        if retention.in_former_keys:
+            attempts.insert(0, partial(FormerClaim, name, key, retention, deadline))
         elif self._nearly_full(claim_place(key).hash) or self._nearly_full(value_key(name)):
             # One that was counted needs no more memory, and must be recognised.
-            attempts = [partial(Claim, name, key, memory, deadline, stores=False)]
+            attempts = [partial(Claim, name, key, retention, deadline, stores=False)]
         for attempt in attempts:
             owner = self._perform(attempt, key).value
             if not owner:
@@ -209,7 +209,7 @@ class Store:
             RefusedError: there is no room for it.
 
         """
-        if self.remembers:
+        if self.recognises_ids:
             # Until they know, the set must not have a name that this version added.
             for transition in (self._without_hashes, self._without_secrets):
                 transition.ask()
@@ -230,7 +230,7 @@ class Store:
 
     def _nearly_full(self, key: str) -> bool:
         try:
-            return self._route.lane(key).link.nearly_full
+            return self._route.queue(key).link.nearly_full
         except UnavailableError:
             return False
 
@@ -276,7 +276,7 @@ class Store:
         """
         # A scrape of the metrics must not wait for Redis as long as an increment does.
         deadline = time.monotonic() + min(PROBE_SECONDS, self._deadline)
-        note = self._perform(lambda: Note(BACKUP_KEY, deadline)).value if self.remembers else ""
+        note = self._perform(lambda: Note(BACKUP_KEY, deadline)).value if self.recognises_ids else ""
         found = dict(json.loads(note)) if note else {}
         return found if "id" in found else {}
 
@@ -288,36 +288,36 @@ class Store:
 
         """
         probe = Probe(time.monotonic() + min(PROBE_SECONDS, self._deadline))
-        self._route.lane(probe.key).group.submit(probe)
+        self._route.queue(probe.key).group.submit(probe)
         if probe.failure:
             self._route.failed(probe.failure)
             raise UnavailableError(probe.failure.reason)
 
-    def _perform[O: Operation](self, attempt: Callable[[], O], identifier: str = "") -> O:
+    def _perform[O: Attempt](self, attempt: Callable[[], O], identifier: str = "") -> O:
         """Attempt one operation until it is settled for good or its deadline is reached."""
         uncertain = False
-        lane: Lane | None = None
+        queue: PrimaryQueue | None = None
         with Waiter(self._permits) as waiter:
             while True:
                 operation = attempt()
                 try:
-                    if lane is None or self.remembers:
-                        lane = self._route.lane(operation.key)
-                    waiter.refuse_unless_it_may_wait(lane.link.troubled_seconds)
-                    lane.group.submit(operation)
+                    if queue is None or self.recognises_ids:
+                        queue = self._route.queue(operation.key)
+                    waiter.refuse_unless_it_may_wait(queue.link.troubled_seconds)
+                    queue.group.submit(operation)
                 except UnavailableError as error:
                     operation.failure = Failure(str(error))
                 if (failure := operation.failure) is None:
                     return operation
                 self._route.failed(failure)
                 uncertain = uncertain or (failure.uncertain and isinstance(operation, Increment))
-                short_outage = lane is not None and lane.link.troubled_seconds <= CHANGE_SECONDS and not failure.full
+                short_outage = queue is not None and queue.link.troubled_seconds <= CHANGE_SECONDS and not failure.full
                 pause = random.uniform(*BACKOFF_SECONDS)  # noqa: S311  # spreading retries, not a secret
                 late = time.monotonic() + pause + ATTEMPT_SECONDS >= operation.deadline
                 if late or failure.permanent or not (waiter.may_wait() or short_outage):
                     break
                 if not uncertain:
-                    lane = None  # otherwise each repeat must go to the same node, the only one that may know the id
+                    queue = None  # otherwise each repeat must go to the same node, the only one that may know the id
                 time.sleep(pause)
         if uncertain:
             raise IndeterminateError(failure.reason, identifier, self._window)
