@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 Release = Mapping[str, Any]
@@ -64,6 +65,15 @@ def with_edge(history: Iterable[Release], version: str) -> list[Release]:
 def running_release(history: Iterable[Release]) -> Release:
     """Return the release that runs; empty if none does."""
     return next((release for release in reversed(list(history)) if release["verdict"] in RUNNING), {})
+
+
+def age_of_packages(history: Iterable[Release], revision: str, now: float) -> int:
+    """Return how many days ago a release was the first with images of this ``image_revision``; 0 without one.
+
+    ``now``: seconds since the epoch.
+    """
+    times = [release["time"] for release in history if release["settings"].get("image_revision") == revision]
+    return int((now - datetime.fromisoformat(min(times)).timestamp()) // 86400) if times else 0
 
 
 def earlier_release(history: list[Release], restored: list[str]) -> Release:
@@ -157,6 +167,7 @@ class FilterModule:
             "with_edge": with_edge,
             "with_release": with_release,
             "running_release": running_release,
+            "age_of_packages": age_of_packages,
             "earlier_release": earlier_release,
             "kept_releases": kept_releases,
             "unneeded_images": unneeded_images,

@@ -50,6 +50,7 @@ WRONG = {
     "image_registry": "bad registry",
     "image_revision": "",
     "build_ca_bundle": "ca.crt",
+    "image_max_age": "-1",
     "keep_releases": "0",
     "release": "last",
     "service": "all of them",

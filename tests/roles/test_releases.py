@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from support.ports import closed_port
 from plugins.callback.run_record import revision
 from plugins.filter.releases import (
     HISTORY,
+    age_of_packages,
     changed_settings,
     earlier_release,
     kept_releases,
@@ -65,6 +67,16 @@ def history(*documents: Any) -> list[Any]:
     for each in documents:
         found = with_release(found, each)
     return found
+
+
+def test_packages_are_as_old_as_the_first_release_with_their_revision() -> None:
+    found = history(
+        document(image_revision="1") | {"time": "2026-10-01T00:00:00Z"},
+        document("b", image_revision="2") | {"time": "2026-10-10T00:00:00Z"},
+        document("c", image_revision="2") | {"time": "2026-10-20T00:00:00Z"},
+    )
+    now = datetime.fromisoformat("2026-10-30T12:00:00Z").timestamp()
+    assert [age_of_packages(found, revision, now) for revision in ("1", "2", "3")] == [29, 20, 0]
 
 
 # -- What makes a release
@@ -283,6 +295,21 @@ def test_a_deployment_is_recorded_once_and_without_secrets(manager: Manager) -> 
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["time"])
     assert (first["settings"]["app_threads"], second["settings"]["app_threads"]) == (32, 16)
     assert '"secret"' not in (manager.state / "releases.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({}, True), ({"image_max_age": 0}, False), ({"image_revision": 2}, False)]
+)
+def test_old_packages_of_the_images_are_reported(
+    manager: Manager, tmp_path: Path, options: dict[str, Any], *, said: bool
+) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    old = f"{datetime.now(UTC) - timedelta(days=61, hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    of_old = [release | {"time": old} for release in releases(state)]
+    (state / "releases.json").write_text(json.dumps({"format": 1, "releases": of_old}))
+    done = manager.play("record", options, state)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("NOTE: the packages in the images are 61 days old (image_max_age=60)." in done.stdout) is said
 
 
 def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Manager, tmp_path: Path) -> None:
