@@ -230,11 +230,19 @@ def new_record(verb: str) -> dict[str, Any]:
         "from": f"{Path.cwd()}{f', logged in from {login}' if login else ''}",
         "pid": os.getpid(),
         "began": time.time(),
+        "asks": somebody_can_answer(),
         **revision(ROOT),
         "changes": 0,
         "verdict": "",
         "sentence": "",
     }
+
+
+def somebody_can_answer() -> bool:
+    """Tell whether a question of the run would reach a terminal, as ``ansible.builtin.pause`` needs it."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return os.getpgrp() == os.tcgetpgrp(sys.stdin.fileno())
 
 
 def revision(root: Path) -> dict[str, Any]:

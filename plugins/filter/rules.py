@@ -310,7 +310,7 @@ def _backup(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         if value and not (re.fullmatch("[0-9]{8}T[0-9]{6}Z", str(value)) and len(asked) == 1):
             confirm = {"confirm": s.stack_name} if name == "delete" else {}
             yield _broken(name, works=(others if len(asked) > 1 else {}) | {name: BACKUP} | confirm)
-    if s.repair is True and (s.confirm != s.stack_name or len(asked) > 1):
+    if s.repair is True and (s.confirm not in _answers(s, known) or len(asked) > 1):
         yield _broken(
             "repair",
             "must be confirmed, and cannot be combined with list, verify, hold, unhold or delete. It removes each "
@@ -327,10 +327,15 @@ def _backup(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         )
 
 
+def _answers(s: SimpleNamespace, known: SimpleNamespace) -> tuple[str | None, ...]:
+    """Return what may be typed for ``confirm``. At a terminal, the run asks for it (roles/run/tasks/confirm.yml)."""
+    return (s.stack_name, "", None) if known.asks else (s.stack_name,)
+
+
 def _confirmed(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     name, verb, confirm = s.stack_name, known.verb, "" if s.confirm is None else s.confirm
     first = str(confirm).partition(",")[0]
-    if s.safety is False and first != name:
+    if s.safety is False and first not in _answers(s, known):
         rule = f"must be true, or be confirmed, since the counters of {name} are then replaced for good"
         yield _broken("safety", rule, {"safety": False, "confirm": name})
     if s.redis_primary and not re.fullmatch("redis-[1-9][0-9]?", str(s.redis_primary)):
@@ -345,7 +350,7 @@ def _confirmed(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         ),
     }
     for option, (asked, reason) in needed.items():
-        if asked and confirm != name:
+        if asked and confirm not in _answers(s, known):
             rule = f"must repeat the stack's name, {name}, since {reason}"
             yield _broken("confirm", rule, {option: getattr(s, option), "confirm": name})
     meanings = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -66,7 +67,11 @@ def test_what_the_options_ask_for(tmp_path: Path, check: bool) -> None:  # noqa:
     modules = tmp_path / "collections/ansible_collections/community/docker/plugins/modules"
     (modules / "docker_container_exec.py").write_text(PROGRAM)
     every = {"ansible_connection": "local", "deployed": {"data": {}}, "deployed_store": {"files": {}}}
+    hosts: dict[str, dict[str, Any]]
     hosts = {f"host{number}": {"asked": dict([option])} for number, option in enumerate(ASKED)}
+    for host in hosts.values():
+        if host["asked"].keys() & {"delete", "repair"}:
+            host["confirm"] = "counter"
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": hosts, "vars": every}}))
     ask = {"ansible.builtin.set_fact": {"desired": "{{ desired | combine(asked) }}"}}
     request = {"ansible.builtin.include_role": {"name": "backup", "tasks_from": "request"}}

@@ -111,6 +111,7 @@ WRONG = {
     "redis_move": "now",
     "redis_rotate": "now",
     "purge": "all",
+    "yes": "perhaps",
     "redis_primary": "the-last",
     "on": "perhaps",
     "allow": "everybody",
@@ -371,7 +372,7 @@ FILES = [ROOT / "roles/settings" / name for name in ("defaults/main.yml", "vars/
 VARIABLES = {k: v for file in FILES for k, v in LOADER.load_from_file(str(file), trusted_as_template=True).items()}
 
 
-def judge(settings: dict[str, Any]) -> Refused:
+def judge(settings: dict[str, Any], *, asks: bool = False) -> Refused:
     """Return what is refused of the settings of a stack of one host."""
     templar = Templar(loader=LOADER, variables=VARIABLES | settings)
     values = templar.template({name: templar.available_variables[name] for name in DEFAULTS})
@@ -379,6 +380,7 @@ def judge(settings: dict[str, Any]) -> Refused:
     host = str(desired["image_registry"]).partition("/")[0].partition(":")[0]
     facts = {
         "verb": "",
+        "asks": asks,
         "reads_files": True,
         "typed": set(settings),
         "started": 0,
@@ -414,6 +416,13 @@ def test_exactly_what_is_wrong_is_refused_and_the_option_that_is_said_to_work_do
         for word in words[1::2]:
             settings |= json.loads(word) if word.startswith("{") else dict([word.split("=", 1)])
     assert not found or judge(settings) == {}
+
+
+@pytest.mark.parametrize("case", ["removal", "repair", "delete", "promotion"])
+def test_at_a_terminal_the_confirmation_need_not_be_typed_but_not_be_wrong_either(case: str) -> None:
+    given, wrong = CASES[f"{case} unconfirmed"]
+    assert judge(given, asks=True) == {}
+    assert set(judge(given | {"confirm": "other"}, asks=True)) == wrong
 
 
 def test_a_wrong_value_of_every_setting_is_tried() -> None:

@@ -44,7 +44,8 @@ def promote(site: Path, primary: str = "", **fails: str) -> tuple[int, str, list
     play = {"hosts": MANAGERS, "ignore_unreachable": True, "any_errors_fatal": False, "roles": ["settings"]}
     (site / "play.yml").write_text(yaml.safe_dump([play | {"tasks": tasks}]))
     done = run(
-        *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml", "-e", f"redis_primary={primary}"),
+        *("ansible-playbook", "-i", site / "hosts.yml", site / "play.yml"),
+        *("-e", f"redis_primary={primary} confirm=counter"),
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
         **engine,
         **fails,

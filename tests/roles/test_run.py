@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -327,6 +331,32 @@ class Site:
         assert reached.exists(), process.communicate()[0]
         return process
 
+    def run_on_a_terminal(self, answer: str, **options: Any) -> tuple[int, str]:
+        """Run the verb at a terminal, where somebody answers its question; return its exit code and the output."""
+        mine, theirs = pty.openpty()
+        process = subprocess.Popen(
+            self.command(PLAYBOOKS / "run.yml", options),
+            cwd=ROOT,
+            env=project_environment(**self.environment, TERM="xterm"),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # a terminal to be asked at
+        )
+        os.close(theirs)
+        shown, answered = "", False
+        with suppress(OSError):  # a terminal whose programs have all ended gives an error on Linux
+            while part := os.read(mine, 65536).decode(errors="replace"):
+                shown += part
+                # Ansible drops what was typed before it asks.
+                if not answered and "leaves everything as it is:" in shown:
+                    time.sleep(1)
+                    os.write(mine, f"{answer}\r".encode())
+                    answered = True
+        os.close(mine)
+        return process.wait(TIMEOUT_SECONDS), " ".join(shown.split())
+
     def go_on(self) -> None:
         (self.directory / "waits").unlink()
 
@@ -514,6 +544,27 @@ def test_an_interrupted_run_releases_the_lock(site: Site) -> None:
     assert finish(first)[0] == 1
     assert not site.lock.exists()
     assert [(line["verdict"], line["sentence"]) for line in site.lines()] == [("failed", "The run was interrupted.")]
+
+
+LOSES = "Twelve counters would be lost."
+
+
+@pytest.mark.parametrize(("answer", "code"), [("counter", 0), ("yes", 3), ("", 3)])
+def test_at_a_terminal_a_verb_asks_before_something_is_lost(site: Site, answer: str, code: int) -> None:
+    found, said = site.run_on_a_terminal(answer, verb_loses=LOSES)
+    assert (found, (site.directory / "changed").exists()) == (code, code == 0), said
+    assert f"{LOSES} If that is what you want, type the name of the stack, counter." in said
+    refusal = f"Nothing was changed. {LOSES} The answer was '{answer}', and not counter."
+    assert (refusal in said) == (code != 0)
+    assert not site.lock.exists()
+
+
+def test_without_a_terminal_the_name_of_the_stack_must_be_typed(site: Site) -> None:
+    code, said = site.run(verb_loses=LOSES)
+    assert (code, (site.directory / "changed").exists()) == (3, False), said
+    assert re.search(rf"{LOSES} If that is what you want: ./counter scale .*-e confirm=counter", said)
+    code, said = site.run(verb_loses=LOSES, confirm="counter")
+    assert (code, (site.directory / "changed").exists()) == (0, True), said
 
 
 def test_hosts_without_a_swarm_are_prepared_for_one_stack_at_a_time(site: Site) -> None:
