@@ -1,19 +1,21 @@
 """Filter for the settings' rules that read several settings, files or the inventory.
 
-Those for one value are in the table of settings (roles/settings/meta/settings.yml).
+Those for one value are in the table of settings (roles/settings/meta/settings.yml). ``misplaced`` finds settings in an
+inventory that no rule sees.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 CRON_FIELDS = 5
@@ -23,6 +25,7 @@ MOST_CERTIFICATES = 29
 OWN_ENVIRONMENT = re.compile(r"RES_OPTIONS$|COUNTER_(?!(KEY_SECONDS|HISTORY_LOG)$)")
 OWN_RESTIC = re.compile(r"(RESTIC_(PASSWORD|REPOSITORY)(_FILE|_COMMAND)?|TMPDIR|TZ)$")
 KEY_SECONDS = 600
+PARTS_OF_GROUP = {"vars", "children", "hosts"}
 MOST_KEY_SECONDS = 604800
 PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 REDIS_URL = re.compile(rf"rediss?://([^@/?#\s\[\]]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:?#\[\]]+)(:{PORT})?(/[0-9]*)?")
@@ -418,9 +421,54 @@ def _is_moment(text: str) -> bool:
         return False
 
 
+class _Plain(yaml.SafeLoader):
+    """Reads an inventory without decrypting its secrets."""
+
+
+_Plain.add_multi_constructor("!", lambda *_: "***")
+
+
+def misplaced(sources: Iterable[str], names: Collection[str], secrets: Collection[str]) -> list[dict[str, str]]:
+    """Return the settings in files of inventories that Ansible ignores, since they are not under ``vars``.
+
+    Each has the ``file``, the ``name`` and the ``lines`` that are right, without the values of ``secrets``. ``names``
+    are those of the settings. Only YAML files are read: in others, a setting cannot be at a wrong level.
+    """
+    found = []
+    for file in _inventory_files(sources):
+        try:
+            content = yaml.load(file.read_text(encoding="utf-8"), _Plain)  # noqa: S506  # a SafeLoader
+        except (yaml.YAMLError, OSError, UnicodeError):
+            continue  # Ansible says why, or the file is of another format
+        if isinstance(content, Mapping) and "plugin" not in content:
+            for name, value in _ignored(content, names):
+                shown = "***" if name in secrets else value
+                lines = yaml.safe_dump({"all": {"vars": {name: shown}}}, allow_unicode=True)
+                found.append({"file": os.path.relpath(file), "name": name, "lines": lines.rstrip()})
+    return found
+
+
+def _inventory_files(sources: Iterable[str]) -> Iterator[Path]:
+    for source in map(Path, sources):
+        if source.name == "default.yml":  # plugins/inventory/own_hosts.py
+            yield source.with_name("hosts.yml")
+        yield from [source] if source.is_file() else sorted(source.glob("*.y*ml"))
+
+
+def _ignored(groups: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that stand where Ansible expects groups, or beside the parts of a group."""
+    for group, body in groups.items():
+        if group in names and not (body is None or (isinstance(body, Mapping) and set(body) <= PARTS_OF_GROUP)):
+            yield group, body
+        elif isinstance(body, Mapping):
+            yield from ((name, value) for name, value in body.items() if name in names)
+            children = body.get("children")
+            yield from _ignored(children if isinstance(children, Mapping) else {}, names)
+
+
 class FilterModule:
     """The filters by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
-        return {"broken_rules": broken_rules}
+        return {"broken_rules": broken_rules, "misplaced": misplaced}

@@ -51,7 +51,7 @@ def test_words_and_options_become_variables(command: str, meant: str) -> None:
 @pytest.mark.parametrize("option", command_line.ANSIBLE, ids=lambda option: option["flags"][0])
 def test_options_of_ansible_playbook_are_handed_on(option: dict[str, list[str]]) -> None:
     for flag in option["flags"]:
-        words = [flag, "inventory/hosts.yml"] if option["value"] else [flag]
+        words = [flag, "inventory/hosts.example.yml"] if option["value"] else [flag]
         if {"-t", "--skip-tags"} & {*option["flags"]}:
             with pytest.raises(command_line.RefusedError, match=f"{flag}: the stages of a verb have no tags"):
                 command_line.words_for_ansible(VERBS["scale"], [*words, "6"])

@@ -212,6 +212,7 @@ def project(checkout: Path) -> Path:
     (checkout / "plugins").symlink_to(ROOT / "plugins")
     (checkout / "VERSION").write_text("7.8.9\n")
     (checkout / "inventory").mkdir()
+    (checkout / "inventory/default.yml").write_text((ROOT / "inventory/default.yml").read_text())
     (checkout / "inventory/hosts.yml").write_text("managers: {hosts: {localhost: {ansible_connection: local}}}\n")
     (checkout / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
@@ -421,6 +422,24 @@ def test_an_option_that_cannot_work_is_refused_in_one_line(project: Path, given:
 def test_neither_a_home_nor_the_locale_of_another_machine_is_needed(project: Path, environ: dict[str, str]) -> None:
     done = counter(project, "look", **environ)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Do it            localhost    begins"), done.stderr
+
+
+def test_without_an_inventory_of_the_user_the_only_host_is_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text((ROOT / "ansible.cfg").read_text())
+    (tmp_path / "plugins").symlink_to(ROOT / "plugins")
+    (tmp_path / "inventory").mkdir()
+    for name in ("default.yml", "hosts.example.yml"):
+        (tmp_path / "inventory" / name).write_text((ROOT / "inventory" / name).read_text())
+
+    def managers() -> list[str]:
+        done = run("ansible-inventory", "--list", ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"))
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["managers"]["hosts"]
+        return found
+
+    assert managers() == ["localhost"]
+    (tmp_path / "inventory/hosts.yml").write_text("managers: {hosts: {mine: {}}}\n")
+    assert managers() == ["mine"]
 
 
 LIMIT = ("--limit", "localhost")

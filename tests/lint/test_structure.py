@@ -66,8 +66,8 @@ def test_every_topology_says_everything() -> None:
 def test_the_control_machine_is_one_host() -> None:
     found = found_by(re.compile(r"delegate_to: (?:localhost|127)|ansible_python_interpreter|connection: local"))
     # The one server of the inventory that comes with the project is this machine too.
-    assert set(found) == {"inventory/hosts.yml", "roles/preflight/tasks/settings.yml"}
-    assert found["inventory/hosts.yml"] == ["connection: local"]
+    assert set(found) == {"inventory/hosts.example.yml", "roles/preflight/tasks/settings.yml"}
+    assert found["inventory/hosts.example.yml"] == ["connection: local"]
 
 
 def test_the_state_directory_is_written_in_one_place() -> None:

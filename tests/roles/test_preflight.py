@@ -25,7 +25,7 @@ from support.ports import closed_port
 from support.workers import made_once
 
 from plugins.filter.commands import as_options
-from plugins.filter.rules import broken_rules
+from plugins.filter.rules import broken_rules, misplaced
 from plugins.filter.settings import refused as refused_values
 from plugins.filter.settings import settings_options, typed
 
@@ -703,6 +703,37 @@ def test_a_group_with_a_typing_error_is_refused(tmp_path: Path) -> None:
     output = deploy("-i", str(tmp_path / "hosts.yml"))
     assert "The hosts two would be ignored, since their group worker is not managers, workers or loadgen." in output
     assert "Did you mean workers?" in output
+
+
+WRONG_LEVELS = """\
+edge_tls: acme
+app_environment: {WORDS: two words}
+all:
+  replicas: 6
+  vars: {edge_domains: [counter.example.com]}
+  children:
+    backup: {hosts: {two: {}}}
+    managers:
+      http_port: 8080
+      redis_password: !vault secret
+      hosts:
+        one: {ansible_connection: local}
+"""
+
+
+def test_a_setting_that_ansible_ignores_is_refused_with_the_lines_that_are_right(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(WRONG_LEVELS.replace("!vault secret", "hidden-word"))
+    output = deploy("-i", str(tmp_path / "hosts.yml"))
+    assert "hidden-word" not in output
+    assert "Nothing was changed, since Ansible ignores these settings of the inventory" in output
+    assert re.search(r"hosts.yml has edge_tls. This works:\s+all:\s+vars:\s+edge_tls: acme\s", output)
+    (tmp_path / "hosts.yml").write_text(WRONG_LEVELS)
+    names = set(DEFAULTS) - {"backup"}
+    found = {each["name"]: each["lines"] for each in misplaced([str(tmp_path / "hosts.yml")], names, [])}
+    assert set(found) == {"edge_tls", "app_environment", "replicas", "http_port", "redis_password"}
+    assert found["app_environment"] == "all:\n  vars:\n    app_environment:\n      WORDS: two words"
+    for example in ("hosts.example.yml", "cluster.example.yml"):
+        assert misplaced([str(ROOT / "inventory" / example)], names, []) == []
 
 
 def test_a_host_has_one_role(tmp_path: Path) -> None:
