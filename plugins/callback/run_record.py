@@ -1,6 +1,6 @@
 """Keep a record of each run that changes something, for its audit line; end the run if the playbook fails; close it.
 
-It also judges every run, for the exit code of ./counter (launcher/run_playbook.py).
+It also judges every run, for the exit code of ./counter (launcher/run_playbook.py), and describes it as JSON (`json`).
 
 Ansible has no ``finally`` for a whole playbook: after a failure no further play runs. So this runs a small playbook
 then, which releases the lock, notes the failure in the audit log and runs the hook (roles/run/tasks/end.yml).
@@ -25,8 +25,10 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812
 from ansible import context
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback import CallbackBase
+from ansible.utils.vars import load_extra_vars
 
 DOCUMENTATION = """
 name: run_record
@@ -40,6 +42,8 @@ description:
     of launcher/exit_codes.json.
   - The last line is the custom statistic C(closing_sentence), which Ansible would print as a nested structure. After a
     failure it is the path of the log (E(ANSIBLE_LOG_PATH)), if there is one.
+  - With the extra variable C(json), all output goes to standard error, but for one JSON document on standard output. It
+    says how the run ended, and what the custom statistic C(document) has (docs/json/run.schema.json).
   - If a message or the sentence suggests a command, the inventory of the command line is named: such commands lack it.
 """
 
@@ -85,7 +89,10 @@ class CallbackModule(CallbackBase):
         self._held = self._noted = self._suggests = False
         self._play: Any = None
         self._failed_tasks: dict[str, Any] = {}
-        self._become_password = ""
+        self._become_password = self._verb = self._failure = ""
+        self._began = time.time()
+        self._document_to: int | None = None
+        atexit.register(self._print_document)
         atexit.register(self._name_the_log)
         atexit.register(self._end)
 
@@ -93,9 +100,18 @@ class CallbackModule(CallbackBase):
         """Remember a password that was typed, for the playbook that ends a failed run."""
         self._become_password = play_context.become_pass or ""
 
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Send what Ansible prints to standard error if the result is to be JSON."""
+        asked = load_extra_vars(playbook.get_loader()).get("json")
+        if boolean(asked or False, strict=False):
+            sys.stdout.flush()
+            self._document_to = os.dup(1)
+            os.dup2(2, 1)
+
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Begin a record. A playbook may run several verbs, one after the other."""
         self._play = play
+        self._verb = play.vars.get("run_verb") or play.vars.get("reading_verb") or self._verb
         # Until the run has ended.
         os.environ.setdefault(VERDICT, "failed")
         verb = play.vars.get("run_verb")
@@ -132,6 +148,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """End a run that has failed, below the recap. The playbook of one that has not failed has ended it."""
         failed = stats.failures or stats.dark
+        changes = self._record.get("changes", 0)
         if failed:
             self._end()
         else:
@@ -143,10 +160,29 @@ class CallbackModule(CallbackBase):
             options = " ".join(f"-i {shlex.quote(shown(path))}" for path in inventories)
             # Standard output may be read by a program.
             self._display.display(f"\nSuggested commands need the inventory of this run too: {options}", stderr=True)
+        told = stats.custom.get("_run", {})
+        sentence = told.get("closing_sentence", "")
         if not failed or not C.DEFAULT_LOG_PATH:
             atexit.unregister(self._name_the_log)
-            if sentence := stats.custom.get("_run", {}).get("closing_sentence"):
+            if sentence:
                 self._display.display(sentence)
+        self._print_document(told.get("document", {}), changes, sentence)
+
+    def _print_document(self, told: Mapping[str, Any] | None = None, changes: int = 0, sentence: str = "") -> None:
+        """Print the JSON document, once. A run that breaks off ends without statistics."""
+        if self._document_to is None:
+            return
+        document = {
+            "verb": self._verb,
+            "result": os.environ.get(VERDICT, "refused"),
+            "changes": changes,
+            "seconds": round(time.time() - self._began, 1),
+            "message": self._failure or sentence,
+            **(told or {}),
+        }
+        with os.fdopen(self._document_to, "w", encoding="utf-8") as file:
+            file.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        self._document_to = None
 
     def _look(self, result: Mapping[str, Any]) -> None:
         """Note whether a message or the closing sentence suggests a command."""
@@ -168,6 +204,7 @@ class CallbackModule(CallbackBase):
         if verdict == "refused" and self._record.get("changes"):
             verdict = "failed"
         os.environ[VERDICT] = verdict
+        self._failure = self._failure or message
         if self._record:
             noted = verdict if verdict == "refused" else "failed"
             self._update({"verdict": noted, "sentence": f"{task.get_name()}: {message}"[:LONGEST_MESSAGE]})
@@ -185,6 +222,8 @@ class CallbackModule(CallbackBase):
             self._update({"verdict": "failed", "sentence": "The run was interrupted."})
         record, self._record = self._record, {}
         words = command(with_password=bool(self._become_password), in_haste=not self._held)
+        if self._document_to is not None:
+            words.append("--extra-vars=json=false")
         try:
             done = subprocess.run(  # noqa: S603
                 words,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.ansible import ROOT, play, run, stand_in_for_the_engine
+from support.json_result import SCHEMA
+
+from backup.saved import Log, Saved
 
 TOLD = {"id": "20261126T030000Z", "counters": 1, "sum": 1, "lower": "a from 5 to 1"}
 
@@ -59,6 +63,12 @@ ASKED = {
     ("unhold", ID): (f"change unhold {ID}", f"{CHANGED} is not held any more.", "A check changes no backup."),
     ("delete", ID): (f"change delete {ID}", f"{CHANGED} was removed.", "A check changes no backup."),
 }
+
+
+def test_the_schema_of_the_json_knows_a_list_of_backups() -> None:
+    for name, kind in (("backups", Saved), ("logs", Log)):
+        known = SCHEMA["properties"][name]["items"]
+        assert set(known["required"]) <= set(known["properties"]) <= {each.name for each in fields(kind)}
 
 
 @pytest.mark.parametrize("check", [False, True])

@@ -122,6 +122,7 @@ WRONG = {
     "counter": "[a-z]",
     "edge_trusted_proxies": ["192.0.2.7/24"],
     "edge_proxy_protocol": "v2",
+    "json": "pretty",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

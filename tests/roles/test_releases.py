@@ -17,6 +17,7 @@ from engines import engine, serve
 from jinja2 import Environment
 from manager import Manager, recorded
 from support.ansible import MANAGERS, ROOT, run, stand_in_for_the_engine
+from support.json_result import json_result
 from support.ports import closed_port
 
 from plugins.callback.run_record import revision
@@ -310,6 +311,19 @@ def test_old_packages_of_the_images_are_reported(
     done = manager.play("record", options, state)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("NOTE: the packages in the images are 61 days old (image_max_age=60)." in done.stdout) is said
+
+
+def test_deployments_and_releases_are_described_as_json(manager: Manager, tmp_path: Path) -> None:
+    state = shutil.copytree(manager.state, tmp_path / "state")
+    found = json_result(manager.play("record", {"json": True, "replicas": 2}, state))
+    # The test playbook has no verb.
+    assert (found["verb"], found["result"], found["release"], found["replicas"]) == ("", "done", 3, 2)
+    assert found["address"] == "http://192.0.2.11/"
+    found = json_result(manager.play("releases", {"json": True}, state))
+    assert (found["verb"], found["result"], found["running"]) == ("releases", "done", 3)
+    assert [release["number"] for release in found["releases"]] == [1, 2, 3]
+    found = json_result(manager.play("releases", {"json": True, "release": 2}, state))
+    assert [release["number"] for release in found["releases"]] == [2]
 
 
 def test_a_rollback_restores_settings_of_the_app_and_leaves_the_rest(manager: Manager, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import yaml
 from docker.errors import APIError, DockerException, NotFound
 from requests import HTTPError, Response
 from support.ansible import PLAYBOOKS, ROOT, TIMEOUT_SECONDS, load, project_environment, run
+from support.json_result import json_result
 from support.ports import closed_port
 from support.waiting import wait_until
 
@@ -557,6 +558,26 @@ def test_at_a_terminal_a_verb_asks_before_something_is_lost(site: Site, answer: 
     refusal = f"Nothing was changed. {LOSES} The answer was '{answer}', and not counter."
     assert (refusal in said) == (code != 0)
     assert not site.lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "result", "says"),
+    [
+        ({}, (), "done", ""),
+        ({}, ("--check",), "would change", ""),
+        ({"verb_refuses": True}, (), "refused", "Assertion failed"),
+        ({"verb_loses": LOSES}, (), "refused", f"Nothing was changed. {LOSES}"),
+    ],
+)
+def test_the_result_is_one_json_document(
+    site: Site, options: dict[str, Any], words: tuple[str, ...], result: str, says: str
+) -> None:
+    """Whatever else is printed is on standard error."""
+    done = run(*site.command(PLAYBOOKS / "run.yml", options | {"json": True}, *words), **site.environment)
+    found = json_result(done)
+    assert (found["verb"], found["result"], found["changes"] > 0) == ("scale", result, not says), done.stderr
+    assert found["message"].startswith(says)
+    assert "begins" in done.stderr
 
 
 def test_without_a_terminal_the_name_of_the_stack_must_be_typed(site: Site) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, results_by_host
+from support.ansible import PLAYBOOKS, ROOT, results_by_host
 from support.https import SITE, authority, certificate, pem
+from support.json_result import SCHEMA
 from support.ports import free_port
 
 from plugins.filter.certificates import https_certificates
@@ -43,6 +44,12 @@ def judged(
     proxy = {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
     found = results_by_host(PLAYBOOKS / playbook, site / "hosts.yml", *options, **proxy)
     return {name: result["msg"] for name, result in found.items()}
+
+
+def test_the_schema_of_the_json_knows_the_status() -> None:
+    known = SCHEMA["properties"]["status"]
+    report = yaml.safe_load((ROOT / "roles/status/vars/main.yml").read_text(encoding="utf-8"))["status_report"]
+    assert set(known["required"]) <= set(known["properties"]) <= set(report)
 
 
 def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
