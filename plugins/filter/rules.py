@@ -69,6 +69,9 @@ def _edge(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     for name in ("edge_requests_per_second", "edge_connections_per_client"):
         if s.edge == "mesh" and str(getattr(s, name)) != "0":
             yield _broken(name, "must be 0 with edge=mesh, which hides the clients' addresses")
+    if s.edge == "mesh" and s.edge_request_log == "addresses":
+        rule = "must be none or requests with edge=mesh, which hides the clients' addresses"
+        yield _broken("edge_request_log", rule, {"edge_request_log": "requests"})
     proxies = s.edge_trusted_proxies
     if isinstance(proxies, list):
         if proxies and s.edge == "mesh":

@@ -42,6 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "edge_trusted_proxies": TRUSTED,
         "edge_proxy_protocol": True,
     },
+    "requests": {"edge_request_log": "requests"},
+    "addresses": {"edge_request_log": "addresses", "edge_trusted_proxies": TRUSTED},
     "maintenance": {"maintenance": {"text": "Back <soon>.", "allow": NETWORKS, "pass": "let-me-through"}},
 }
 
@@ -223,6 +225,36 @@ def test_clients_that_the_proxy_protocol_names_have_limits_of_their_own(edge: in
     with pytest.raises((http.client.HTTPException, ConnectionResetError)):
         through(edge, PROXY, "192.0.2.3")
     assert through(edge, STRANGER, "192.0.2.3", protocol=True).status == 400
+
+
+def logged(directory: Path) -> list[dict[str, Any]]:
+    """Return the lines that the edge logged of requests and connections."""
+    text = (directory / "haproxy.log").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("edge", ["defaults", "requests", "addresses"], indirect=True)
+def test_requests_are_logged_if_asked_for_and_addresses_only_then(
+    request: pytest.FixtureRequest, edge: int, tmp_path: Path
+) -> None:
+    wanted = request.node.callspec.params["edge"]
+    assert through(edge, PROXY, "192.0.2.1").status == 200
+    assert ask(edge, "/metrics?from=192.0.2.99").status == 404
+    if wanted == "defaults":
+        assert logged(tmp_path) == []
+        return
+    wait_until("both to be logged", lambda: any(line["path"] == "/metrics" for line in logged(tmp_path)))
+    told, refused = logged(tmp_path)[-2:]
+    clients = [told.pop("client", ""), refused.pop("client", "")]
+    assert clients == (["192.0.2.1", "127.0.0.1"] if wanted == "addresses" else ["", ""])
+    names = ["level", "time", "method", "path", "status", "milliseconds", "bytes", "replica", "end"]
+    assert [list(told), list(refused)] == [names, names]
+    assert [told[name] for name in ("level", "method", "path", "status", "replica")] == [
+        *("info", "GET", "/healthz", 200, "app")
+    ]
+    assert [refused[name] for name in ("path", "status", "replica")] == ["/metrics", 404, "<NOSRV>"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["time"])
+    assert "192.0.2.99" not in (tmp_path / "haproxy.log").read_text()
 
 
 class Echo(http.server.BaseHTTPRequestHandler):

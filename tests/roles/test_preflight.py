@@ -123,6 +123,7 @@ WRONG = {
     "edge_trusted_proxies": ["192.0.2.7/24"],
     "edge_proxy_protocol": "v2",
     "json": "pretty",
+    "edge_request_log": "all",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
@@ -357,6 +358,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "own registry": ({"image_distribution": "registry", "image_registry": "one:5000"}, set()),
     "registry of a path": ({"image_registry": "registry.example.org:5000/team/counter"}, set()),
+    "addresses of a mesh": ({"edge": "mesh", "edge_request_log": "addresses"}, {"edge_request_log"}),
     "all replicas at once": ({"app_update_parallelism": "0"}, set()),
     **{f"wrong {group[0]} and others": ({name: WRONG[name] for name in group}, set(group)) for group in GROUPS},
     "every other setting a mapping": ({name: {"x": 1} for name in OTHERS}, OTHERS),

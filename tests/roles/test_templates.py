@@ -64,6 +64,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = (
         "standalone-backups": {"backup_repository": "/srv/backups", "backup_copy_repository": "/mnt/copies"},
         "limits": {
             "edge_requests_per_second": 5,
+            "edge_request_log": "addresses",
             "maintenance": MAINTENANCE,
             "app_environment": {"TEXT": DOLLARS},
         },
