@@ -73,7 +73,7 @@ ONE_WORD = "one word of visible characters, or empty to let the project generate
         ("scale replicas=6", "replicas=6 follows no -e.", "./counter scale -e replicas=6"),
         ("scale --purge", "--purge is an option of ./counter destroy; scale would ignore it.", "./counter scale 6"),
         ("scale --relpicas 6", "scale has no option --relpicas; did you mean --replicas?", "./counter help scale"),
-        ("scale --follow", "scale has no option --follow.", "./counter help scale"),
+        ("scale --loudly", "scale has no option --loudly.", "./counter help scale"),
         ("scale --replicas", "argument --replicas: expected one argument.", "./counter scale 6"),
         ("status app", "status does not know the word app.", "./counter status"),
         ("maintenance maybe", "maintenance maybe: must be on or off.", "./counter maintenance on"),

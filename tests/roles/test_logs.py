@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,8 @@ from typing import Any
 
 import pytest
 from engines import describe, engine, serve
-from support.ansible import ROOT, load, project_environment, run
+from support.ansible import ROOT, TIMEOUT_SECONDS, load, project_environment, run
+from support.waiting import wait_until
 
 log_lines = load("roles/logs/module_utils/log_lines.py")
 
@@ -128,3 +132,46 @@ def test_an_unknown_service_is_refused_with_the_known_ones(swarm: Path) -> None:
     assert refused["msg"] == "service=nginx: must be one of app, app.1, app.2, edge, edge.one"
     refused = ask(swarm, stacks=[], service="app")
     assert refused["msg"] == "service=app: the swarm has no service of this stack"
+
+
+# -- The action that follows
+
+
+def test_new_lines_are_those_that_were_not_shown() -> None:
+    new_lines = load("roles/logs/action_plugins/follow_logs.py").new_lines
+    assert new_lines([], ["1 a", "2 b"]) == ["1 a", "2 b"]
+    # A line from before the first one is old, a late one and a repeated one are new.
+    assert new_lines(["2 b", "4 d"], ["1 a", "2 b", "3 c", "4 d", "4 d", "5 e"]) == ["3 c", "4 d", "5 e"]
+
+
+def test_lines_are_shown_when_they_come(swarm: Path) -> None:
+    lines = swarm / "lines"
+    lines.write_text("2026-11-26T07:20:31Z first\n")
+    (swarm / "bin/docker").write_text(f'#!/bin/sh\ncase "$*" in *a1) cat {lines};; esac\n')
+    asked = {"follow_logs": {"stacks": ["counter"]}}
+    (swarm / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [asked]}]))
+    environ = project_environment(
+        ANSIBLE_LIBRARY=str(ROOT / "roles/logs/library"),
+        ANSIBLE_MODULE_UTILS=str(ROOT / "roles/logs/module_utils"),
+        ANSIBLE_ACTION_PLUGINS=str(ROOT / "roles/logs/action_plugins"),
+        ANSIBLE_STDOUT_CALLBACK="stages",
+        DOCKER_HOST=f"unix://{swarm}/engine.sock",
+    )
+    environ["PATH"] = f"{swarm}/bin:{environ['PATH']}"
+    words = ["-i", "host,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
+    with (
+        (swarm / "out").open("w") as out,
+        subprocess.Popen(
+            ["ansible-playbook", *words, swarm / "play.yml"], cwd=ROOT, env=environ, stdout=out, start_new_session=True
+        ) as process,
+    ):
+        try:
+            wait_until("the first line", lambda: "first" in (swarm / "out").read_text())
+            with lines.open("a") as file:
+                file.write("2026-11-26T07:20:32Z second\n")
+            wait_until("the second line", lambda: "second" in (swarm / "out").read_text())
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(TIMEOUT_SECONDS)
+    shown = [line for line in (swarm / "out").read_text().splitlines() if "app.1@one" in line]
+    assert shown == ["2026-11-26T07:20:31.000Z app.1@one first", "2026-11-26T07:20:32.000Z app.1@one second"]

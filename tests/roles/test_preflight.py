@@ -124,6 +124,7 @@ WRONG = {
     "edge_proxy_protocol": "v2",
     "json": "pretty",
     "edge_request_log": "all",
+    "follow": "perhaps",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
