@@ -144,12 +144,12 @@ def test_pictures_are_small() -> None:
 def test_the_readme_names_the_supported_distributions() -> None:
     table = yaml.safe_load((ROOT / "roles/docker_host/vars/main/platforms.yml").read_text(encoding="utf-8"))
     needs = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
-    servers = (ROOT / "docs/servers.md").read_text(encoding="utf-8")
+    requirements = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
     for platform in table["docker_host_platforms"]:
         name, _, number = platform.partition(" ")
         assert name in needs
         assert number in needs
-        assert platform in servers
+        assert platform in requirements
 
 
 def quoted_messages() -> list[str]:
