@@ -57,7 +57,7 @@ def test_each_scenario_shows_a_feature() -> None:
 
 
 def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
-    for part in ("docs", "launcher", "roles", "molecule"):
+    for part in ("app", "docs", "launcher", "roles", "molecule"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"
@@ -76,8 +76,8 @@ def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
 
 
 def test_a_setting_without_a_sentence_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copytree(ROOT / "roles", tmp_path / "roles", ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("app", "docs", "roles"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path)
     with (tmp_path / "roles/settings/defaults/main.yml").open("a", encoding="utf-8") as defaults:
         defaults.write("\nsilent: 1\n")
