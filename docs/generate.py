@@ -7,6 +7,7 @@ docs/generate.py --check    write nothing; show what differs, and exit 1 if anyt
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import re
@@ -26,6 +27,9 @@ SETTINGS = ROOT / "roles/settings"
 RUNS = ROOT / "molecule/runs.json"
 FEATURES = ROOT / "molecule/features.yml"
 OPTIONS = ROOT / "launcher/options.json"
+METRICS = ROOT / "app/counter/metrics.py"
+# Prometheus adds the ending to those that only grow.
+METRIC_ENDINGS = {"Counter": "_total", "Gauge": "", "Histogram": ""}
 # The section of the settings that belong to single verbs.
 OPTIONS_SECTION = "Options of one run"
 # Examples for docs/settings.md, where the table of the settings has no value that works.
@@ -324,6 +328,17 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | meaning |", "| ---: | --- |", *rows, ""])
 
 
+def metrics() -> str:
+    """Return the metrics of an app replica, as its module defines them: name, description, names of the labels."""
+    rows = []
+    for node in ast.walk(ast.parse(METRICS.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in METRIC_ENDINGS:
+            name, text, *labels = (ast.literal_eval(argument) for argument in node.args)
+            by = f" By {', '.join(f'`{label}`' for label in labels[0])}." if labels else ""
+            rows.append((node.lineno, f"`{name}{METRIC_ENDINGS[node.func.id]}`", text + by))
+    return table(("metric of each app replica", "what it shows"), (row for _, *row in sorted(rows)))
+
+
 PRODUCERS: dict[str, Callable[[], str]] = {
     "settings": settings_list,
     "options": options_table,
@@ -335,6 +350,7 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "features": features,
     "untested": untested,
     "exit codes": exit_codes,
+    "metrics": metrics,
 }
 
 

@@ -2,7 +2,7 @@
 """Makes the pictures of the documentation with Chromium, into docs/pictures.
 
     docs/pictures.py page [--url URL]        the page, of a running counter or of one that is started for this
-    docs/pictures.py status                  the output of ./counter status in docs/verbs.md
+    docs/pictures.py status                  the output of ./counter status in docs/commands.md
     docs/pictures.py report                  the top of docs/example-report/report.html
 
 Needs Debian's packages chromium and, for the page without --url, redis-server and the environment of the tests
@@ -26,7 +26,7 @@ from support.chromium import SWITCHES  # noqa: E402
 
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
-VERBS = ROOT / "docs/verbs.md"
+COMMANDS = ROOT / "docs/commands.md"
 CHROMIUM = ["chromium", *SWITCHES, "--hide-scrollbars", "--force-device-scale-factor=1"]
 VISITS = 1234
 LINE_HEIGHT = 18
@@ -84,8 +84,8 @@ def draw_page(url: str) -> None:
 
 
 def draw_status() -> None:
-    """Draw the status in docs/verbs.md, which the scenario `newcomer` compares, as a terminal shows it."""
-    output = VERBS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
+    """Draw the status in docs/commands.md, which the scenario `newcomer` compares, as a terminal shows it."""
+    output = COMMANDS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
     lines = output.strip().splitlines()
     with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
         page.write(TERMINAL.format(line_height=LINE_HEIGHT, text=html.escape("\n".join(lines))))

@@ -1,4 +1,4 @@
-"""Types the commands of docs/verbs.md on a host, and compares what they print with the page.
+"""Types the commands of docs/commands.md on a host, and compares what they print with the page.
 
 verbs.py CONTAINER           fail if anything but numbers differs, or a command fails whose failure is not shown
 verbs.py CONTAINER --write   write what was printed into the page
@@ -16,7 +16,7 @@ import textwrap
 import time
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/verbs.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/commands.md"
 BLOCK = re.compile(r"```text\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
 # What a stage is doing that takes longer than half a minute, which it does on some machines.
 LONG_STAGE = re.compile(r".* localhost +# s  (?!# changes?$|skipped$|failed$)")
@@ -69,7 +69,7 @@ def main() -> None:
     if write:
         PAGE.write_text(page, encoding="utf-8")
     elif faults:
-        sys.exit("docs/verbs.md shows something else (- there, + printed):\n" + "\n".join(faults))
+        sys.exit("docs/commands.md shows something else (- there, + printed):\n" + "\n".join(faults))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,13 @@ def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def copy_sources(target: Path) -> None:
+    """Copy what the tables are made from, and the pages."""
+    for part in ("app", "docs", "launcher", "roles", "molecule"):
+        shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", target)
+
+
 def test_the_tables_are_those_of_the_roles() -> None:
     done = generate(ROOT, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,9 +64,7 @@ def test_each_scenario_shows_a_feature() -> None:
 
 
 def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
-    for part in ("docs", "launcher", "roles", "molecule"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "README.md", tmp_path)
+    copy_sources(tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"
     defaults.write_text(
         defaults.read_text(encoding="utf-8").replace("\nreplicas: 4\n", "\nreplicas: 5\n"), encoding="utf-8"
@@ -76,9 +81,7 @@ def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
 
 
 def test_a_setting_without_a_sentence_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copytree(ROOT / "roles", tmp_path / "roles", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "README.md", tmp_path)
+    copy_sources(tmp_path)
     with (tmp_path / "roles/settings/defaults/main.yml").open("a", encoding="utf-8") as defaults:
         defaults.write("\nsilent: 1\n")
     done = generate(tmp_path, "--check")
@@ -147,12 +150,12 @@ def test_pictures_are_small() -> None:
 def test_the_readme_names_the_supported_distributions() -> None:
     table = yaml.safe_load((ROOT / "roles/docker_host/vars/main/platforms.yml").read_text(encoding="utf-8"))
     needs = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[0]
-    servers = (ROOT / "docs/servers.md").read_text(encoding="utf-8")
+    requirements = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
     for platform in table["docker_host_platforms"]:
         name, _, number = platform.partition(" ")
         assert name in needs
         assert number in needs
-        assert platform in servers
+        assert platform in requirements
 
 
 def quoted_messages() -> list[str]:

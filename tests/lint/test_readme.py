@@ -110,6 +110,7 @@ OTHER_WORDS = {
     "ansible_ssh_private_key_file",
     "ansible_user",
     "as_deployed",
+    "docker_host",
     "ip_vs",
     "log_until",
     "more_counters",

@@ -72,7 +72,7 @@ except ImportError:
 
 ADVICE = (
     "This shows its managers: docker node ls. If most of them are down, start them; if they are gone for good,"
-    " docs/servers.md says how to continue"
+    " docs/hosts.md#most-managers-are-gone says how to continue"
 )
 LEASE_ENDS = "counter-deploy.lease-ends"
 ENGINE_SECONDS = 30

@@ -79,7 +79,7 @@ LATE = 124
 """Exit status of ``timeout`` if it ends the command."""
 NO_ANSWER = (
     "the engine does not answer: {}. This shows the managers of its swarm: docker node ls. If most of them are down,"
-    " start them; if they are gone for good, docs/servers.md says how to continue"
+    " start them; if they are gone for good, docs/hosts.md#most-managers-are-gone says how to continue"
 )
 
 
