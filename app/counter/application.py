@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask
+from jinja2 import StrictUndefined
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from counter import metrics, views
@@ -18,6 +19,8 @@ def create_app(config: Config | None = None, store: Store | None = None) -> Flas
     config = config or Config.from_env()
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # What a page asks for under a wrong name would be empty.
+    app.jinja_env.undefined = StrictUndefined
     counting = Counting(config, store or open_store(config))
     views.register(app, counting)
     metrics.INFO.labels(config.image, config.topology.value, config.replica).set(1)
