@@ -50,7 +50,6 @@ WRONG = {
     "image_registry": "bad registry",
     "image_revision": "",
     "build_ca_bundle": "ca.crt",
-    "image_max_age": "-1",
     "keep_releases": "0",
     "release": "last",
     "service": "all of them",
@@ -121,6 +120,7 @@ WRONG = {
     "counter": "[a-z]",
     "edge_trusted_proxies": ["192.0.2.7/24"],
     "edge_proxy_protocol": "v2",
+    "image_max_age": "-1",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
