@@ -7,6 +7,7 @@ to a later moment.
 
 After an interruption, such as a failover, each stream goes on where it ended if its node still has these changes. Then
 the same files have another log, since the moments of the interruption are in none. Otherwise a copy begins new files.
+The last moment of a log may be up to a second after the interruption; it has what arrived before that.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
 from typing import Any
 
 KINDS = ("redis", "sentinel")
@@ -185,12 +184,6 @@ def single_points(places: Mapping[str, str], pairs: Mapping[str, int]) -> dict[s
     return found
 
 
-def apart_from(networks: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Return those of the IPv4 networks that overlap none of the others."""
-    taken = list(map(IPv4Network, others))
-    return [text for text in networks if not any(map(IPv4Network(text).overlaps, taken))]
-
-
 def _kind(name: str) -> str:
     return name.partition("-")[0]
 
@@ -213,6 +206,5 @@ class FilterModule:
             "node_id": node_id,
             "hosts_down": hosts_down,
             "named_hosts": named_hosts,
-            "apart_from": apart_from,
             "on_hosts": on_hosts,
         }

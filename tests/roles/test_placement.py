@@ -137,16 +137,3 @@ def test_hosts_whose_addresses_are_not_known_are_not_taken_for_one() -> None:
     assert placement.labelled([former, now], "counter") == {"redis-1": "former"}
     unknown: list[dict[str, Any]] = [node | {"Status": node["Status"] | {"Addr": "0.0.0.0"}} for node in (former, now)]  # noqa: S104
     assert placement.labelled(unknown, "counter") == {"redis-1": "former"}
-
-
-@pytest.mark.parametrize(
-    ("routes", "pools"),
-    [
-        ([], ["10.0.0.0/8", "172.30.0.0/16"]),
-        (["172.17.0.0/16", "192.0.2.0/24"], ["10.0.0.0/8", "172.30.0.0/16"]),
-        (["10.0.2.2/32"], ["172.30.0.0/16"]),
-        (["10.0.0.0/8", "172.16.0.0/12"], []),
-    ],
-)
-def test_networks_that_a_route_overlaps_are_left_out(routes: list[str], pools: list[str]) -> None:
-    assert placement.apart_from(["10.0.0.0/8", "172.30.0.0/16"], routes) == pools

@@ -50,7 +50,6 @@ WRONG = {
     "image_registry": "bad registry",
     "image_revision": "",
     "build_ca_bundle": "ca.crt",
-    "image_max_age": "-1",
     "keep_releases": "0",
     "release": "last",
     "service": "all of them",
@@ -125,6 +124,7 @@ WRONG = {
     "json": "pretty",
     "edge_request_log": "all",
     "follow": "perhaps",
+    "image_max_age": "-1",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

@@ -15,9 +15,8 @@ import yaml
 from engines import SETTINGS, Engine, describe, engine, serve
 from support.ansible import PLAYBOOKS, load, run, run_alone
 
-from plugins.filter.placement import apart_from
-
 host_state = load("roles/docker_host/library/host_state.py")
+apart_from = load("roles/swarm/filter_plugins/networks.py").apart_from
 pytestmark = pytest.mark.skipif(not shutil.which("docker"), reason="no docker command here")
 
 
@@ -165,6 +164,41 @@ def test_the_nodes_are_read_again_once_a_host_that_joined_again_has_its_label(tm
     labelled = asked.index("/nodes/one/update")
     assert "/nodes" in asked[:labelled]
     assert "/nodes" in asked[labelled:]
+
+
+@pytest.mark.parametrize(
+    ("routes", "pools"),
+    [
+        ([], ["10.0.0.0/8", "172.30.0.0/16"]),
+        (["172.17.0.0/16", "192.0.2.0/24"], ["10.0.0.0/8", "172.30.0.0/16"]),
+        (["10.0.2.2/32"], ["172.30.0.0/16"]),
+        (["10.0.0.0/8", "172.16.0.0/12"], []),
+    ],
+)
+def test_networks_that_a_route_overlaps_are_left_out(routes: list[str], pools: list[str]) -> None:
+    assert apart_from(["10.0.0.0/8", "172.30.0.0/16"], routes) == pools
+
+
+def test_the_role_alone_starts_a_swarm(tmp_path: Path) -> None:
+    new = engine("one", manager=True) | {"/swarm/init": "swarm"}
+    inside = {"/swarm": new.pop("/swarm")}
+    swarm = new["/info"]["Swarm"]
+    swarm |= {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False}
+    pools: list[list[str]] = []
+
+    def change(path: str, body: Any) -> None:
+        if path == "/swarm/init":
+            pools.append(body["DefaultAddrPool"])
+            new.update(inside)
+            swarm.update({"NodeID": "one", "LocalNodeState": "active", "ControlAvailable": True})
+
+    with serve(tmp_path, "one", new) as server:
+        server.change = change
+        host = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "one.python")}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"one": host}}}))
+        done = run_alone(tmp_path, "swarm", tmp_path / "hosts.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pools == [["10.0.0.0/8"]]
 
 
 @pytest.mark.parametrize("broken", ["", "could not choose an IP address to advertise"])

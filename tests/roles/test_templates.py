@@ -452,10 +452,10 @@ import json, sys
 from counter.application import create_app
 from counter.config import Config
 from counter.data import read_all
-from counter.store import client, durable, group_commit, open_route
+from counter.store import client, group_commit, open_route, store
 from counter.store.primaries import Primaries
 # A busy machine is slow, not wrong.
-client.CONNECT_SECONDS = client.REPLY_SECONDS = durable.PROBE_SECONDS = group_commit.ROUND_SECONDS = 60
+client.CONNECT_SECONDS = client.REPLY_SECONDS = store.PROBE_SECONDS = group_commit.ROUND_SECONDS = 60
 app = create_app(Config.from_env()).test_client()
 answers = [
     app.post("/api/counters/demo/increment"),
