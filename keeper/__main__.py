@@ -9,10 +9,13 @@ import signal
 import socket
 import ssl
 import threading
+from base64 import b64decode
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
+
+from cryptography import x509
 
 from keeper.authority import order
 from keeper.certificate import RENEWED_BELOW, Store, first, part_left
@@ -70,10 +73,14 @@ class Keeper:
         """Return the end of the certificate."""
         return f"{first(self.store.chain()).not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
 
+    def described(self) -> str:
+        """Return the status as JSON."""
+        return json.dumps(self.status | {"ends": self.ends()})
+
     def report(self) -> None:
         """Write the status beside the certificate, where `./counter status` reads it."""
         try:
-            self.store.write("keeper.json", json.dumps(self.status | {"ends": self.ends()}) + "\n")
+            self.store.write("keeper.json", self.described() + "\n")
         except (OSError, ValueError) as error:
             LOG.warning("no status: %s", error)
 
@@ -113,18 +120,18 @@ class Handler(BaseHTTPRequestHandler):
     keeper: Keeper
 
     def do_GET(self) -> None:
-        """Serve ``/certificate.pem`` if it began after what the edge has (``Not-Before``), and ``/status``."""
+        """Serve ``/certificate.pem`` if it began later than what the edge serves (``Certificate``), and ``/status``."""
         try:
-            chain = self.keeper.store.chain()
             if self.path == "/status":
-                self.answer(200, json.dumps(self.keeper.status | {"ends": self.keeper.ends()}))
-            elif self.path != "/certificate.pem":
-                self.answer(404)
-            elif ssl.cert_time_to_seconds(self.headers["Not-Before"]) >= first(chain).not_valid_before_utc.timestamp():
-                self.answer(204)
+                self.answer(200, self.keeper.described())
+            elif self.path == "/certificate.pem":
+                theirs = x509.load_der_x509_certificate(b64decode(self.headers["Certificate"]))
+                chain = self.keeper.store.chain()
+                newer = first(chain).not_valid_before_utc > theirs.not_valid_before_utc
+                self.answer(200, chain) if newer else self.answer(204)
             else:
-                self.answer(200, chain)
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+                self.answer(404)
+        except (OSError, ValueError, TypeError) as error:
             self.answer(500, str(error))
 
     def answer(self, status: int, text: str = "") -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -27,9 +32,13 @@ pytestmark = pytest.mark.skipif(not shutil.which("pebble"), reason="no Pebble he
 ROOT = Path(__file__).resolve().parents[2]
 OLD = (-80, 10)
 """Days from now of a certificate that is due."""
+LOADER = ROOT / "templates/certificate.lua.j2"
 EDGE = """
 global
     log stdout format raw local0 notice
+    default-path config
+    stats socket {admin} mode 600 level admin
+    lua-load certificate.lua edge.pem http://127.0.0.1:{keeper}/certificate.pem {admin} 1
 defaults
     mode http
     timeout connect 2s
@@ -37,7 +46,7 @@ defaults
     timeout server 10s
 frontend public
     bind 127.0.0.1:{challenges}
-    bind 127.0.0.1:{https} ssl crt {directory}/edge.pem
+    bind 127.0.0.1:{https} ssl crt edge.pem
     http-request return status 200 content-type text/plain lf-string "%[path,field(-1,/)].{thumbprint}"
 """
 
@@ -50,6 +59,7 @@ class Manager:
         self.files = directory / "acme"
         self.files.mkdir()
         self.store = Store(self.files)
+        self.admin = directory / "admin"
         self.port, self.https = free_port(), free_port()
         self.account = pem(ec.generate_private_key(ec.SECP256R1()))
         for name, text in (("account.pem", self.account), ("key.pem", pem(SITE))):
@@ -75,19 +85,28 @@ class Manager:
         text = EDGE.format(
             challenges=self.authority.asks,
             https=self.https,
-            directory=self.directory,
+            keeper=self.port,
+            # The name of a socket has 108 characters at most.
+            admin=self.admin,
             thumbprint=deployed.acme_thumbprint(self.account),
         )
         (self.directory / "edge.cfg").write_text(text)
+        # Without its first line, which is the template's.
+        (self.directory / "certificate.lua").write_text(LOADER.read_text().partition("\n")[2])
         self.edge.start()
         wait_until("the edge", lambda: listens(self.https))
 
-    def ask(self, path: str, after: str = "") -> tuple[int, str]:
-        """Return what the keeper answers, once it runs; ``after`` is a date as OpenSSL prints it."""
+    def ask(self, path: str, serving: str = "") -> tuple[int, str]:
+        """Return what the keeper answers, once it runs, to an edge that serves a certificate."""
         wait_until("the keeper", lambda: listens(self.port))
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Not-Before": after})
+        headers = {"Certificate": "".join(serving.splitlines()[1:-1])}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode()
+
+    def served(self) -> x509.Certificate:
+        """Return the certificate that the edge serves."""
+        return first(ssl.get_server_certificate(("127.0.0.1", self.https), timeout=10))
 
     def status(self) -> dict[str, str]:
         found: dict[str, str] = json.loads(self.ask("/status")[1])
@@ -149,10 +168,9 @@ def test_the_chain_is_served_to_edges_that_have_an_older_one(manager: Manager) -
     present = certificate(SITE, days=(-10, 80))
     (manager.files / "certificate.pem").write_text(present)
     manager.keeper.start()
-    began = first(present).not_valid_before_utc
-    assert manager.ask("/certificate.pem", after="Jan  1 00:00:00 2020 GMT") == (200, present)
-    assert manager.ask("/certificate.pem", after=f"{began:%b %d %H:%M:%S %Y} GMT") == (204, "")
-    assert manager.ask("/certificate.pem", after="Jan  1 00:00:00 2120 GMT") == (204, "")
+    assert manager.ask("/certificate.pem", certificate(SITE, days=(-11, 300))) == (200, present)
+    assert manager.ask("/certificate.pem", present) == (204, "")
+    assert manager.ask("/certificate.pem", certificate(SITE, days=(-9, 79))) == (204, "")
 
 
 def test_a_newer_chain_of_an_edge_is_adopted_and_none_is_ordered(manager: Manager) -> None:
@@ -161,6 +179,79 @@ def test_a_newer_chain_of_an_edge_is_adopted_and_none_is_ordered(manager: Manage
     manager.keeper.start()
     wait_until("the adoption", lambda: manager.present() == first(newer))
     assert manager.status()["attempted"] == ""
+
+
+def test_edges_load_five_renewals_under_load_without_a_failed_request(manager: Manager) -> None:
+    manager.authority.start()
+    manager.start_edge(manager.store.chain())
+    manager.keeper.environ["KEEPER_RENEWED_BELOW"] = "2"
+    ended = threading.Event()
+    with ThreadPoolExecutor() as clients:
+        loads = [clients.submit(requests, manager.https, ended, kept=kept) for kept in (True, False)]
+        try:
+            manager.keeper.start()
+            serials: set[int] = set()
+
+            def five() -> bool:
+                serials.add(manager.served().serial_number)
+                return len(serials) > 5
+
+            wait_until("five renewals", five)
+        finally:
+            ended.set()
+    assert all(load.result() > 50 for load in loads)
+    assert manager.served().public_key() == first(manager.store.chain()).public_key()
+    # It asked in vain at first, before the keeper ran.
+    log = (manager.directory / "edge.log").read_text()
+    assert log.count("loaded a certificate") >= 5
+    assert "Proxy public stopped" not in log
+
+
+def test_an_edge_logs_once_that_there_is_no_keeper_and_loads_its_certificate_later(manager: Manager) -> None:
+    chain = certificate(SITE, days=(-10, 80))
+    manager.start_edge(chain)
+    old = manager.served()
+    log = manager.directory / "edge.log"
+    wait_until("the warning", lambda: "no certificate from the keeper" in log.read_text())
+    time.sleep(3)
+    assert log.read_text().count("no certificate from the keeper") == 1
+    assert manager.served() == old
+
+    newer = certificate(SITE, days=(-2, 88))
+    (manager.files / "certificate.pem").write_text(newer)
+    manager.keeper.start()
+    wait_until("the newer certificate", lambda: manager.served() == first(newer))
+
+    # Neither an older one nor that of another key is loaded.
+    (manager.files / "certificate.pem").write_text(certificate(SITE, days=(-3, 300)))
+    time.sleep(2.5)
+    assert manager.served() == first(newer)
+    (manager.files / "certificate.pem").write_text(certificate(ec.generate_private_key(ec.SECP256R1())))
+    wait_until("the refusal", lambda: "HAProxy refuses the keeper's certificate" in log.read_text())
+    assert manager.served() == first(newer)
+    assert manager.admin.stat().st_mode & 0o777 == 0o600
+
+
+def requests(port: int, ended: threading.Event, *, kept: bool) -> int:
+    """Send requests, on one connection or each on a new one; return how many, all of which succeeded."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    count = 0
+    connection = HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+    # Otherwise http.client would connect again.
+    connection.connect()
+    connection.auto_open = 0
+    while not ended.wait(0.01):
+        if not kept:
+            connection.close()
+            connection.connect()
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+        count += 1
+    connection.close()
+    return count
 
 
 def test_a_chain_is_stored_only_if_it_is_newer_and_belongs_to_the_key(manager: Manager) -> None:
