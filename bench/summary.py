@@ -10,6 +10,7 @@ from bench import scaling, verdict
 from bench.arm import load_recording
 from bench.baseline import compare
 from bench.environment import fingerprint
+from bench.explanation import explain
 from bench.measure import figures
 from bench.percentiles import latency_ms, merged
 from bench.pictures import replicas_text
@@ -100,6 +101,7 @@ def _counts(settings: Settings, measured: Sequence[Mapping[str, Any]], recording
         ratio = _ratio(measured, column) if column else None
         row["speedup"] = asdict(ratio) if ratio else None
         row["efficiency"] = round(scaling.efficiency(ratio.value, settings.replicas[0], replicas), 4) if ratio else None
+        row["explanation"] = explain(row, settings.replicas[0], measured, settings.users)
         rows.append(row)
     # None if nothing was answered at the fixed rate, or if the Locust file has its own schedule.
     latencies = [row["latency"] and row["latency"]["corrected_ms"] for row in rows]

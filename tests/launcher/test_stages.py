@@ -353,6 +353,8 @@ def test_a_host_that_cannot_be_reached_is_a_failure(site: Site) -> None:
       ansible.builtin.ping:
       vars:
         ansible_connection: ssh
+        # With pipelining, ssh may have ended before the module is sent to it, which is another error.
+        ansible_pipelining: false
         ansible_host: 127.0.0.1
         ansible_port: 1
 """
@@ -363,7 +365,7 @@ def test_a_host_that_cannot_be_reached_is_a_failure(site: Site) -> None:
 
 
 def test_of_a_loop_over_hosts_the_one_that_cannot_be_reached_is_named(site: Site) -> None:
-    away = "away ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1"
+    away = "away ansible_connection=ssh ansible_pipelining=false ansible_host=127.0.0.1 ansible_port=1"
     (site.directory / "hosts").write_text(f"[managers]\na\nb ansible_connection=local\n[others]\n{away}\n")
     done = site.run(
         """

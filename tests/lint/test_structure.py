@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support.ansible import ROOT
+from support.ansible import ROOT, run
 from support.documents import mappings, parts
 
 from plugins.filter.settings import options_of_verbs
@@ -188,3 +188,10 @@ def test_no_tasks_of_a_scenario_stand_in_the_way_of_those_of_a_role() -> None:
     of_scenarios = {path.name: path for path in ROOT.glob("molecule/*/tasks/*.yml") if path.parts[-3] != "shared"}
     of_roles = {path.name for path in ROOT.glob("roles/*/tasks/*.yml")}
     assert [str(of_scenarios[name].relative_to(ROOT)) for name in of_scenarios.keys() & of_roles] == []
+
+
+def test_newer_versions_are_proposed_for_every_directory_with_pins() -> None:
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text(encoding="utf-8"))["updates"]
+    (pip,) = (update for update in updates if update["package-ecosystem"] == "pip")
+    listed = run("git", "ls-files", "*.in").stdout.split()
+    assert pip["directories"] == sorted({f"/{Path(name).parent}" for name in listed})

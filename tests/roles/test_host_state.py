@@ -14,6 +14,7 @@ SYSTEMS = {
     "Debian 12: supported": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n',
     "Debian 13: supported": 'VERSION_ID="13"\nID=debian\nVERSION_CODENAME=trixie\n',
     "Ubuntu 22.04: supported": 'NAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\nID_LIKE=debian\n',
+    "Ubuntu 26.04: supported": 'ID=ubuntu\nVERSION_ID="26.04"\nVERSION_CODENAME=resolute\n',
     "Ubuntu 24.04: supported": '# A comment.\n\nID=ubuntu\nVERSION_ID="24.04"\n',
     "Rhel 9.4: refused": 'NAME="Red Hat Enterprise Linux"\nID="rhel"\nVERSION_ID="9.4"\n',
     "Debian: refused": "ID=debian\n",

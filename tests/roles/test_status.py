@@ -66,22 +66,69 @@ def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
     }
 
 
+def shown(site: Path, tasks: list[dict[str, Any]], *problems: str, notes: tuple[str, ...] = ()) -> list[str]:
+    """Return the lines that ``status`` shows of a stack with one service."""
+    service = {"name": "counter_app", "mode": "replicated", "running": 2, "wanted": 2, "image": "app", "tasks": tasks}
+    report = {
+        **dict.fromkeys(("address", "version", "release"), ""),
+        "disk": {},
+        "store": {},
+        "nodes": [],
+        "services": [service],
+        "notes": notes,
+        "problems": problems,
+    }
+    given = json.dumps({"status_report": report, "site_id": ""})
+    lines: Any = judged(site, {"judge": {}}, "-e", given, playbook="status_text.yml")["judge"]
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_the_first_line_says_that_all_is_well_or_what_is_wrong(tmp_path: Path) -> None:
+    assert shown(tmp_path, [])[0] == "Well: nothing is missing or broken."
+    noted = shown(tmp_path, [], notes=("in maintenance",))
+    assert (noted[0], noted[-1]) == (
+        "Well: nothing is missing or broken, but read the NOTE at the end.",
+        "NOTE: in maintenance",
+    )
+    lines = shown(tmp_path, [], "one", "two", "three")
+    assert (lines[0], lines[-3:]) == ("PROBLEM 1 of 3: one", ["PROBLEM 2 of 3: two", "", "PROBLEM 3 of 3: three"])
+    assert shown(tmp_path, [], "one")[0] == "PROBLEM: one"
+
+
+def test_tasks_are_sorted_and_those_that_failed_last_are_beside_their_successors(tmp_path: Path) -> None:
+    """The newest is told first."""
+
+    def task(slot: int, desired: str, error: str = "") -> dict[str, Any]:
+        state = "running" if desired == "running" else "failed"
+        return {"slot": slot, "node": "node-1", "desired": desired, "state": state, "error": error}
+
+    ended = [task(2, "shutdown", "exit 1"), task(1, "shutdown"), task(3, "shutdown", "too old")]
+    lines = shown(tmp_path, [task(10, "running"), task(2, "running"), *ended])
+    begin = next(number for number, line in enumerate(lines) if line.startswith("TASK")) + 1
+    assert lines[begin : begin + 4] == [
+        "counter_app.2 node-1 running",
+        "counter_app.2 node-1 failed exit 1",
+        "counter_app.10 node-1 running",
+        "",
+    ]
+
+
 LOST = (
-    "Redis at redis-1 is not reachable; if its task runs, this starts it anew: "
+    "Redis at redis-1:6379 is not reachable; if its task runs, this starts it anew: "
     "docker service update --force counter-redis_redis-1"
 )
 
 
 def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_problem(tmp_path: Path) -> None:
     primary, replica, barred = (
-        {"name": "redis-1", "role": "primary", "reachable": True},
-        {"name": "redis-2", "role": "replica", "reachable": True, "promotable": True},
-        {"name": "redis-3", "role": "replica", "reachable": True, "promotable": False},
+        {"name": "redis-1:6379", "role": "primary", "reachable": True},
+        {"name": "redis-2:6379", "role": "replica", "reachable": True, "promotable": True},
+        {"name": "redis-3:6379", "role": "replica", "reachable": True, "promotable": False},
     )
     cases = {
         "healthy": [primary, replica],
         "barred": [primary, barred],
-        "waiting": [{"name": "redis-1", "role": "unknown", "reachable": False}, replica],
+        "waiting": [{"name": "redis-1:6379", "role": "unknown", "reachable": False}, replica],
     }
     hosts = {
         name: {
@@ -93,7 +140,9 @@ def test_a_set_without_a_primary_or_with_a_replica_that_may_not_lead_is_a_proble
     }
     assert judged(tmp_path, hosts) == {
         "healthy": [],
-        "barred": ["the Sentinels cannot promote redis-3 yet; its log says why"],
+        "barred": [
+            "the Sentinels cannot promote redis-3:6379 yet; its log says why: ./counter logs -e service=redis-3"
+        ],
         "waiting": [
             LOST,
             "no Redis node is the primary, so counting waits; this shows what each node holds: ./counter promote",
@@ -116,7 +165,7 @@ class App(BaseHTTPRequestHandler):
 
 
 def test_the_app_is_asked_again_before_a_node_counts_as_unreachable(tmp_path: Path) -> None:
-    there, away = ([{"name": "redis-1", "role": "primary", "reachable": reachable}] for reachable in (True, False))
+    there, away = ([{"name": "redis-1:6379", "role": "primary", "reachable": reachable}] for reachable in (True, False))
     answers = {"healthy": [there], "paused": [away, there], "gone": [away, away], "page": [[], []]}
     hosts: dict[str, dict[str, Any]] = {"down": {"port": free_port()}}
     with ExitStack() as stack:
@@ -273,9 +322,9 @@ def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:
         "well": {"__status_root": {"rc": 0}},
     }
     assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
-        "the engine of stuck does not answer",
-        "the stack of redis is not deployed",
-        "the node node-1 is down",
+        "the engine of stuck does not answer; on that host, this shows why: systemctl status docker",
+        "the stack of redis is not deployed; this deploys it: ./counter deploy",
+        "the node node-1 is down; if its host runs, this starts its engine there: systemctl start docker",
         "5462 of 16384 slots have no reachable primary; their counters cannot be reached",
     ]
 
