@@ -153,8 +153,8 @@ def test_a_failure_is_noted_and_the_next_attempt_renews_with_the_same_key(manage
     names = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["counter.example", "www.counter.example"]
     assert (manager.files / "certificate.pem").stat().st_mode & 0o777 == 0o600
-    assert manager.store.read("directory").strip() == manager.authority.address
     wait_until("its report", lambda: manager.status()["failure"] == "")
+    assert manager.store.read("directory").strip() == manager.authority.address
     written = json.loads(manager.store.read("keeper.json"))
     assert written["ends"] == f"{renewed.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
 
