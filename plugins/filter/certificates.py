@@ -65,6 +65,29 @@ def ending(certificates: Iterable[Mapping[str, Any]], edge_tls: str, *, late: bo
     return [one for one in certificates if one["ends"] < f"{day:%Y-%m-%dT%H:%M:%SZ}"]
 
 
+def newest_issued(states: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Return the files of the newest certificate of an authority; empty if the first of the ``states`` has no key.
+
+    ``states``: the files (path -> ``content``) of each manager, those of the first one first. The keeper stores what it
+    renews on its own manager only. Certificates of another key than the first one's do not count.
+    """
+    first, *others = states
+    if "acme/key.pem" not in first:
+        return {}
+    ours = [
+        files
+        for files in (first, *others)
+        if files.get("acme/key.pem", {}).get("content") == first["acme/key.pem"]["content"]
+    ]
+    found = [files for files in ours if "acme/certificate.pem" in files]
+    newest = max(found, key=_began, default={})
+    return {path: newest[path]["content"] for path in ("acme/certificate.pem", "acme/directory") if path in newest}
+
+
+def _began(files: Mapping[str, Mapping[str, Any]]) -> datetime:
+    return x509.load_pem_x509_certificate(files["acme/certificate.pem"]["content"].encode()).not_valid_before_utc
+
+
 def acme_thumbprint(account_key: str) -> str:
     """Return the thumbprint (RFC 7638) of an account's key (PEM, P-256), which ends each answer to a challenge."""
     key = load_pem_private_key(account_key.encode(), password=None)
@@ -184,4 +207,5 @@ class FilterModule:
             "renewal_reason": renewal_reason,
             "ending": ending,
             "acme_thumbprint": acme_thumbprint,
+            "newest_issued": newest_issued,
         }

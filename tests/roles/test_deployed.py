@@ -251,6 +251,16 @@ def test_the_newest_of_several_states_is_used() -> None:
     assert state_host({"now": now, "former": former}, "new", "") == "now"
 
 
+def test_what_a_keeper_wrote_does_not_make_the_state_of_its_manager_the_newest() -> None:
+    """Its manager may have missed a deployment."""
+    renewed = {path: {"content": "new", "mtime": 9} for path in ("acme/certificate.pem", "acme/directory")}
+    present = {path: {"content": "old", "mtime": 1} for path in renewed}
+    status = {"acme/keeper.json": {"content": "{}", "mtime": 9}}
+    assert state_host({"one": OLD | present, "two": OLD | renewed | status}, "one", "") == "one"
+    assert state_host({"one": OLD | present | status, "two": state(passwords=("b", 3))}, "one", "") == "two"
+    assert "acme/keeper.json" not in part_of_stack(status)
+
+
 @pytest.mark.parametrize("other", ['{"format": 2, "swarm": "theirs"}', '{"format": 2}'], ids=["another", "unknown"])
 @pytest.mark.parametrize("first", ["two", "new"])
 def test_a_stack_of_the_same_name_in_another_swarm_is_not_used(first: str, other: str) -> None:
