@@ -68,7 +68,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = (
         "encrypted": {"overlay_encrypted": "true"},
         "https": HTTPS,
         "acme": ACME,
-        "acme-mesh": ACME | {"edge": "mesh"},
+        "acme-mesh": ACME | {"edge": "mesh", "acme_root": certificate(SITE)},
         "sentinel-backups": {
             "redis_topology": "sentinel",
             "backup_repository": "rest:https://backup.example/counter",
@@ -356,6 +356,8 @@ def test_a_keeper_renews_only_certificates_of_an_authority(combination: tuple[st
         assert host.removeprefix("tasks.") in found
         assert f"bind :{port} ssl " in texts["haproxy.cfg"]
         mounted = [(volume["source"], volume["target"]) for volume in found["keeper"]["volumes"]]
+        environment = found["keeper"]["environment"]
+        assert environment.get("REQUESTS_CA_BUNDLE") == ("/acme/root.pem" if name == "acme-mesh" else None)
         assert mounted == [("/etc/counter-deploy/counter/acme", found["keeper"]["environment"]["KEEPER_DIRECTORY"])]
 
 
