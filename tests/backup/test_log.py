@@ -599,7 +599,7 @@ def test_a_log_begins_anew_when_it_is_long(site: Site) -> None:
     wait_until("another log to begin", lambda: len(logs(site)) == 2, 60)
     reaches(site, time.time())
     first, second = logs(site)
-    assert first["began"] < second["began"] <= first["until"] < second["until"]
+    assert first["began"] < second["began"] <= first["until"] < second["until"], (first, second)
     # The first log may have been long, and ended, before the last of this.
     assert site.run("restore", max(first["until"], text(counted)))["sum"] == 3
     site.run("run")
