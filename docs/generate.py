@@ -26,6 +26,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = ROOT / "roles/settings"
 RUNS = ROOT / "molecule/runs.json"
 FEATURES = ROOT / "molecule/features.yml"
+FAILURES = ROOT / "molecule/failures.yml"
+MEASURED = ROOT / "docs/measured.md"
 OPTIONS = ROOT / "launcher/options.json"
 METRICS = ROOT / "app/counter/metrics.py"
 # Prometheus adds the ending to those that only grow.
@@ -53,6 +55,7 @@ EXAMPLES: dict[str, Any] = {
 }
 # The section of a role's defaults that other roles pass, and users do not set.
 INTERNAL_SECTION = "For other roles"
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 REGION = re.compile(r"(?<=<!-- generated: )(?P<name>[a-z ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
@@ -268,6 +271,41 @@ def untested() -> str:
     return "".join(f"- [{page}](docs/{page}): {text}\n" for page, texts in pages for text in texts)
 
 
+def failures() -> str:
+    """Return what happens to counting when something fails, by topology, with the gaps of docs/measured.md."""
+    columns = ("standalone", "sentinel", "cluster")
+    measured = MEASURED.read_text(encoding="utf-8")
+
+    def cell(topology: str, entry: dict[str, str] | None) -> str:
+        if entry is None:
+            return "has none"
+        gap = recorded_gap(measured, entry["measured"], topology) if "measured" in entry else ""
+        return f"{entry['counting']}: {gap} s" if gap else f"{entry['counting']} (not measured)"
+
+    rows = [(fault, *(cell(name, of.get(name)) for name in columns)) for fault, of in load(FAILURES).items()]
+    return table(("what fails", *(f"`{name}`" for name in columns)), rows)
+
+
+def recorded_gap(text: str, place: str, topology: str) -> str:
+    """Return the gap in the row that ``place`` (heading > cell) names; raises ValueError unless there is exactly one.
+
+    It is beside the column of the topology, or in the only column of gaps.
+    """
+    heading, _, label = place.partition(" > ")
+    found = []
+    for section in re.split(r"^#+ ", text, flags=re.MULTILINE):
+        title, _, content = section.partition("\n")
+        for lines in TABLE.findall(content) if title == heading else ():
+            heads, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines())
+            gaps = [index for index, head in enumerate(heads) if head.endswith("gap")]
+            column = heads.index(f"`{topology}`") + 1 if f"`{topology}`" in heads else min(gaps, default=None)
+            found += [cells[column] for cells in rows if label in cells and column in gaps]
+    if len(found) != 1 or not re.search(r"\d", found[0]):
+        msg = f"{MEASURED}: {place!r} names {len(found)} rows with a gap of {topology}, not one"
+        raise ValueError(msg)
+    return found[0]
+
+
 def options() -> str:
     """Return what ./counter knows of its options before anything is installed, as JSON with a line for each."""
     allowed = allowed_values() | {"redis_replicas": "a whole number that the topology allows"}
@@ -349,6 +387,7 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "runs": runs,
     "features": features,
     "untested": untested,
+    "failures": failures,
     "exit codes": exit_codes,
     "metrics": metrics,
 }

@@ -5,7 +5,9 @@ whatever the nodes hold, and could promote a replica that was away while others 
 with priority 0, with which it is never promoted. While all replicas have priority 0, the last primary is waited for.
 
 A replica whose primary was restarted gets priority 0 again until it is in sync, since their offsets cannot be compared.
-So does one that was away, while its copy is not on its disk yet. (Promoted before that, it would acknowledge nothing.)
+So does one whose link broke before it had all that another replica has, since the Sentinels may not reach the other one
+at the moment when they choose. So does one that was away, while its copy is not on its disk yet. (Promoted before that,
+it would acknowledge nothing.)
 
 With the write concern ``none`` nothing is promised, and the Sentinels choose among all replicas.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from redis_node.ask import ask, info
+from redis_node.ask import ask, ask_all, info
 from redis_node.data_node import holds_data, mark
 from redis_node.errors import NodeError
 from redis_node.journal import Journal
@@ -47,7 +49,7 @@ def watch(settings: Settings) -> None:
                 # Compared with the present value, because `promote` changes it too. A primary does not report its own.
                 now = int(facts.get("slave_priority", UNKNOWN))
                 connected = facts.get("master_link_status") == "up"
-                stays = reason and (copy == sound if connected else not is_outdated(settings, facts))
+                stays = reason and (copy == sound if connected else not lacks(settings, facts))
                 wanted = PROMOTABLE if reason == "" else now if stays else NOT_PROMOTABLE
                 if wanted != now:
                     set_priority(settings, wanted)
@@ -88,6 +90,33 @@ def missing(settings: Settings, facts: Mapping[str, str]) -> str | None:
     if agreed_primary(views(settings), len(settings.sentinels)) != primary:
         return f"no majority of the Sentinels names {primary}, which it follows"
     return ""
+
+
+def lacks(settings: Settings, facts: Mapping[str, str]) -> bool:
+    """Tell whether a replica that is not in sync may lack what others hold. ``facts``: as for ``missing``.
+
+    Raises NodeError.
+    """
+    return is_behind(settings, facts) or is_outdated(settings, facts)
+
+
+def is_behind(settings: Settings, facts: Mapping[str, str]) -> bool:
+    """Tell whether another replica that can be promoted holds more of the same history. ``facts``: as for ``missing``.
+
+    The primary is not asked: if it died, that would take seconds.
+    """
+    primary = Address(facts["master_host"], int(facts["master_port"]))
+
+    def is_ahead(node: Address) -> bool:
+        other = info(settings, node, "replication")
+        return (
+            other["role"] == "slave"
+            and other["master_replid"] == facts["master_replid"]
+            and int(other["slave_repl_offset"]) > int(facts["slave_repl_offset"])
+            and int(other["slave_priority"]) != NOT_PROMOTABLE
+        )
+
+    return True in ask_all([node for node in settings.peers if node != primary], is_ahead).values()
 
 
 def is_outdated(settings: Settings, facts: Mapping[str, str]) -> bool:

@@ -61,10 +61,13 @@ def _unknown(
     if (others := int(facts["num-other-sentinels"])) != len(settings.sentinels) - 1:
         return f"knows {others} other Sentinels"
     # While nodes are added, the Sentinels know more of them than a node that has not been changed yet.
-    priorities = {Address(str(one["ip"]), int(one["port"])): int(one["slave-priority"]) for one in replicas}
+    seen = {Address(str(one["ip"]), int(one["port"])): one for one in replicas}
     for replica in (node for node in settings.nodes if node != primary):
-        if replica not in priorities:
+        if replica not in seen:
             return f"does not know {replica}"
-        if not priorities[replica]:
+        # A Sentinel that has lost its connection keeps what it heard last.
+        if seen[replica]["flags"] != "slave":
+            return f"says of {replica}: {seen[replica]['flags']}"
+        if not int(seen[replica]["slave-priority"]):
             return f"cannot promote {replica}, whose log says why"
     return ""

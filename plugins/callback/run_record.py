@@ -56,6 +56,9 @@ LONGEST_MESSAGE = 2000
 # More than a hook may take (`hook_timeout`).
 END_SECONDS = 4000
 GIT_SECONDS = 10
+# What a deployment does not take from the project: a user's own files, documents and tests.
+# A green run of a scenario writes molecule/runs.json, for example.
+NOT_DEPLOYED = (":!inventory", ":!hooks", ":!docs", ":!molecule", ":!tests")
 # It has no terminal, so it must not ask.
 NO_QUESTIONS = {f"ANSIBLE_{what}": "false" for what in ("ASK_PASS", "ASK_VAULT_PASS", "BECOME_ASK_PASS")}
 # What the playbook that ends a failed run needs of this run's command line: internal names and options.
@@ -287,11 +290,11 @@ def somebody_can_answer() -> bool:
 def revision(root: Path) -> dict[str, Any]:
     """Return the git ``revision`` of a checkout, empty without one, and whether it may have changes (``dirty``).
 
-    A user's own inventory and hooks are not changes of the project.
+    Changes count where a deployment reads the project's own files.
     """
     if not (commit := git(root, "rev-parse", "HEAD")):
         return {"revision": "", "dirty": False}
-    return {"revision": commit, "dirty": git(root, "status", "--porcelain", "--", ".", ":!inventory", ":!hooks") != ""}
+    return {"revision": commit, "dirty": git(root, "status", "--porcelain", "--", ".", *NOT_DEPLOYED) != ""}
 
 
 def git(root: Path, *command: str) -> str | None:

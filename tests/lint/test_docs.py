@@ -63,6 +63,22 @@ def test_each_scenario_shows_a_feature() -> None:
     assert not [page for page in features["untested"] if not (ROOT / "docs" / page).exists()]
 
 
+def test_the_map_of_failures_shows_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+    page, measured = tmp_path / "docs/topologies.md", tmp_path / "docs/measured.md"
+    text = measured.read_text(encoding="utf-8")
+    measured.write_text(text.replace("| a primary frozen for 10 s | 10.7 |", "| a primary frozen for 10 s | 99.8 |"))
+    done = generate(tmp_path)
+    assert done.returncode == 0, done.stderr
+    frozen = next(line for line in page.read_text(encoding="utf-8").splitlines() if "frozen" in line)
+    assert "goes on after a failover: 3.0 s | counters of that pair wait: 99.8 s |" in frozen
+    assert "| waits (not measured) |" in frozen
+    measured.write_text(text.replace("| a primary frozen for 10 s | 10.7 |", "| a primary frozen | 10.7 |"))
+    done = generate(tmp_path)
+    assert done.returncode != 0
+    assert "'`cluster` > a primary frozen for 10 s' names 0 rows with a gap of cluster, not one" in done.stderr
+
+
 def test_a_changed_default_is_noticed_and_written(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     defaults = tmp_path / "roles/settings/defaults/main.yml"

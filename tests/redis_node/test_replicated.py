@@ -219,6 +219,27 @@ def test_a_replica_that_lacks_what_a_restarted_primary_counted_is_not_promoted(r
 
 
 @pytest.mark.fault
+def test_a_replica_is_not_promoted_while_one_that_holds_more_does_not_answer(running: Set) -> None:
+    primary = running.primary()
+    late, other = [node for node in running.nodes if node is not primary]
+    late.client().config_set("masterauth", "wrong")
+    late.client("sentinel").client_kill_filter(_type="master")
+    assert running.increment(100) == 103
+    wait_until("it not to be promotable", lambda: int(replication(late)["slave_priority"]) == 0)
+    frozen = int(other.client().info("server")["process_id"])
+    os.kill(frozen, signal.SIGSTOP)
+    primary.kill()
+    late.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
+    # By then, the Sentinels would have promoted it.
+    time.sleep(LATE_SECONDS)
+    assert not is_primary(late)
+    os.kill(frozen, signal.SIGCONT)
+    wait_until("the other to be the primary", lambda: is_primary(other))
+    assert running.value() == 103
+    wait_until("it to be promotable again", lambda: int(replication(late)["slave_priority"]) == 100)
+
+
+@pytest.mark.fault
 def test_a_replica_that_was_away_is_not_promoted_before_its_copy_is_on_its_disk(own: Set) -> None:
     """If it died before that, it would start again with what it held before.
 
@@ -582,6 +603,22 @@ def test_a_primary_does_not_hand_over_to_what_may_not_be_promoted(running: Set) 
         node.process.send_signal(signal.SIGCONT)
     primary.start()
     wait_until("the primary", lambda: is_primary(primary))
+
+
+@pytest.mark.fault
+def test_a_set_is_not_settled_while_a_sentinel_does_not_reach_a_replica(running: Set) -> None:
+    replica = next(node for node in running.nodes if node is not running.primary())
+
+    def missing() -> str:
+        return running.sentinels[0].ask("settled").stderr
+
+    def broken() -> bool:
+        """Break the Sentinels' connections, which they make again within a second."""
+        replica.client("sentinel").client_kill_filter(_type="normal", skipme=False)
+        return f"says of {replica.address}: slave,disconnected" in missing()
+
+    wait_until("it to be missed", broken)
+    wait_until("nothing to be missed", lambda: not missing())
 
 
 @pytest.mark.fault
