@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from base64 import b64decode
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,8 @@ from keeper.certificate import RENEWED_BELOW, Store, first, part_left
 
 PAUSES = [300, 600, 1200, 2400, 3600]
 """Seconds before the next attempt after a failure; the last one repeats. Let's Encrypt allows five failures an hour."""
+DEPLOYED_SECONDS = 900
+"""How long a deployment, which starts the keeper, may take to order the first certificate itself."""
 LOG = logging.getLogger("keeper")
 
 
@@ -38,7 +41,7 @@ class Keeper:
         # Tests shorten both.
         self.renewed_below = float(environ.get("KEEPER_RENEWED_BELOW", RENEWED_BELOW))
         self.hurry = float(environ.get("KEEPER_HURRY", "1"))
-        self.failures = 0
+        self.failures, self.began = 0, time.monotonic()
         self.status: dict[str, str] = {"attempted": "", "failure": ""}
 
     def adopt(self) -> None:
@@ -51,7 +54,7 @@ class Keeper:
         """Renew if it is due; return the seconds until the next look."""
         try:
             self.adopt()
-            if part_left(first(self.store.chain())) < self.renewed_below:
+            if self.is_due():
                 self.status = {"attempted": now(), "failure": self.status["failure"]}
                 keys = self.store.read("account.pem"), self.store.read("key.pem")
                 self.store.write("certificate.pem", order(self.authority, self.email, self.domains, *keys))
@@ -68,6 +71,12 @@ class Keeper:
             self.status["failure"] = ""
         self.report()
         return pause * self.hurry
+
+    def is_due(self) -> bool:
+        """Tell whether it ends soon, or is the placeholder of a deployment that did not get one."""
+        present = first(self.store.chain())
+        left_over = present.issuer == present.subject and time.monotonic() > self.began + DEPLOYED_SECONDS * self.hurry
+        return left_over or part_left(present) < self.renewed_below
 
     def ends(self) -> str:
         """Return the end of the certificate."""

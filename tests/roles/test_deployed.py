@@ -14,6 +14,7 @@ import pytest
 import yaml
 from manager import Manager
 from support.ansible import PLAYBOOKS, ROOT, last_task, results_by_host, run
+from support.https import SITE, certificate, pem
 
 from plugins.filter.deployed import (
     deployed_state,
@@ -339,6 +340,22 @@ def test_a_manager_that_was_added_gets_all_files(tmp_path: Path) -> None:
         own = {"redis-secrets/logins": "its own", "redis/step.yml": "a step", "bench.json": "a benchmark"}
         taken_over(site, {"one": {**state, **own}, "two": added})
         assert {path: file["content"] for path, file in read(site / "two/state").items()} == state
+
+
+def test_a_deployment_does_not_replace_the_newer_certificate_of_a_keeper(tmp_path: Path) -> None:
+    """The keeper stores what it renews on its own manager only."""
+    state = {"redis/internal": "internal", "acme/key.pem": pem(SITE)}
+    state["acme/certificate.pem"] = certificate(SITE, days=(-60, 30))
+    renewed = state | {"acme/certificate.pem": certificate(SITE, days=(-1, 89)), "acme/directory": "https://a.example"}
+    # Of the others, one has the certificate; or the first one takes over the state of one that has not.
+    for site, states in {
+        "present": {"one": state, "two": renewed, "three": state},
+        "new": {"one": {}, "two": state, "three": renewed},
+    }.items():
+        taken_over(tmp_path / site, states)
+        for host in states:
+            found = {path: file["content"] for path, file in read(tmp_path / site / host / "state").items()}
+            assert found == renewed, host
 
 
 @pytest.mark.parametrize("has_a_state", [True, False], ids=["missed-a-move", "new"])

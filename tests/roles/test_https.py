@@ -117,8 +117,10 @@ def test_the_newest_certificate_of_the_managers_is_used_if_it_belongs_to_the_key
 
     other = rsa.generate_private_key(65537, 2048)
     old, new, foreign = manager(-10), manager(-2, directory="https://authority.example"), manager(-1, other)
+    mixed = {**manager(-1), "acme/certificate.pem": foreign["acme/certificate.pem"]}
+    broken = {**manager(-1), "acme/certificate.pem": {"content": "junk"}}
     wanted = {path: new[path]["content"] for path in ("acme/certificate.pem", "acme/directory")}
-    assert newest_issued([old, new, foreign, {}]) == newest_issued([new, old]) == wanted
+    assert newest_issued([old, new, foreign, mixed, broken, {}]) == newest_issued([new, old]) == wanted
     # Its directory goes with a certificate.
     assert newest_issued([manager(-1), new]).keys() == {"acme/certificate.pem"}
     assert newest_issued([{}, new]) == newest_issued([{}]) == {}

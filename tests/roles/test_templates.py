@@ -307,7 +307,8 @@ def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Ren
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
     mesh = "-mesh" in name
     how = {"protocol": "tcp", "mode": "ingress" if mesh else "host"}
-    ports = {8080: 8080, 8443: 8443} if name == "https" else {8080: 8080}
+    https = {"https": {8443: 8443}, "acme": {8443: 443}, "acme-mesh": {8443: 443}}
+    ports = {8080: 8080, **https.get(name, {})}
     assert published == {"edge": [{"target": port, "published": ports[port], **how} for port in ports]}
     assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
     deploy = services(texts)["edge"]["deploy"]
