@@ -226,7 +226,7 @@ def test_a_replica_is_not_promoted_while_one_that_holds_more_does_not_answer(run
     late.client("sentinel").client_kill_filter(_type="master")
     assert running.increment(100) == 103
     wait_until("it not to be promotable", lambda: int(replication(late)["slave_priority"]) == 0)
-    frozen = int(other.client().info("server")["process_id"])
+    frozen = other.server()
     os.kill(frozen, signal.SIGSTOP)
     primary.kill()
     late.client().config_set("masterauth", logins(INTERNAL_PASSWORD)["replication"])
