@@ -7,7 +7,7 @@ import time
 
 from redis_node.ask import ask, info, is_primary, until
 from redis_node.errors import NodeError, StateError
-from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, agreed_primary, view, views
+from redis_node.quorum import PRIMARY_NAME, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 
 PAUSE_SECONDS = 30.0
@@ -17,6 +17,8 @@ PROMOTION_SECONDS = 4.0
 POLL_SECONDS = 0.02
 PREPARATION_SECONDS = 0.15
 """How long it usually takes until writes are paused and the replicas are in sync."""
+FAILOVER_INFO_MILLISECONDS = 1000
+"""How often a Sentinel asks the replicas during a failover. Its own program makes it ask more often again."""
 PROMOTION_AT = 0.6
 """How old a Sentinel's INFO of the replicas should be when it is asked for a failover, in seconds.
 
@@ -100,7 +102,7 @@ def _moment(settings: Settings) -> tuple[Address, float, set[Address]]:
             try:
                 asked, oldest, eligible = _young(settings, sentinel)
             finally:
-                ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", INFO_MILLISECONDS)
+                ask(settings, sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", FAILOVER_INFO_MILLISECONDS)
         except NodeError as error:
             reason = error
         else:

@@ -10,8 +10,15 @@ from redis_node.errors import NodeError
 from redis_node.settings import Address, Settings
 
 PRIMARY_NAME = "counter"
-INFO_MILLISECONDS = 1000
-"""How often a Sentinel asks the nodes for their state, by which it chooses. The default is ten seconds."""
+PING_MILLISECONDS = 500
+INFO_MILLISECONDS = 300
+"""How often a Sentinel asks the nodes whether they live, and for their state, by which it chooses a replica.
+
+A primary counts as down a second (`redis_down_after_milliseconds`) after its last answer: half a second or more after
+its death. Each state is younger than that, and shows all that the replica has received. With the defaults, one and ten
+seconds, a replica that stood still could be chosen, since its last state was the youngest. Sentinel leaves out replicas
+whose state is older than five pings, and asks every second once the primary is down.
+"""
 
 
 class View(NamedTuple):

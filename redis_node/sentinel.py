@@ -7,13 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from redis_node.ask import ask, ask_all
 from redis_node.atomic_write import atomic_write
 from redis_node.errors import NodeError, StateError
 from redis_node.journal import Journal
 from redis_node.kind import Kind
-from redis_node.quorum import INFO_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
+from redis_node.quorum import INFO_MILLISECONDS, PING_MILLISECONDS, PRIMARY_NAME, View, agreed_primary, view, views
 from redis_node.settings import Address, Settings
 from redis_node.settled import what_is_missing
 
@@ -50,15 +51,19 @@ class Sentinel(Kind):
         return ["redis-server", str(path), "--sentinel"]
 
     def after_start(self) -> None:
-        """Make the Sentinel ask the nodes every second, and reconnect as fast; start again if it has missed a failover.
+        """Make the Sentinel ask the nodes often, and reconnect fast; start again if it has missed a failover.
 
         This is repeated, because a handover that is killed leaves another period behind.
         """
-        periods = ("INFO-PERIOD", INFO_MILLISECONDS, "MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS)
+        periods = {
+            "PING-PERIOD": PING_MILLISECONDS,
+            "INFO-PERIOD": INFO_MILLISECONDS,
+            "MIN-LINK-RECONNECT-PERIOD": RECONNECT_MILLISECONDS,
+        }
         journal, missed = Journal(self.settings.address), False
         while True:
             with contextlib.suppress(NodeError):
-                ask(self.settings, self.settings.address, "SENTINEL", "DEBUG", *periods)
+                ask(self.settings, self.settings.address, "SENTINEL", "DEBUG", *chain.from_iterable(periods.items()))
                 own = view(self.settings, self.settings.address)
                 # Two answers that are not from the same moment say nothing; the same twice does.
                 missed, before = _corrected(self.settings, own) is not None, missed

@@ -14,7 +14,7 @@ def what_is_missing(settings: Settings) -> str:
     """Return the first thing that is missing, or nothing.
 
     The set is settled if one node is the primary, every other node has everything that the primary had when this began,
-    and every Sentinel knows all of them and may promote each replica.
+    and every Sentinel knows all of them, reaches each replica and may promote it.
     """
     roles = ask_all(settings.nodes, lambda node: list(ask(settings, node, "ROLE")))
     primaries: dict[Address, int] = {}

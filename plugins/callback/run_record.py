@@ -56,7 +56,7 @@ LONGEST_MESSAGE = 2000
 # More than a hook may take (`hook_timeout`).
 END_SECONDS = 4000
 GIT_SECONDS = 10
-# What a deployment does not take from the project: a user's own files, documents and tests.
+# Changes here are not of what is deployed: a user's own files, documents and tests.
 # A green run of a scenario writes molecule/runs.json, for example.
 NOT_DEPLOYED = (":!inventory", ":!hooks", ":!docs", ":!molecule", ":!tests")
 # It has no terminal, so it must not ask.
