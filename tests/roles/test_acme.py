@@ -78,7 +78,6 @@ def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
     output = site.deploy("counter.example", renew=False)
     assert not output.startswith("failed"), output
     texts = site.files()
-    (tmp_path / "certificate-1.pem").write_text(texts["certificate-1.pem"])
     texts["haproxy.cfg"] = texts["haproxy.cfg"].replace("bind :8443", f"bind 127.0.0.1:{free_port()}")
     command = on_loopback(texts, tmp_path, edge=authority.asks, app=free_port(), operator=free_port())
     haproxy = Process(command, tmp_path / "haproxy.log")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from support.ansible import PLAYBOOKS, ROOT, results_by_host
-from support.https import SITE, authority, certificate, pem
+from support.https import AUTHORITY, SITE, authority, certificate, pem
 from support.json_result import SCHEMA
 from support.ports import free_port
 
@@ -331,7 +331,7 @@ def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("issued", [False, True])
 def test_the_placeholder_of_a_certificate_is_a_problem(tmp_path: Path, *, issued: bool) -> None:
-    pair = {"certificate": certificate(SITE) if issued else authority(), "key": pem(SITE)}
+    pair = {"certificate": certificate(SITE) if issued else authority(), "key": pem(SITE if issued else AUTHORITY)}
     files = {f"acme/{name}.pem": {"content": content} for name, content in pair.items()}
     host = {"edge_tls": "acme", "edge_domains": ["counter.example"], "deployed_store": {"files": files}}
     said = "clients refuse the placeholder that is served, since the authority has issued no certificate yet; "
