@@ -1,4 +1,4 @@
-# The images of the project, one target each: app, redis, redis-node, edge, backup, registry. All share one Debian base, which a node stores once.
+# The images of the project, one target each: app, redis, redis-node, edge, backup, keeper, registry. All share one Debian base, which a node stores once.
 # BASE is a Debian image from a registry, or one that roles/images built from Debian's packages.
 # The text of a stage, comments included, and the arguments here are part of the names of images: a change replaces their tasks.
 # REVISION is image_revision: a new value invalidates the build cache, so the build installs the current packages.
@@ -94,6 +94,25 @@ COPY --from=backup-packages /opt/counter /opt/counter
 ENV PATH=/opt/counter/bin:$PATH PYTHONPATH=/opt/counter/lib:/opt/counter/lib/app PYTHONUNBUFFERED=1
 # As root, since only root can read the state directory of the stack, which is a part of each backup.
 CMD ["python", "-m", "backup", "serve"]
+
+FROM python AS keeper-packages
+RUN ln -s /usr/share/python-wheels/pip-*.whl /tmp/pip.whl
+ENV PYTHONPATH=/tmp/pip.whl PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+COPY keeper/requirements.txt /tmp/requirements.txt
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && python3 -m venv --without-pip /opt/keeper \
+    && /opt/keeper/bin/python -m pip install --no-compile --require-hashes -r /tmp/requirements.txt
+COPY keeper /opt/keeper/lib/keeper
+RUN chmod -R a+rX /opt/keeper/lib \
+    && python3 -m compileall -q -j 0 /opt/keeper/lib
+
+FROM python AS keeper
+COPY --from=keeper-packages /opt/keeper /opt/keeper
+ENV PATH=/opt/keeper/bin:$PATH PYTHONPATH=/opt/keeper/lib PYTHONUNBUFFERED=1
+EXPOSE 8406
+# As root, since only root can read the keys and the certificate in the state directory of the stack.
+CMD ["python", "-m", "keeper"]
 
 FROM ${BASE} AS registry
 ARG REVISION

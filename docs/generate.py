@@ -36,6 +36,7 @@ METRIC_ENDINGS = {"Counter": "_total", "Gauge": "", "Histogram": ""}
 OPTIONS_SECTION = "Options of one run"
 # Examples for docs/settings.md, where the table of the settings has no value that works.
 EXAMPLES: dict[str, Any] = {
+    "acme_root": "-----BEGIN CERTIFICATE----- and the rest of the file",
     "acme_email": "admin@counter.example",
     "app_environment": {"COUNTER_KEY_SECONDS": 3600},
     "backup_copy_repository": "/mnt/copies",

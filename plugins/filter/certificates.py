@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,32 @@ def ending(certificates: Iterable[Mapping[str, Any]], edge_tls: str, *, late: bo
         return [one for one in certificates if _part_left(read(one["certificate"].encode())) < limit]
     day = datetime.now(UTC) + timedelta(days=7 if late else 30)
     return [one for one in certificates if one["ends"] < f"{day:%Y-%m-%dT%H:%M:%SZ}"]
+
+
+def newest_issued(states: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Return the files of the newest certificate of an authority; empty if the first of the ``states`` has no key.
+
+    ``states``: the files (path -> ``content``) of each manager, those of the first one first. The keeper stores what it
+    renews on its own manager only. What is not a certificate of the first one's key does not count.
+    """
+    first, *others = states
+    if "acme/key.pem" not in first:
+        return {}
+    key = first["acme/key.pem"]["content"]
+    ours = [files for files in (first, *others) if files.get("acme/key.pem", {}).get("content") == key]
+    began = [(moment, files) for files in ours if (moment := _began(files, key))]
+    _, newest = max(began, key=itemgetter(0), default=(None, {}))
+    return {path: newest[path]["content"] for path in ("acme/certificate.pem", "acme/directory") if path in newest}
+
+
+def _began(files: Mapping[str, Mapping[str, Any]], key: str) -> datetime | None:
+    """Return when the certificate began; None if it cannot be read, or is not of the key."""
+    try:
+        first = x509.load_pem_x509_certificate(files["acme/certificate.pem"]["content"].encode())
+        fits = _public_key(first) == _public_key(_private_key(key))
+    except (KeyError, ValueError):
+        return None
+    return first.not_valid_before_utc if fits else None
 
 
 def acme_thumbprint(account_key: str) -> str:
@@ -184,4 +211,5 @@ class FilterModule:
             "renewal_reason": renewal_reason,
             "ending": ending,
             "acme_thumbprint": acme_thumbprint,
+            "newest_issued": newest_issued,
         }

@@ -10,8 +10,10 @@ from typing import Any
 
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
 _WRITTEN_LAST = ("redis/internal", "deployed.json")
-# What only the manager has that runs something: a step of a deployment, and a benchmark.
-_OF_ONE_MANAGER = ("redis/step.yml", "bench.json")
+# What only the manager has that runs something: a step of a deployment, a benchmark, and the keeper.
+_OF_ONE_MANAGER = ("redis/step.yml", "bench.json", "acme/keeper.json")
+# What the keeper writes on its manager between deployments, and `newest_issued` looks at. It says nothing of the rest.
+_OF_KEEPERS = ("acme/certificate.pem", "acme/directory")
 _OLD_NAMES = {
     "counter_cpus": "app_cpus",
     "counter_memory": "app_memory",
@@ -83,7 +85,13 @@ def state_host(states: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str
     missed = {
         host: max(newer)
         for host, files in parts.items()
-        if (newer := [file["mtime"] for path, file in files.items() if path in own and _is_newer(file, own[path])])
+        if (
+            newer := [
+                file["mtime"]
+                for path, file in files.items()
+                if path in own and path not in _OF_KEEPERS and _is_newer(file, own[path])
+            ]
+        )
     }
     if not missed and not any(path in own for path in _WRITTEN_LAST):
         # Which of several is the newest: a former manager has a copy of what was deployed then.

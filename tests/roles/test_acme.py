@@ -13,72 +13,14 @@ import pytest
 import yaml
 from cryptography import x509
 from support.ansible import PLAYBOOKS, run
+from support.authority import Authority
 from support.edge import on_loopback
-from support.https import AUTHORITY, SITE, certificate, pem
+from support.https import AUTHORITY, SITE, certificate
 from support.ports import free_port, listens
 from support.processes import Process, running
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("pebble"), reason="no Pebble here")
-
-
-class Authority:
-    """Pebble, and a DNS server that has the same address for every name."""
-
-    def __init__(self, directory: Path, asks: int) -> None:
-        """Use files in ``directory``; ``asks`` is the port at which the authority expects the answers to challenges."""
-        self.directory, self.asks = directory, asks
-        self.port = free_port()
-        # At 127.0.0.1, the UDP port is held (support.ports).
-        self.dns = f"127.0.0.2:{free_port()}"
-        self.trusted = directory / "authority.pem"
-        self.trusted.write_text(certificate(AUTHORITY, names=("localhost",)))
-        (directory / "authority.key").write_text(pem(AUTHORITY))
-        names = ["pebble-challtestsrv", "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1", "-dns01", self.dns]
-        others = [
-            "-http01",
-            "",
-            "-https01",
-            "",
-            "-tlsalpn01",
-            "",
-            "-doh",
-            "",
-            "-management",
-            f"127.0.0.1:{free_port()}",
-        ]
-        self.names = Process([*names, *others], directory / "names.log")
-        self.pebble: Process | None = None
-
-    @property
-    def address(self) -> str:
-        """Where its directory is."""
-        return f"https://localhost:{self.port}/dir"
-
-    def start(self) -> None:
-        """Issue certificates that are valid for three months; a second start forgets all accounts."""
-        self.kill()
-        settings = {
-            "listenAddress": f"127.0.0.1:{self.port}",
-            "managementListenAddress": f"127.0.0.1:{free_port()}",
-            "certificate": str(self.trusted),
-            "privateKey": str(self.directory / "authority.key"),
-            "httpPort": self.asks,
-            "tlsPort": free_port(),
-            "domainBlocklist": ["blocked.example"],
-            "certificateValidityPeriod": 90 * 86400,
-        }
-        config = self.directory / "pebble.json"
-        config.write_text(json.dumps({"pebble": settings}))
-        command = ["env", "PEBBLE_VA_NOSLEEP=1", "pebble", "-config", str(config), "-dnsserver", self.dns]
-        self.pebble = Process(command, self.directory / "pebble.log")
-        self.pebble.start()
-        wait_until("the authority", lambda: listens(self.port))
-
-    def kill(self) -> None:
-        """Stop issuing."""
-        if self.pebble:
-            self.pebble.kill()
 
 
 class Site:
@@ -136,7 +78,6 @@ def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
     output = site.deploy("counter.example", renew=False)
     assert not output.startswith("failed"), output
     texts = site.files()
-    (tmp_path / "certificate-1.pem").write_text(texts["certificate-1.pem"])
     texts["haproxy.cfg"] = texts["haproxy.cfg"].replace("bind :8443", f"bind 127.0.0.1:{free_port()}")
     command = on_loopback(texts, tmp_path, edge=authority.asks, app=free_port(), operator=free_port())
     haproxy = Process(command, tmp_path / "haproxy.log")

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from manager import Manager
 from support.ansible import PLAYBOOKS, ROOT, last_task, results_by_host, run
+from support.https import SITE, certificate, pem
 
 from plugins.filter.deployed import (
     deployed_state,
@@ -251,6 +252,16 @@ def test_the_newest_of_several_states_is_used() -> None:
     assert state_host({"now": now, "former": former}, "new", "") == "now"
 
 
+def test_what_a_keeper_wrote_does_not_make_the_state_of_its_manager_the_newest() -> None:
+    """Its manager may have missed a deployment."""
+    renewed = {path: {"content": "new", "mtime": 9} for path in ("acme/certificate.pem", "acme/directory")}
+    present = {path: {"content": "old", "mtime": 1} for path in renewed}
+    status = {"acme/keeper.json": {"content": "{}", "mtime": 9}}
+    assert state_host({"one": OLD | present, "two": OLD | renewed | status}, "one", "") == "one"
+    assert state_host({"one": OLD | present | status, "two": state(passwords=("b", 3))}, "one", "") == "two"
+    assert "acme/keeper.json" not in part_of_stack(status)
+
+
 @pytest.mark.parametrize("other", ['{"format": 2, "swarm": "theirs"}', '{"format": 2}'], ids=["another", "unknown"])
 @pytest.mark.parametrize("first", ["two", "new"])
 def test_a_stack_of_the_same_name_in_another_swarm_is_not_used(first: str, other: str) -> None:
@@ -329,6 +340,22 @@ def test_a_manager_that_was_added_gets_all_files(tmp_path: Path) -> None:
         own = {"redis-secrets/logins": "its own", "redis/step.yml": "a step", "bench.json": "a benchmark"}
         taken_over(site, {"one": {**state, **own}, "two": added})
         assert {path: file["content"] for path, file in read(site / "two/state").items()} == state
+
+
+def test_a_deployment_does_not_replace_the_newer_certificate_of_a_keeper(tmp_path: Path) -> None:
+    """The keeper stores what it renews on its own manager only."""
+    state = {"redis/internal": "internal", "acme/key.pem": pem(SITE)}
+    state["acme/certificate.pem"] = certificate(SITE, days=(-60, 30))
+    renewed = state | {"acme/certificate.pem": certificate(SITE, days=(-1, 89)), "acme/directory": "https://a.example"}
+    # Of the others, one has the certificate; or the first one takes over the state of one that has not.
+    for site, states in {
+        "present": {"one": state, "two": renewed, "three": state},
+        "new": {"one": {}, "two": state, "three": renewed},
+    }.items():
+        taken_over(tmp_path / site, states)
+        for host in states:
+            found = {path: file["content"] for path, file in read(tmp_path / site / host / "state").items()}
+            assert found == renewed, host
 
 
 @pytest.mark.parametrize("has_a_state", [True, False], ids=["missed-a-move", "new"])

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.https import AUTHORITY, NOW, SITE, Key, authority, certificate, pem
 
-from plugins.filter.certificates import ending, https_certificates, renewal_reason, unserved
+from plugins.filter.certificates import ending, https_certificates, newest_issued, renewal_reason, unserved
 
 
 def fault(pair: object) -> str:
@@ -107,3 +107,20 @@ def test_what_is_soon_for_an_authority_is_when_it_renews(
     assert [bool(ending(served, edge_tls, late=each)) for each in (False, True)] == [soon, late]
     if edge_tls == "acme":
         assert bool(renewal_reason(served, ["counter.example"])) == soon
+
+
+def test_the_newest_certificate_of_the_managers_is_used_if_it_belongs_to_the_key() -> None:
+    def manager(began: int, key: Key = SITE, directory: str = "") -> dict[str, dict[str, str]]:
+        texts = {"acme/key.pem": pem(key), "acme/certificate.pem": certificate(key, days=(began, 80))}
+        texts |= {"acme/directory": directory} if directory else {}
+        return {path: {"content": text} for path, text in texts.items()}
+
+    other = rsa.generate_private_key(65537, 2048)
+    old, new, foreign = manager(-10), manager(-2, directory="https://authority.example"), manager(-1, other)
+    mixed = {**manager(-1), "acme/certificate.pem": foreign["acme/certificate.pem"]}
+    broken = {**manager(-1), "acme/certificate.pem": {"content": "junk"}}
+    wanted = {path: new[path]["content"] for path in ("acme/certificate.pem", "acme/directory")}
+    assert newest_issued([old, new, foreign, mixed, broken, {}]) == newest_issued([new, old]) == wanted
+    # Its directory goes with a certificate.
+    assert newest_issued([manager(-1), new]).keys() == {"acme/certificate.pem"}
+    assert newest_issued([{}, new]) == newest_issued([{}]) == {}

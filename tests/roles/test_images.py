@@ -98,12 +98,13 @@ def test_what_a_stage_copies_is_part_of_the_names_of_its_images() -> None:
         ("redis_node/added.py", "# new\n", {"redis-node"}),
         ("redis_node/hold-volume", "# changed\n", {"redis", "redis-node"}),
         ("backup/requirements.txt", "# changed\n", {"backup"}),
+        ("keeper/requirements.txt", "# changed\n", {"keeper"}),
         ("Dockerfile", "# the end of the last stage\n", {"registry"}),
     ],
 )
 def test_what_an_image_is_made_of_renames_it(tmp_path: Path, path: str, added: str, renamed: set[str]) -> None:
     ignored = shutil.ignore_patterns("*_cache")
-    for name in ("app", "backup", "redis_node"):
+    for name in ("app", "backup", "keeper", "redis_node"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "Dockerfile", tmp_path)
 
@@ -190,11 +191,11 @@ def test_every_package_is_installed_after_the_revision_is_known() -> None:
         assert "ARG REVISION" in text.partition("RUN")[0]
 
 
-def test_all_images_but_that_of_the_backups_run_without_root() -> None:
+def test_only_the_images_that_read_the_state_directory_run_as_root() -> None:
     users: dict[str, str] = {}
     for source, stage, lines in STAGES:
         users[stage] = [users.get(source, "root"), *re.findall(r"^USER (\S+)", lines, re.MULTILINE)][-1]
-    assert {target for target in TARGETS if users[target] == "root"} == {"backup"}
+    assert {target for target in TARGETS if users[target] == "root"} == {"backup", "keeper"}
 
 
 def test_the_users_of_the_images_can_read_what_only_its_owner_can_read_in_the_checkout(tmp_path: Path) -> None:
@@ -211,3 +212,9 @@ def test_the_users_of_the_images_can_read_what_only_its_owner_can_read_in_the_ch
             needed = 0o055 if path.is_dir() else 0o044
             assert path.stat().st_mode & needed == needed, path
         assert list(place.rglob("*.pyc"))
+
+
+def test_what_images_copy_is_in_the_context_of_their_builds() -> None:
+    _, *allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = {path for target in TARGETS.values() for path in target["copy"]}
+    assert [path for path in sorted(copied) if not path.startswith(tuple(one[1:] for one in allowed))] == []

@@ -125,6 +125,7 @@ WRONG = {
     "edge_request_log": "all",
     "follow": "perhaps",
     "image_max_age": "-1",
+    "acme_root": "/etc/ssl/root.pem",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

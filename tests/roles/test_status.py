@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from support.ansible import PLAYBOOKS, ROOT, results_by_host
-from support.https import SITE, authority, certificate, pem
+from support.https import AUTHORITY, SITE, authority, certificate, pem
 from support.json_result import SCHEMA
 from support.ports import free_port
 
@@ -331,7 +331,7 @@ def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("issued", [False, True])
 def test_the_placeholder_of_a_certificate_is_a_problem(tmp_path: Path, *, issued: bool) -> None:
-    pair = {"certificate": certificate(SITE) if issued else authority(), "key": pem(SITE)}
+    pair = {"certificate": certificate(SITE) if issued else authority(), "key": pem(SITE if issued else AUTHORITY)}
     files = {f"acme/{name}.pem": {"content": content} for name, content in pair.items()}
     host = {"edge_tls": "acme", "edge_domains": ["counter.example"], "deployed_store": {"files": files}}
     said = "clients refuse the placeholder that is served, since the authority has issued no certificate yet; "
@@ -339,22 +339,39 @@ def test_the_placeholder_of_a_certificate_is_a_problem(tmp_path: Path, *, issued
     assert judged(tmp_path, {"judge": host}) == {"judge": expected}
 
 
-def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(tmp_path: Path) -> None:
-    """Not one whose lifetime is short."""
-    hosts = {
-        name: {
+LATE = "the certificate for counter.example should have been renewed, and ends soon"
+
+
+@pytest.mark.parametrize(
+    ("days", "others", "failure", "said"),
+    [
+        # Not one whose lifetime is short.
+        ((-3, 3), None, "", ""),
+        ((-80, 10), None, "", LATE),
+        ((-80, 10), None, "refused", f"{LATE} (2026-12-02T03:00:00Z: refused)"),
+        # The keeper has renewed it on another manager.
+        ((-80, 10), (-2, 88), "", ""),
+    ],
+)
+def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(
+    tmp_path: Path, days: tuple[int, int], others: tuple[int, int] | None, failure: str, said: str
+) -> None:
+    keeper = json.dumps({"attempted": "2026-12-02T03:00:00Z", "failure": failure})
+
+    def host(text: str) -> dict[str, Any]:
+        files = {"acme/certificate.pem": text, "acme/key.pem": pem(SITE), "acme/keeper.json": keeper}
+        return {
             "edge_tls": "acme",
             "edge_domains": ["counter.example"],
             "deployed": {"edge": "", "certificates": https_certificates([{"certificate": text, "key": pem(SITE)}])},
-            "deployed_store": {
-                "files": {"acme/certificate.pem": {"content": text}, "acme/key.pem": {"content": pem(SITE)}}
-            },
+            "deployed_store": {"files": {path: {"content": content, "mtime": 1} for path, content in files.items()}},
         }
-        for name, days in {"short": (-3, 3), "old": (-80, 10)}.items()
-        for text in [certificate(SITE, days=days)]
-    }
-    said = "the certificate for counter.example should have been renewed, and ends soon"
-    assert judged(tmp_path, hosts) == {"short": [], "old": [f"{said}; ./counter certificates renews it"]}
+
+    hosts = {"judge": host(certificate(SITE, days=days))}
+    if others:
+        hosts["other"] = host(certificate(SITE, days=others))
+    found = judged(tmp_path, hosts)["judge"]
+    assert found == ([f"{said}; ./counter certificates renews it"] if said else [])
 
 
 def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:

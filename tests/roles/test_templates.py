@@ -44,6 +44,16 @@ HTTPS = {
     "edge_domains": ["counter.example"],
     "edge_hsts_seconds": 86400,
 }
+ACME = {
+    "edge_tls": "acme",
+    "http_port": 80,
+    "edge_domains": ["counter.example", "www.counter.example"],
+    "stored": {
+        "acme/account.pem": {"content": pem(SITE)},
+        "acme/key.pem": {"content": pem(SITE)},
+        "acme/certificate.pem": {"content": certificate(SITE)},
+    },
+}
 DOLLARS = "$HOME costs $5"
 MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "198.51.100.7"], "pass": "let-me-through"}
 COMBINATIONS: dict[str, dict[str, Any]] = (
@@ -57,6 +67,8 @@ COMBINATIONS: dict[str, dict[str, Any]] = (
         "old-engine": {"docker_host_engine": {"host_info": {"ServerVersion": "20.10.24"}}},
         "encrypted": {"overlay_encrypted": "true"},
         "https": HTTPS,
+        "acme": ACME,
+        "acme-mesh": ACME | {"edge": "mesh", "acme_root": certificate(SITE)},
         "sentinel-backups": {
             "redis_topology": "sentinel",
             "backup_repository": "rest:https://backup.example/counter",
@@ -140,7 +152,16 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
     """What does not depend on the combination is the same text: a date or a random value would restart every task."""
     name, texts = combination
     edge = "mesh-tls" if "-mesh" in name else "proxy"
-    if name not in ("old-engine", "encrypted", "https", "limits", "sentinel-backups", "standalone-backups"):
+    if name not in (
+        "old-engine",
+        "encrypted",
+        "https",
+        "acme",
+        "acme-mesh",
+        "limits",
+        "sentinel-backups",
+        "standalone-backups",
+    ):
         assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
 
@@ -286,7 +307,8 @@ def test_the_port_is_published_once_as_the_edge_does(combination: tuple[str, Ren
     published = {key: service["ports"] for key, service in services(texts).items() if "ports" in service}
     mesh = "-mesh" in name
     how = {"protocol": "tcp", "mode": "ingress" if mesh else "host"}
-    ports = {8080: 8080, 8443: 8443} if name == "https" else {8080: 8080}
+    https = {"https": {8443: 8443}, "acme": {8443: 443}, "acme-mesh": {8443: 443}}
+    ports = {8080: 8080, **https.get(name, {})}
     assert published == {"edge": [{"target": port, "published": ports[port], **how} for port in ports]}
     assert services(texts)["app"]["deploy"]["endpoint_mode"] == "dnsrr"
     deploy = services(texts)["edge"]["deploy"]
@@ -320,6 +342,24 @@ def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
                 assert not re.search(r"\b(secret|former|internal|internal-before)\b", str(value))
             for use in service.get("secrets", []):
                 assert use["mode"] == 0o400
+
+
+def test_a_keeper_renews_only_certificates_of_an_authority(combination: tuple[str, Rendered]) -> None:
+    name, texts = combination
+    found = services(texts)
+    assert ("keeper" in found) == name.startswith("acme")
+    assert ("lua-load certificate.lua certificate-1.pem " in texts["haproxy.cfg"]) == ("keeper" in found)
+    if "keeper" in found:
+        assert found["keeper"]["networks"] == ["front"]
+        assert "ports" not in found["keeper"]
+        assert found["keeper"]["environment"]["EDGE_DOMAINS"] == "counter.example,www.counter.example"
+        host, port = found["keeper"]["environment"]["KEEPER_EDGE"].split(":")
+        assert host.removeprefix("tasks.") in found
+        assert f"bind :{port} ssl " in texts["haproxy.cfg"]
+        mounted = [(volume["source"], volume["target"]) for volume in found["keeper"]["volumes"]]
+        environment = found["keeper"]["environment"]
+        assert environment.get("REQUESTS_CA_BUNDLE") == ("/acme/root.pem" if name == "acme-mesh" else None)
+        assert mounted == [("/etc/counter-deploy/counter/acme", found["keeper"]["environment"]["KEEPER_DIRECTORY"])]
 
 
 def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict[str, Rendered]) -> None:
@@ -360,10 +400,10 @@ def test_docker_reads_the_stack_files(combination: tuple[str, Rendered], tmp_pat
             assert environment["TEXT"] == DOLLARS
 
 
-@pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh-tls", "https", "limits"])
+@pytest.mark.parametrize("name", ["standalone-proxy", "standalone-mesh-tls", "https", "acme", "acme-mesh", "limits"])
 def test_haproxy_reads_its_configuration(rendered: dict[str, Rendered], tmp_path: Path, name: str) -> None:
     path = tmp_path / "haproxy.cfg"
-    for file in FILES:
+    for file in (*FILES, "certificate.lua"):
         (tmp_path / file).write_text(rendered[name][file])
     (tmp_path / "certificate-1.pem").write_text(certificate(SITE) + pem(SITE))
     done = run(HAPROXY, "-c", "-f", path)

@@ -18,13 +18,13 @@ def on_loopback(texts: Mapping[str, str], directory: Path, *, edge: int, app: in
         ("bind :8080", f"bind 127.0.0.1:{edge}"),
         ("bind :::8080", f"bind ::1:{edge}"),
         ("bind :8404", f"bind 127.0.0.1:{operator}"),
-        ("/run/edge/servers", str(directory / "servers")),
+        ("/run/edge/", f"{directory}/"),
         (SERVERS, f"server app 127.0.0.1:{app}"),
     ):
         assert there in configuration, there
         configuration = configuration.replace(there, here)
-    for name in FILES:
-        (directory / name).write_text(texts[name], encoding="utf-8")
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
     path = directory / "haproxy.cfg"
     path.write_text(configuration, encoding="utf-8")
     return [HAPROXY, "-db", "-f", str(path)]

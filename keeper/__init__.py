@@ -1,0 +1,1 @@
+"""Renews the certificate of an authority, without a control machine."""
