@@ -1,24 +1,28 @@
 #!/usr/bin/env python3
-"""Makes the pictures of the documentation with Chromium, into docs/pictures.
+"""Makes the pictures of the documentation, in docs/pictures, each for light and for dark screens.
 
+    docs/pictures.py                         the terminals, from the blocks of docs/commands.md; a test compares them
     docs/pictures.py page [--url URL]        the page, of a running counter or of one that is started for this
-    docs/pictures.py status                  the output of ./counter status in docs/commands.md
     docs/pictures.py report                  the top of docs/example-report/report.html
 
-Needs Debian's packages chromium and, for the page without --url, redis-server and the environment of the tests
-(./counter test quick makes it): .venv/bin/python docs/pictures.py page
+Needs the environment of the tests (./counter test quick makes it): .venv/bin/python docs/pictures.py. The page and the
+report need Debian's package chromium too, and the page without --url redis-server.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import html
+import io
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from rich.color import parse_rgb_hex
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -29,13 +33,49 @@ REPORT = ROOT / "docs/example-report/report.html"
 COMMANDS = ROOT / "docs/commands.md"
 CHROMIUM = ["chromium", *SWITCHES, "--hide-scrollbars", "--force-device-scale-factor=1"]
 VISITS = 1234
-LINE_HEIGHT = 18
-TERMINAL = """<!doctype html><meta charset="utf-8"><style>
-  body {{ margin: 0; background: #17211f; }}
-  pre {{ margin: 0; padding: 16px 20px; color: #e7eeec; font: 13px/{line_height}px "DejaVu Sans Mono", monospace; }}
-  b {{ color: #2dd4bf; font-weight: normal; }}
-</style><pre><b>$ ./counter status</b>
-{text}</pre>"""
+# Pictures of terminals, and the commands whose blocks in docs/commands.md they show.
+TERMINALS = {"status": "./counter status"}
+# Background, text and accent of terminals, as the page has them.
+SCHEMES = {"light": ("#f6f7f5", "#17211f", "#0f766e"), "dark": ("#17211f", "#e7eeec", "#2dd4bf")}
+# Of what rich offers, without fonts from the Internet, which GitHub does not load. Each line has the length that it has
+# in rich's font, so none is cut in the reader's.
+TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+svg > rect {{ stroke: #8886; }}
+{styles}
+</style>
+<defs>{lines}</defs>
+{chrome}
+<g class="{unique_id}-matrix" transform="translate({terminal_x}, {terminal_y})">{matrix}</g>
+</svg>
+"""
+
+
+def terminal(command: str, output: str, scheme: str) -> str:
+    """Return an SVG of a terminal that shows a command and its output, in the colours of a scheme."""
+    typed = f"$ {command}"
+    width = max(map(len, [typed, *output.splitlines()]))
+    background, text, accent = SCHEMES[scheme]
+    theme = TerminalTheme(parse_rgb_hex(background[1:]), parse_rgb_hex(text[1:]), [])
+    console = Console(record=True, file=io.StringIO(), width=width + 1, color_system="truecolor")
+    console.print(typed, style=f"bold {accent}", markup=False, highlight=False)
+    console.print(output, markup=False, highlight=False)
+    return console.export_svg(title="", theme=theme, code_format=TERMINAL, unique_id="terminal")
+
+
+def shown(command: str) -> str:
+    """Return the output of a command in docs/commands.md, which the scenario `newcomer` compares."""
+    return COMMANDS.read_text(encoding="utf-8").partition(f"$ {command}\n")[2].partition("```")[0]
+
+
+def drawings() -> dict[str, str]:
+    """Return the pictures that are made from texts, by the names of their files."""
+    return {
+        f"{name}-{scheme}.svg": terminal(command, shown(command), scheme)
+        for name, command in TERMINALS.items()
+        for scheme in SCHEMES
+    }
 
 
 def screenshot(url: str, name: str, width: int, height: int) -> None:
@@ -83,30 +123,20 @@ def draw_page(url: str) -> None:
         screenshot(address, "page", 860, 720)
 
 
-def draw_status() -> None:
-    """Draw the status in docs/commands.md, which the scenario `newcomer` compares, as a terminal shows it."""
-    output = COMMANDS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
-    lines = output.strip().splitlines()
-    with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
-        page.write(TERMINAL.format(line_height=LINE_HEIGHT, text=html.escape("\n".join(lines))))
-        page.flush()
-        screenshot(f"file://{page.name}", "status", 860, (len(lines) + 1) * LINE_HEIGHT + 32)
-
-
 def main() -> None:
     """Draw what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=["page", "status", "report"])
+    parser.add_argument("picture", nargs="?", choices=["page", "report"])
     parser.add_argument("--url", default="", help="address of a running counter")
     given = parser.parse_args()
-    PICTURES.mkdir(exist_ok=True)
     match given.picture:
         case "page":
             draw_page(given.url)
-        case "status":
-            draw_status()
         case "report":
             screenshot(f"file://{REPORT}", "report", 1100, 760)
+        case _:
+            for name, drawing in drawings().items():
+                (PICTURES / name).write_text(drawing, encoding="utf-8")
 
 
 if __name__ == "__main__":

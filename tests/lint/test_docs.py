@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from support.ansible import ROOT
+from support.ansible import ROOT, load
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "app/README.md")),
@@ -123,7 +123,8 @@ def leads_somewhere(page: Path, target: str) -> bool:
 
 
 def test_links_lead_somewhere() -> None:
-    links = [(page, target) for page, target in in_all_pages(r"\]\(([^)\s]+)\)") if "://" not in target]
+    found = in_all_pages(r"\]\(([^)\s]+)\)") + in_all_pages(r' (?:src|srcset)="([^"]+)"')
+    links = [(page, target) for page, target in found if "://" not in target]
     assert len(links) > 100
     assert [link for link in links if not leads_somewhere(*link)] == []
 
@@ -156,6 +157,14 @@ def test_links_of_the_program_lead_somewhere() -> None:
     ]
     assert len(found) > 20
     assert [(name, target) for name, target in found if not leads_somewhere(ROOT / "README.md", target)] == []
+
+
+def test_drawings_are_those_of_their_texts() -> None:
+    drawn = load("docs/pictures.py").drawings()
+    assert drawn
+    stored = {name: (ROOT / "docs/pictures" / name).read_text(encoding="utf-8") for name in drawn}
+    older = [name for name in drawn if drawn[name] != stored[name]]
+    assert not older, "docs/pictures.py draws them"
 
 
 def test_pictures_are_small() -> None:
