@@ -167,6 +167,19 @@ def test_drawings_are_those_of_their_texts() -> None:
     assert not older, "docs/pictures.py draws them"
 
 
+def test_the_drawn_ports_are_those_of_the_requirements() -> None:
+    """Those without TCP or UDP are reached only within the stack's own networks."""
+    drawing = (ROOT / "docs/pictures/three-servers.svg").read_text(encoding="utf-8")
+    drawn = {
+        port
+        for text in re.findall(r'class="port[^>]*>([^<]*(?:TCP|UDP)[^<]*)', drawing)
+        for port in re.findall(r"\d+", text)
+    }
+    rows = (ROOT / "docs/requirements.md").read_text(encoding="utf-8").partition("## Ports")[2].partition("\n\n")[2]
+    always = re.findall(r"^\| .* \| (?:always|with HTTPS|with several \w+) \|$", rows, re.MULTILINE)
+    assert drawn == {port for row in always for port in re.findall(r"\d+", row)}
+
+
 def test_pictures_are_small() -> None:
     for picture in (ROOT / "docs/pictures").iterdir():
         assert picture.stat().st_size < 150_000, picture.name
