@@ -2,16 +2,17 @@
 """Makes the pictures of the documentation, in docs/pictures, each for light and for dark screens.
 
     docs/pictures.py                         the terminals, from the blocks of docs/commands.md; a test compares them
-    docs/pictures.py page [--url URL]        the page, of a running counter or of one that is started for this
-    docs/pictures.py report                  the top of docs/example-report/report.html
+    docs/pictures.py page [--url URL]        the page's number, of a running counter or of one that is started for this
+    docs/pictures.py report                  docs/example-report/report.html, down to what explains the speed-up
 
-Needs the environment of the tests (./counter test quick makes it): .venv/bin/python docs/pictures.py. The page and the
-report need Debian's package chromium too, and the page without --url redis-server.
+Needs the environment and the programs of the tests (./counter test quick installs them), and for the page and the
+report Debian's package pngquant: .venv/bin/python docs/pictures.py page
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import io
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 from rich.color import parse_rgb_hex
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
+from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -31,7 +33,10 @@ from support.chromium import SWITCHES  # noqa: E402
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
 COMMANDS = ROOT / "docs/commands.md"
-CHROMIUM = ["chromium", *SWITCHES, "--hide-scrollbars", "--force-device-scale-factor=1"]
+# Few colours, so that a picture with many pixels is a small file.
+PNGQUANT = ["pngquant", "32", "-"]
+# Above and below what a picture of a page shows.
+MARGIN = 15
 VISITS = 1234
 # Pictures of terminals, and the commands whose blocks in docs/commands.md they show.
 TERMINALS = {"status": "./counter status"}
@@ -78,21 +83,36 @@ def drawings() -> dict[str, str]:
     }
 
 
-def screenshot(url: str, name: str, width: int, height: int) -> None:
-    """Write what Chromium shows at ``url`` to docs/pictures, in pixels; raises CalledProcessError or TimeoutExpired."""
-    picture = PICTURES / f"{name}.png"
-    with tempfile.TemporaryDirectory() as profile:
-        size = f"--window-size={width},{height}"
-        command = [
-            *CHROMIUM,
-            size,
-            f"--user-data-dir={profile}",
-            f"--screenshot={picture}",
-            "--virtual-time-budget=2000",
-            url,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
+@contextlib.contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    """Yield the distribution's Chromium."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for switch in [*SWITCHES, "--hide-scrollbars"]:
+        options.add_argument(switch)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def photograph(url: str, name: str, width: int, first: str, last: str) -> None:
+    """Write what Chromium shows at ``url`` from one element to another, with two pixels for one of CSS."""
+    with browser() as driver:
+        screen = {"width": width, "height": 400, "deviceScaleFactor": 2, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        driver.get(url)
+        begin, end = (driver.find_element("css selector", one).rect for one in (first, last))
+        top, bottom = begin["y"] - MARGIN, end["y"] + end["height"] + MARGIN
+        clip = {"x": 0, "y": top, "width": width, "height": bottom - top, "scale": 1}
+        for scheme in SCHEMES:
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+            picture = PICTURES / f"{name}-{scheme}.png"
+            picture.write_bytes(subprocess.check_output(PNGQUANT, input=base64.b64decode(shot["data"])))
+            print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 
 
 @contextlib.contextmanager
@@ -120,7 +140,7 @@ def running_counter() -> Iterator[str]:
 def draw_page(url: str) -> None:
     """Draw the page of a counter."""
     with contextlib.nullcontext(url) if url else running_counter() as address:
-        screenshot(address, "page", 860, 720)
+        photograph(address, "page", 760, ".count", ".count")
 
 
 def main() -> None:
@@ -133,7 +153,7 @@ def main() -> None:
         case "page":
             draw_page(given.url)
         case "report":
-            screenshot(f"file://{REPORT}", "report", 1100, 760)
+            photograph(REPORT.as_uri(), "report", 1100, "h1", "#why")
         case _:
             for name, drawing in drawings().items():
                 (PICTURES / name).write_text(drawing, encoding="utf-8")
