@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -182,7 +183,19 @@ def test_the_drawn_ports_are_those_of_the_requirements() -> None:
 
 def test_pictures_are_small() -> None:
     for picture in (ROOT / "docs/pictures").iterdir():
-        assert picture.stat().st_size < 200_000, picture.name
+        # A recording is an SVG with a copy of the screen for each frame.
+        assert picture.stat().st_size < (300_000 if picture.suffix == ".svg" else 200_000), picture.name
+
+
+def test_a_recording_has_no_long_pauses_and_ends_in_time() -> None:
+    def moments(*times: float) -> list[float]:
+        recording = ["{}", *(json.dumps([time, "o", "x"]) for time in times)]
+        return [
+            json.loads(line)[0] for line in load("docs/recording.py").shortened("\n".join(recording)).splitlines()[1:]
+        ]
+
+    assert moments(1, 2, 60) == [1, 2, 4]
+    assert moments(*range(1, 91)) == [each / 2 for each in range(1, 91)]
 
 
 def test_the_readme_names_the_supported_distributions() -> None:
