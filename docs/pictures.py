@@ -3,7 +3,7 @@
 
     docs/pictures.py                         the terminals, from the blocks of docs/commands.md; a test compares them
     docs/pictures.py page [--url URL]        the page's number, of a running counter or of one that is started for this
-    docs/pictures.py report                  docs/example-report/report.html, down to what explains the speed-up
+    docs/pictures.py report                  the top and a chart of docs/example-report/report.html
 
 Needs the environment and the programs of the tests (./counter test quick installs them), and for the page and the
 report Debian's package pngquant: .venv/bin/python docs/pictures.py page
@@ -104,8 +104,9 @@ def photograph(url: str, name: str, width: int, first: str, last: str) -> None:
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         driver.get(url)
         begin, end = (driver.find_element("css selector", one).rect for one in (first, last))
-        top, bottom = begin["y"] - MARGIN, end["y"] + end["height"] + MARGIN
-        clip = {"x": 0, "y": top, "width": width, "height": bottom - top, "scale": 1}
+        left, top = begin["x"] - MARGIN, begin["y"] - MARGIN
+        bottom = end["y"] + end["height"] + MARGIN
+        clip = {"x": left, "y": top, "width": begin["width"] + 2 * MARGIN, "height": bottom - top, "scale": 1}
         for scheme in SCHEMES:
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -154,6 +155,7 @@ def main() -> None:
             draw_page(given.url)
         case "report":
             photograph(REPORT.as_uri(), "report", 1100, "h1", "#why")
+            photograph(REPORT.as_uri(), "report-time", 900, "#time figure", "#time figure")
         case _:
             for name, drawing in drawings().items():
                 (PICTURES / name).write_text(drawing, encoding="utf-8")
