@@ -7,6 +7,7 @@
 
 Needs the environment and the programs of the tests (./counter test quick installs them), and for the page and the
 report Debian's package pngquant: .venv/bin/python docs/pictures.py page
+one-server.svg and three-servers.svg are drawn by hand; recording.py makes recordings.
 """
 
 from __future__ import annotations
