@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""Makes the pictures of the documentation with Chromium, into docs/pictures.
+"""Makes the pictures of the documentation, in docs/pictures, each for light and for dark screens.
 
-    docs/pictures.py page [--url URL]        the page, of a running counter or of one that is started for this
-    docs/pictures.py status                  the output of ./counter status in docs/commands.md
-    docs/pictures.py report                  the top of docs/example-report/report.html
+    docs/pictures.py                         the terminals, from the blocks of docs/commands.md; a test compares them
+    docs/pictures.py page [--url URL]        the page's number, of a running counter or of one that is started for this
+    docs/pictures.py report                  the top and a chart of docs/example-report/report.html
 
-Needs Debian's packages chromium and, for the page without --url, redis-server and the environment of the tests
-(./counter test quick makes it): .venv/bin/python docs/pictures.py page
+Needs the environment and the programs of the tests (./counter test quick installs them), and for the page and the
+report Debian's package pngquant: .venv/bin/python docs/pictures.py page
+one-server.svg and three-servers.svg are drawn by hand; recording.py makes recordings.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
-import html
+import io
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from rich.color import parse_rgb_hex
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -27,32 +34,87 @@ from support.chromium import SWITCHES  # noqa: E402
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
 COMMANDS = ROOT / "docs/commands.md"
-CHROMIUM = ["chromium", *SWITCHES, "--hide-scrollbars", "--force-device-scale-factor=1"]
+# Few colours, so that a picture with many pixels is a small file.
+PNGQUANT = ["pngquant", "32", "-"]
+# Above and below what a picture of a page shows.
+MARGIN = 15
 VISITS = 1234
-LINE_HEIGHT = 18
-TERMINAL = """<!doctype html><meta charset="utf-8"><style>
-  body {{ margin: 0; background: #17211f; }}
-  pre {{ margin: 0; padding: 16px 20px; color: #e7eeec; font: 13px/{line_height}px "DejaVu Sans Mono", monospace; }}
-  b {{ color: #2dd4bf; font-weight: normal; }}
-</style><pre><b>$ ./counter status</b>
-{text}</pre>"""
+# Pictures of terminals, and the commands whose blocks in docs/commands.md they show.
+TERMINALS = {"status": "./counter status"}
+# Background, text and accent of terminals, as the page has them.
+SCHEMES = {"light": ("#f6f7f5", "#17211f", "#0f766e"), "dark": ("#17211f", "#e7eeec", "#2dd4bf")}
+# Of what rich offers, without fonts from the Internet, which GitHub does not load. Each line has the length that it has
+# in rich's font, so none is cut in the reader's.
+TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+svg > rect {{ stroke: #8886; }}
+{styles}
+</style>
+<defs>{lines}</defs>
+{chrome}
+<g class="{unique_id}-matrix" transform="translate({terminal_x}, {terminal_y})">{matrix}</g>
+</svg>
+"""
 
 
-def screenshot(url: str, name: str, width: int, height: int) -> None:
-    """Write what Chromium shows at ``url`` to docs/pictures, in pixels; raises CalledProcessError or TimeoutExpired."""
-    picture = PICTURES / f"{name}.png"
-    with tempfile.TemporaryDirectory() as profile:
-        size = f"--window-size={width},{height}"
-        command = [
-            *CHROMIUM,
-            size,
-            f"--user-data-dir={profile}",
-            f"--screenshot={picture}",
-            "--virtual-time-budget=2000",
-            url,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
+def terminal(command: str, output: str, scheme: str) -> str:
+    """Return an SVG of a terminal that shows a command and its output, in the colours of a scheme."""
+    typed = f"$ {command}"
+    width = max(map(len, [typed, *output.splitlines()]))
+    background, text, accent = SCHEMES[scheme]
+    theme = TerminalTheme(parse_rgb_hex(background[1:]), parse_rgb_hex(text[1:]), [])
+    console = Console(record=True, file=io.StringIO(), width=width + 1, color_system="truecolor")
+    console.print(typed, style=f"bold {accent}", markup=False, highlight=False)
+    console.print(output, markup=False, highlight=False)
+    return console.export_svg(title="", theme=theme, code_format=TERMINAL, unique_id="terminal")
+
+
+def shown(command: str) -> str:
+    """Return the output of a command in docs/commands.md, which the scenario `newcomer` compares."""
+    return COMMANDS.read_text(encoding="utf-8").partition(f"$ {command}\n")[2].partition("```")[0]
+
+
+def drawings() -> dict[str, str]:
+    """Return the pictures that are made from texts, by the names of their files."""
+    return {
+        f"{name}-{scheme}.svg": terminal(command, shown(command), scheme)
+        for name, command in TERMINALS.items()
+        for scheme in SCHEMES
+    }
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    """Yield the distribution's Chromium."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for switch in [*SWITCHES, "--hide-scrollbars"]:
+        options.add_argument(switch)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def photograph(url: str, name: str, width: int, first: str, last: str) -> None:
+    """Write what Chromium shows at ``url`` from one element to another, with two pixels for one of CSS."""
+    with browser() as driver:
+        screen = {"width": width, "height": 400, "deviceScaleFactor": 2, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        driver.get(url)
+        begin, end = (driver.find_element("css selector", one).rect for one in (first, last))
+        left, top = begin["x"] - MARGIN, begin["y"] - MARGIN
+        bottom = end["y"] + end["height"] + MARGIN
+        clip = {"x": left, "y": top, "width": begin["width"] + 2 * MARGIN, "height": bottom - top, "scale": 1}
+        for scheme in SCHEMES:
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+            picture = PICTURES / f"{name}-{scheme}.png"
+            picture.write_bytes(subprocess.check_output(PNGQUANT, input=base64.b64decode(shot["data"])))
+            print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size:,} bytes")
 
 
 @contextlib.contextmanager
@@ -80,33 +142,24 @@ def running_counter() -> Iterator[str]:
 def draw_page(url: str) -> None:
     """Draw the page of a counter."""
     with contextlib.nullcontext(url) if url else running_counter() as address:
-        screenshot(address, "page", 860, 720)
-
-
-def draw_status() -> None:
-    """Draw the status in docs/commands.md, which the scenario `newcomer` compares, as a terminal shows it."""
-    output = COMMANDS.read_text(encoding="utf-8").partition("$ ./counter status\n")[2].partition("```")[0]
-    lines = output.strip().splitlines()
-    with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
-        page.write(TERMINAL.format(line_height=LINE_HEIGHT, text=html.escape("\n".join(lines))))
-        page.flush()
-        screenshot(f"file://{page.name}", "status", 860, (len(lines) + 1) * LINE_HEIGHT + 32)
+        photograph(address, "page", 760, ".count", ".count")
 
 
 def main() -> None:
     """Draw what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=["page", "status", "report"])
+    parser.add_argument("picture", nargs="?", choices=["page", "report"])
     parser.add_argument("--url", default="", help="address of a running counter")
     given = parser.parse_args()
-    PICTURES.mkdir(exist_ok=True)
     match given.picture:
         case "page":
             draw_page(given.url)
-        case "status":
-            draw_status()
         case "report":
-            screenshot(f"file://{REPORT}", "report", 1100, 760)
+            photograph(REPORT.as_uri(), "report", 1100, "h1", "#why")
+            photograph(REPORT.as_uri(), "report-time", 900, "#time figure", "#time figure")
+        case _:
+            for name, drawing in drawings().items():
+                (PICTURES / name).write_text(drawing, encoding="utf-8")
 
 
 if __name__ == "__main__":

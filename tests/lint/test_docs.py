@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from support.ansible import ROOT
+from support.ansible import ROOT, load
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "app/README.md")),
@@ -123,7 +124,8 @@ def leads_somewhere(page: Path, target: str) -> bool:
 
 
 def test_links_lead_somewhere() -> None:
-    links = [(page, target) for page, target in in_all_pages(r"\]\(([^)\s]+)\)") if "://" not in target]
+    found = in_all_pages(r"\]\(([^)\s]+)\)") + in_all_pages(r' (?:src|srcset)="([^"]+)"')
+    links = [(page, target) for page, target in found if "://" not in target]
     assert len(links) > 100
     assert [link for link in links if not leads_somewhere(*link)] == []
 
@@ -158,9 +160,42 @@ def test_links_of_the_program_lead_somewhere() -> None:
     assert [(name, target) for name, target in found if not leads_somewhere(ROOT / "README.md", target)] == []
 
 
+def test_drawings_are_those_of_their_texts() -> None:
+    drawn = load("docs/pictures.py").drawings()
+    assert drawn
+    stored = {name: (ROOT / "docs/pictures" / name).read_text(encoding="utf-8") for name in drawn}
+    older = [name for name in drawn if drawn[name] != stored[name]]
+    assert not older, "docs/pictures.py draws them"
+
+
+def test_the_drawn_ports_are_those_of_the_requirements() -> None:
+    """Those without TCP or UDP are reached only within the stack's own networks."""
+    drawing = (ROOT / "docs/pictures/three-servers.svg").read_text(encoding="utf-8")
+    drawn = {
+        port
+        for text in re.findall(r'class="port[^>]*>([^<]*(?:TCP|UDP)[^<]*)', drawing)
+        for port in re.findall(r"\d+", text)
+    }
+    rows = (ROOT / "docs/requirements.md").read_text(encoding="utf-8").partition("## Ports")[2].partition("\n\n")[2]
+    always = re.findall(r"^\| .* \| (?:always|with HTTPS|with several \w+) \|$", rows, re.MULTILINE)
+    assert drawn == {port for row in always for port in re.findall(r"\d+", row)}
+
+
 def test_pictures_are_small() -> None:
     for picture in (ROOT / "docs/pictures").iterdir():
-        assert picture.stat().st_size < 150_000, picture.name
+        # A recording is an SVG with a copy of the screen for each frame.
+        assert picture.stat().st_size < (300_000 if picture.suffix == ".svg" else 200_000), picture.name
+
+
+def test_a_recording_has_no_long_pauses_and_ends_in_time() -> None:
+    def moments(*times: float) -> list[float]:
+        recording = ["{}", *(json.dumps([time, "o", "x"]) for time in times)]
+        return [
+            json.loads(line)[0] for line in load("docs/recording.py").shortened("\n".join(recording)).splitlines()[1:]
+        ]
+
+    assert moments(1, 2, 60) == [1, 2, 4]
+    assert moments(*range(1, 91)) == [each / 2 for each in range(1, 91)]
 
 
 def test_the_readme_names_the_supported_distributions() -> None:
