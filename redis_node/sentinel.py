@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 from redis_node.ask import ask, ask_all
 from redis_node.atomic_write import atomic_write
@@ -55,15 +54,14 @@ class Sentinel(Kind):
 
         This is repeated, because a handover that is killed leaves another period behind.
         """
-        periods = {
-            "PING-PERIOD": PING_MILLISECONDS,
-            "INFO-PERIOD": INFO_MILLISECONDS,
-            "MIN-LINK-RECONNECT-PERIOD": RECONNECT_MILLISECONDS,
-        }
+        periods: tuple[str | int, ...] = (
+            *("PING-PERIOD", PING_MILLISECONDS, "INFO-PERIOD", INFO_MILLISECONDS),
+            *("MIN-LINK-RECONNECT-PERIOD", RECONNECT_MILLISECONDS),
+        )
         journal, missed = Journal(self.settings.address), False
         while True:
             with contextlib.suppress(NodeError):
-                ask(self.settings, self.settings.address, "SENTINEL", "DEBUG", *chain.from_iterable(periods.items()))
+                ask(self.settings, self.settings.address, "SENTINEL", "DEBUG", *periods)
                 own = view(self.settings, self.settings.address)
                 # Two answers that are not from the same moment say nothing; the same twice does.
                 missed, before = _corrected(self.settings, own) is not None, missed
