@@ -43,10 +43,10 @@ EXAMPLES: dict[str, Any] = {
     "backup_environment": {"RESTIC_REST_USERNAME": "counter", "RESTIC_REST_PASSWORD": "the password"},
     "backup_environment_files": {"RESTIC_CACERT": "authority.pem"},
     "backup_heartbeat_url": "https://watch.example/counter",
-    "backup_known_hosts": "backup_known_hosts",
+    "backup_known_hosts": "inventory/backup_known_hosts",
     "backup_password": "the-password-of-the-repository",
     "backup_report_url": "https://watch.example/reports",
-    "backup_ssh_key": "backup_key",
+    "backup_ssh_key": "inventory/backup_key",
     "edge_certificates": [{"certificate": "/etc/ssl/counter.pem", "key": "/etc/ssl/counter.key"}],
     "edge_domains": ["counter.example"],
     "edge_trusted_proxies": ["192.0.2.5", "198.51.100.0/24"],
@@ -165,7 +165,9 @@ def setting_part(setting: Setting, values: str, spec: dict[str, Any]) -> str:
     name = setting.names[0]
     text = wrapped(f"{setting.sentence} Default: {setting.defaults[0]}. Allowed: {values}.")
     works = spec.get("works", spec.get("choices", [yaml.safe_load(plain(setting.defaults[0]))])[0])
-    example = yaml.safe_dump({"all": {"vars": {name: EXAMPLES.get(name, works)}}}, sort_keys=False, width=1000)
+    several = "works" in spec and isinstance(works, dict)
+    given = works if several and name not in EXAMPLES else {name: EXAMPLES.get(name, works)}
+    example = yaml.safe_dump({"all": {"vars": given}}, sort_keys=False, width=1000)
     return f"#### `{name}`\n\n{text}\n\n```yaml\n{example}```\n"
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from selenium import webdriver
@@ -317,3 +320,17 @@ def test_a_click_after_the_window_counts_another_one_and_the_page_says_so(
     driver.find_element(By.ID, "button").click()
     wait_for(driver, "the answer", lambda: text(driver, "value") == "3")
     assert redis_server.client().get("{visits}:value") == "3"
+
+
+def test_a_page_of_another_site_counts_with_the_line_of_the_documentation(
+    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^<script>fetch.*</script>$", page, re.MULTILINE)
+    (tmp_path / "index.html").write_text(line.replace("https://counter.example", gunicorn.url.rstrip("/")))
+    driver = browser()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as site:
+        Thread(target=site.serve_forever).start()
+        driver.get(f"http://127.0.0.1:{site.server_port}/")
+        site.shutdown()
+    wait_for(driver, "the count", lambda: redis_server.client().get("{my-page}:value") == "1")

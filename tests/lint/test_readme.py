@@ -152,7 +152,7 @@ def test_the_newcomer_types_every_other_block() -> None:
 def test_the_newcomer_finds_the_command_that_removes_everything() -> None:
     scenario = yaml.safe_load((ROOT / "molecule/newcomer/verify.yml").read_text(encoding="utf-8"))
     pattern = re.findall(r"regex_search\('(.*?)', ", scenario[0]["vars"]["purge"])[0].replace("\\\\", "\\")
-    assert re.findall(pattern, README) == ["./counter destroy -e purge=true -e confirm=counter"]
+    assert re.findall(pattern, README) == ["./counter destroy --purge --confirm counter"]
 
 
 def objections(command: str) -> object:
