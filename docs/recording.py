@@ -32,6 +32,9 @@ LONGEST = 45.0
 # Each frame is a copy of the screen, so more of them make a larger file. In milliseconds.
 FRAME = 400
 LAST_FRAME = 6000
+# A first deployment takes minutes, and more on a slow server.
+RECORD_SECONDS = 3600
+RENDER_SECONDS = 600
 # Types each command as a person would, and runs it.
 SHELL = r"""
 show() {
@@ -90,10 +93,11 @@ def record(commands: list[str]) -> None:
         silent, _ = os.pipe()
         terminal = {**os.environ, "TERM": "xterm"}
         recorder = ["termtosvg", "record", str(cast), "-g", GEOMETRY, "-c", shell]
-        subprocess.run(recorder, stdin=silent, env=terminal, check=True)
+        subprocess.run(recorder, stdin=silent, env=terminal, check=True, timeout=RECORD_SECONDS)
         cast.write_text(shortened(cast.read_text(encoding="utf-8")), encoding="utf-8")
         options = ["-m", str(FRAME), "-D", str(LAST_FRAME), "-t", str(template)]
-        subprocess.run(["termtosvg", "render", str(cast), str(PICTURE), *options], check=True)
+        render = ["termtosvg", "render", str(cast), str(PICTURE), *options]
+        subprocess.run(render, check=True, timeout=RENDER_SECONDS)
     print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
 
 

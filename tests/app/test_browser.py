@@ -330,7 +330,7 @@ def test_a_page_of_another_site_counts_with_the_line_of_the_documentation(
     (tmp_path / "index.html").write_text(line.replace("https://counter.example", gunicorn.url.rstrip("/")))
     driver = browser()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as site:
-        Thread(target=site.serve_forever).start()
+        Thread(target=site.serve_forever, daemon=True).start()
         driver.get(f"http://127.0.0.1:{site.server_port}/")
         site.shutdown()
     wait_for(driver, "the count", lambda: redis_server.client().get("{my-page}:value") == "1")
