@@ -1,1 +1,1 @@
-"""Renews the certificate of an authority, without a control machine."""
+"""Renews the certificate of an authority, and tells of problems, without a control machine."""

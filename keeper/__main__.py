@@ -1,152 +1,135 @@
-"""Renews the certificate in time, and serves its chain to the edges, which have the key."""
+"""Renews the certificate and serves its chain to the edges, which have the key; looks for problems and tells of them."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import socket
-import ssl
 import threading
 import time
 from base64 import b64decode
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from cryptography import x509
 
-from keeper.authority import order
-from keeper.certificate import RENEWED_BELOW, Store, first, part_left
+from keeper import answers, metrics, problems
+from keeper.certificate import Store, first
+from keeper.notify import Heartbeat, Messages
+from keeper.plan import Plan
+from keeper.renewal import Renewal
+from keeper.watch import LOOK_SECONDS, Watch
 
-PAUSES = [300, 600, 1200, 2400, 3600]
-"""Seconds before the next attempt after a failure; the last one repeats. Let's Encrypt allows five failures an hour."""
-DEPLOYED_SECONDS = 900
-"""How long a deployment, which starts the keeper, may take to order the first certificate itself."""
 LOG = logging.getLogger("keeper")
+STATE = "state.json"
+OVERDUE_LOOKS = 20
+"""A keeper that has not looked for so long knows nothing."""
 
 
 class Keeper:
-    """The certificate of one stack."""
+    """What keeps one stack."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        """Take the settings from the environment."""
-        self.store = Store(Path(environ["KEEPER_DIRECTORY"]))
-        self.authority = environ["ACME_DIRECTORY"]
-        self.email = environ["ACME_EMAIL"]
-        self.domains = environ["EDGE_DOMAINS"].split(",")
-        self.edge = environ["KEEPER_EDGE"]
-        # Tests shorten both.
-        self.renewed_below = float(environ.get("KEEPER_RENEWED_BELOW", RENEWED_BELOW))
-        self.hurry = float(environ.get("KEEPER_HURRY", "1"))
-        self.failures, self.began = 0, time.monotonic()
-        self.status: dict[str, str] = {"attempted": "", "failure": ""}
+    def __init__(self, plan: Plan) -> None:
+        """Go on with what an earlier process on this manager has told."""
+        self.plan, self._store = plan, Store(plan.files)
+        self.renewal = Renewal(plan) if plan.edge_tls == "acme" else None
+        self._messages = Messages(plan.stack, plan.notify_urls, plan.hurry)
+        self._watch = Watch(self._messages.tell, self._told(), plan.hurry)
+        self._heartbeat = Heartbeat(plan.heartbeat_url, self.is_well, plan.hurry)
+        self._looked, self._written = float("-inf"), ""
 
-    def adopt(self) -> None:
-        """Take a newer certificate from the edges: the keeper on another manager may have renewed."""
-        for chain in served(self.edge, self.domains[0]):
-            if self.store.adopt(chain):
-                LOG.info("adopted the certificate of an edge, which ends on %s", self.ends())
+    def run(self, stopped: threading.Event) -> None:
+        """Do all of it until ``stopped``."""
+        threads = [threading.Thread(target=self._look_all, args=(stopped,), daemon=True, name="looks")]
+        threads += [self._heartbeat] if self.plan.heartbeat_url else []
+        for thread in threads:
+            thread.start()
+        while not stopped.wait(self.renewal.renew() if self.renewal else 60):
+            pass
 
-    def renew(self) -> float:
-        """Renew if it is due; return the seconds until the next look."""
-        try:
-            self.adopt()
-            if self.is_due():
-                self.status = {"attempted": now(), "failure": self.status["failure"]}
-                keys = self.store.read("account.pem"), self.store.read("key.pem")
-                self.store.write("certificate.pem", order(self.authority, self.email, self.domains, *keys))
-                self.store.write("directory", f"{self.authority}\n")
-                LOG.info("renewed the certificate; it ends on %s", self.ends())
-        # Whatever it is, the next attempt may succeed. A new task would order at once, past the authority's limits.
-        except Exception as error:  # noqa: BLE001
-            pause = PAUSES[min(self.failures, len(PAUSES) - 1)]
-            self.failures += 1
-            self.status["failure"] = f"{type(error).__name__}: {error}"
-            LOG.warning("no renewal, next attempt in %d s: %s", pause, self.status["failure"])
-        else:
-            self.failures, pause = 0, 60
-            self.status["failure"] = ""
+    def _look_all(self, stopped: threading.Event) -> None:
+        while not stopped.wait(LOOK_SECONDS * self.plan.hurry):
+            try:
+                self.look()
+            # Otherwise nobody would look any more. The next look may succeed.
+            except Exception:
+                LOG.exception("a look failed")
+
+    def look(self) -> None:
+        """Look for problems."""
+        seen = answers.look(self.plan)
+        failure = self.renewal.failure if self.renewal else ""
+        self._watch.note(problems.found(self.plan, seen, failure), problems.unknown(seen))
+        self._looked = time.monotonic()
         self.report()
-        return pause * self.hurry
 
-    def is_due(self) -> bool:
-        """Tell whether it ends soon, or is the placeholder of a deployment that did not get one."""
-        present = first(self.store.chain())
-        left_over = present.issuer == present.subject and time.monotonic() > self.began + DEPLOYED_SECONDS * self.hurry
-        return left_over or part_left(present) < self.renewed_below
+    def is_well(self) -> bool:
+        """Tell whether there is no problem that was told, and whether looks go on."""
+        is_looking = time.monotonic() - self._looked < OVERDUE_LOOKS * LOOK_SECONDS * self.plan.hurry
+        return is_looking and not self._watch.told
 
-    def ends(self) -> str:
-        """Return the end of the certificate."""
-        return f"{first(self.store.chain()).not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-
-    def described(self) -> str:
-        """Return the status as JSON."""
-        return json.dumps(self.status | {"ends": self.ends()})
+    def status(self) -> dict[str, Any]:
+        """Return what `./counter status` reads, and what the next process goes on with."""
+        renewal = self.renewal
+        failed = {receiver.title: receiver.failure for receiver in self._messages.receivers if receiver.failure}
+        return {
+            "renewal": {"attempted": renewal.attempted, "failure": renewal.failure, "ends": renewal.ends()}
+            if renewal
+            else {},
+            "problems": self._watch.told,
+            "unreached": failed | ({"heartbeat_url": failure} if (failure := self._heartbeat.failure) else {}),
+        }
 
     def report(self) -> None:
-        """Write the status beside the certificate, where `./counter status` reads it."""
+        """Write the status, if it has changed."""
         try:
-            self.store.write("keeper.json", self.described() + "\n")
+            text = json.dumps(self.status(), sort_keys=True) + "\n"
+            if text != self._written:
+                self._store.write(STATE, text)
+                self._written = text
         except (OSError, ValueError) as error:
             LOG.warning("no status: %s", error)
 
-
-def served(edge: str, domain: str) -> list[str]:
-    """Return the chain that each edge serves; ``edge`` is HOST:PORT. Edges that do not answer are left out."""
-    host, _, port = edge.rpartition(":")
-    context = ssl.create_default_context()
-    # What counts is that the certificate belongs to the key.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    chains = []
-    try:
-        addresses = {one[4][:2] for one in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)}
-    except OSError:
-        return []
-    for address in addresses:
+    def _told(self) -> dict[str, Any]:
         try:
-            with (
-                socket.create_connection((str(address[0]), int(address[1])), 5) as plain,
-                context.wrap_socket(plain, server_hostname=domain) as connection,
-            ):
-                chains.append("".join(map(ssl.DER_cert_to_PEM_cert, connection.get_unverified_chain())))
-        except OSError as error:
-            LOG.info("an edge did not say what it serves: %s", error)
-    return chains
-
-
-def now() -> str:
-    """Return the time, as ISO 8601 in UTC."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            return dict(json.loads(self._store.read(STATE))["problems"])
+        except (OSError, ValueError, KeyError):
+            return {}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the edges."""
+    """Answers the edges, and whoever reads metrics."""
 
     timeout = 10
     keeper: Keeper
 
     def do_GET(self) -> None:
-        """Serve ``/certificate.pem`` if it began later than what the edge serves (``Certificate``), and ``/status``."""
+        """Serve the certificate, ``/status`` and ``/metrics``."""
         try:
-            if self.path == "/status":
-                self.answer(200, self.keeper.described())
-            elif self.path == "/certificate.pem":
-                theirs = x509.load_der_x509_certificate(b64decode(self.headers["Certificate"]))
-                chain = self.keeper.store.chain()
-                newer = first(chain).not_valid_before_utc > theirs.not_valid_before_utc
-                self.answer(200, chain) if newer else self.answer(204)
-            else:
-                self.answer(404)
+            match self.path:
+                case "/status":
+                    self.answer(200, json.dumps(self.keeper.status()))
+                case "/metrics":
+                    self.answer(200, metrics.exposition().decode(), metrics.CONTENT_TYPE)
+                case "/certificate.pem" if self.keeper.renewal:
+                    self.certificate(self.keeper.renewal.store.chain())
+                case _:
+                    self.answer(404)
         except (OSError, ValueError, TypeError) as error:
             self.answer(500, str(error))
 
-    def answer(self, status: int, text: str = "") -> None:
+    def certificate(self, chain: str) -> None:
+        """Serve the chain if it began later than what the edge serves (``Certificate``)."""
+        theirs = x509.load_der_x509_certificate(b64decode(self.headers["Certificate"]))
+        newer = first(chain).not_valid_before_utc > theirs.not_valid_before_utc
+        self.answer(200, chain) if newer else self.answer(204)
+
+    def answer(self, status: int, text: str = "", kind: str = "text/plain; charset=utf-8") -> None:
         """Send a response."""
         self.send_response(status)
         if status != 204:  # noqa: PLR2004
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -158,17 +141,18 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # What it says of receivers may name their secrets (keeper/notify.py).
+    logging.getLogger("apprise").propagate = False
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopped.set()
 
     signal.signal(signal.SIGTERM, stop)
-    Handler.keeper = keeper = Keeper(dict(os.environ))
-    server = ThreadingHTTPServer(("", int(os.environ.get("KEEPER_PORT", "8406"))), Handler)
+    Handler.keeper = keeper = Keeper(Plan.read())
+    server = ThreadingHTTPServer(("", keeper.plan.port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    while not stopped.wait(keeper.renew()):
-        pass
+    keeper.run(stopped)
     server.shutdown()
 
 

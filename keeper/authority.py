@@ -10,21 +10,26 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
+from keeper.plan import Plan
+
 LIMIT = timedelta(minutes=3)
 """How long the authority may take to validate the domains and to issue."""
 REQUEST_SECONDS = 20
 
 
-def order(directory: str, email: str, domains: list[str], account: str, key: str) -> str:
+def order(plan: Plan, account: str, key: str) -> str:
     """Return a new certificate with its chain. Keys are PEM; raises acme.errors.Error, OSError, ValueError."""
     private = load_pem_private_key(account.encode(), password=None)
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise TypeError("the key of the account is not an ECDSA key")
     known = JWKEC(key=private)
     network = client.ClientNetwork(known, alg=ES256, user_agent="counter-deploy", timeout=REQUEST_SECONDS)
-    acme = client.ClientV2(client.ClientV2.get_directory(directory, network), network)
-    _register(acme, email)
-    ordered = acme.new_order(crypto_util.make_csr(key.encode(), domains))
+    if plan.acme_root:
+        # Only for the authority: receivers of messages have certificates of others. Requests takes a file, too.
+        network.verify_ssl = str(plan.acme_files / "root.pem")  # type: ignore[assignment]
+    acme = client.ClientV2(client.ClientV2.get_directory(plan.acme_directory, network), network)
+    _register(acme, plan.acme_email)
+    ordered = acme.new_order(crypto_util.make_csr(key.encode(), list(plan.edge_domains)))
     for authorization in ordered.authorizations:
         if authorization.body.status != messages.STATUS_VALID:
             offered = (one for one in authorization.body.challenges if isinstance(one.chall, challenges.HTTP01))
