@@ -1,4 +1,4 @@
-"""Renews the certificate and serves its chain to the edges, which have the key; looks for problems and tells of them."""
+"""Renews the certificate, serves its chain to the edges, which have the key, looks for problems, and tells of them."""
 
 from __future__ import annotations
 

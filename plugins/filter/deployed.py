@@ -11,7 +11,7 @@ from typing import Any
 # A host has a state if it has one of these. They are copied last, so that an interrupted copy is repeated.
 _WRITTEN_LAST = ("redis/internal", "deployed.json")
 # What only the manager has that runs something: a step of a deployment, a benchmark, and the keeper.
-_OF_ONE_MANAGER = ("redis/step.yml", "bench.json", "acme/keeper.json")
+_OF_ONE_MANAGER = ("redis/step.yml", "bench.json", "keeper/state.json")
 # What the keeper writes on its manager between deployments, and `newest_issued` looks at. It says nothing of the rest.
 _OF_KEEPERS = ("acme/certificate.pem", "acme/directory")
 _OLD_NAMES = {

@@ -32,6 +32,7 @@ REDIS_URL = re.compile(rf"rediss?://([^@/?#\s\[\]]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@
 LOCAL_URL = re.compile(r"//([^@/]*@)?(localhost|127[.][0-9.]+|\[::1\])([:/]|$)")
 LOCAL_REGISTRY = re.compile(r"(localhost([.]localdomain)?|127[.][0-9.]+)([:/]|$)")
 DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+NOTIFY_URL = re.compile(r"[a-z][a-z0-9+]*://\S+")
 BACKUP = "20261126T030000Z"
 KEPT = {"last", "hourly", "daily", "weekly", "monthly", "yearly"}
 
@@ -51,7 +52,7 @@ def broken_rules(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     values, known = SimpleNamespace(**settings), SimpleNamespace(**facts)
     families = (
         *(_edge, _https, _app, _topology, _registry, _maintenance, _data),
-        *(_repository, _backups, _backup, _confirmed),
+        *(_repository, _backups, _backup, _messages, _confirmed),
     )
     return [broken for family in families for broken in family(values, known)]
 
@@ -331,6 +332,11 @@ def _backup(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
             "if backup_repository names theirs",
             {"copies": False},
         )
+
+
+def _messages(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
+    if isinstance(s.notify_urls, list) and not all(map(NOTIFY_URL.fullmatch, map(str, s.notify_urls))):
+        yield _broken("notify_urls")
 
 
 def _answers(s: SimpleNamespace, known: SimpleNamespace) -> tuple[str | None, ...]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import ssl
-import sys
 import threading
 import time
 import urllib.request
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from keeper_process import KeeperProcess, Received, taken, webhook
 from support.authority import Authority
 from support.edge import HAPROXY
 from support.https import SITE, certificate, pem
@@ -54,30 +53,37 @@ frontend public
 class Manager:
     """A manager's directory, its keeper, and an edge."""
 
+    hooks: Received
+    """What the keeper tells."""
+
     def __init__(self, directory: Path, authority: Authority) -> None:
         self.directory, self.authority = directory, authority
         self.files = directory / "acme"
         self.files.mkdir()
         self.store = Store(self.files)
         self.admin = directory / "admin"
-        self.port, self.https = free_port(), free_port()
+        self.https = free_port()
         self.account = pem(ec.generate_private_key(ec.SECP256R1()))
         for name, text in (("account.pem", self.account), ("key.pem", pem(SITE))):
             (self.files / name).write_text(text)
         (self.files / "certificate.pem").write_text(certificate(SITE, days=OLD))
         self.edge = Process([HAPROXY, "-db", "-f", str(directory / "edge.cfg")], directory / "edge.log")
-        environ = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "KEEPER_DIRECTORY": str(self.files),
-            "ACME_DIRECTORY": authority.address,
-            "ACME_EMAIL": "admin@counter.example",
-            "EDGE_DOMAINS": "counter.example,www.counter.example",
-            "KEEPER_EDGE": f"127.0.0.1:{self.https}",
-            "KEEPER_PORT": str(self.port),
-            "KEEPER_HURRY": "0.01",
-            "REQUESTS_CA_BUNDLE": str(authority.trusted),
-        }
-        self.keeper = Process([sys.executable, "-m", "keeper"], directory / "keeper.log", environ)
+        (self.files / "root.pem").write_text(authority.trusted.read_text())
+        self.keeper = KeeperProcess(
+            directory,
+            acme_files=str(self.files),
+            acme_directory=authority.address,
+            acme_email="admin@counter.example",
+            acme_root="its root",
+            edge_tls="acme",
+            edge_domains=["counter.example", "www.counter.example"],
+            edge_at=f"127.0.0.1:{self.https}",
+            edges=1,
+            # What answers challenges answers anything.
+            app_at=f"127.0.0.1:{authority.asks}",
+            replicas=1,
+        )
+        self.port = self.keeper.port
 
     def start_edge(self, chain: str, key: ec.EllipticCurvePrivateKey = SITE) -> None:
         """Serve a certificate, and the answers to challenges."""
@@ -109,7 +115,8 @@ class Manager:
         return first(ssl.get_server_certificate(("127.0.0.1", self.https), timeout=10))
 
     def status(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads(self.ask("/status")[1])
+        """Return what the keeper says of renewals."""
+        found: dict[str, str] = json.loads(self.ask("/status")[1])["renewal"]
         return found
 
     def present(self) -> x509.Certificate:
@@ -132,7 +139,8 @@ def authority(tmp_path: Path) -> Iterator[Authority]:
 def manager(tmp_path: Path, authority: Authority) -> Iterator[Manager]:
     """Return a manager with a certificate that is due; nothing runs."""
     manager = Manager(tmp_path, authority)
-    with running(manager.keeper), running(manager.edge):
+    with running(manager.keeper), running(manager.edge), webhook() as (place, manager.hooks):
+        manager.keeper.plan["notify_urls"] = [f"json://{place}"]
         yield manager
 
 
@@ -144,6 +152,10 @@ def test_a_failure_is_noted_and_the_next_attempt_renews_with_the_same_key(manage
     assert "Connection refused" in failed["failure"]
     assert failed["attempted"]
     assert manager.present() == old
+    assert manager.keeper.metric("counter_keeper_renewal_success") == 0
+    wait_until("the problem", lambda: "renewal" in manager.keeper.written()["problems"])
+    # That it ends soon is a problem, too.
+    assert "the certificate was not renewed (" in told(manager)
 
     manager.authority.start()
     wait_until("the renewal", lambda: manager.present() != old)
@@ -154,14 +166,29 @@ def test_a_failure_is_noted_and_the_next_attempt_renews_with_the_same_key(manage
     assert names.get_values_for_type(x509.DNSName) == ["counter.example", "www.counter.example"]
     assert (manager.files / "certificate.pem").stat().st_mode & 0o777 == 0o600
     wait_until("its report", lambda: manager.status()["failure"] == "")
+    attempted = manager.status()["attempted"]
     assert manager.store.read("directory").strip() == manager.authority.address
-    written = json.loads(manager.store.read("keeper.json"))
-    assert written["ends"] == f"{renewed.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    ends = f"{renewed.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    wait_until("its file", lambda: manager.keeper.written()["renewal"]["ends"] == ends)
+    assert manager.keeper.metric("counter_keeper_renewal_success") == 1
+    assert (
+        manager.keeper.metric("counter_keeper_certificate_end_timestamp_seconds")
+        == renewed.not_valid_after_utc.timestamp()
+    )
 
-    # It is not due now: many looks later, it is the same.
-    looks = (manager.files / "keeper.json").stat().st_mtime_ns
-    wait_until("more looks", lambda: (manager.files / "keeper.json").stat().st_mtime_ns > looks)
+    wait_until("the end of the problem", lambda: manager.keeper.written()["problems"] == {})
+    assert "the certificate was not renewed (" in told(manager)
+
+    # It is not due now: some looks later, it is the same.
+    time.sleep(2)
     assert manager.present() == renewed
+    assert manager.status()["attempted"] == attempted
+
+
+def told(manager: Manager) -> str:
+    """Return the texts of all messages since the last time."""
+    manager.keeper.looks(2)
+    return "\n".join(message["message"] for message in taken(manager.hooks))
 
 
 def test_the_chain_is_served_to_edges_that_have_an_older_one(manager: Manager) -> None:
@@ -184,7 +211,7 @@ def test_a_newer_chain_of_an_edge_is_adopted_and_none_is_ordered(manager: Manage
 def test_edges_load_five_renewals_under_load_without_a_failed_request(manager: Manager) -> None:
     manager.authority.start()
     manager.start_edge(manager.store.chain())
-    manager.keeper.environ["KEEPER_RENEWED_BELOW"] = "2"
+    manager.keeper.plan["renewed_below"] = 2
     ended = threading.Event()
     with ThreadPoolExecutor() as clients:
         loads = [clients.submit(requests, manager.https, ended, kept=kept) for kept in (True, False)]

@@ -256,10 +256,10 @@ def test_what_a_keeper_wrote_does_not_make_the_state_of_its_manager_the_newest()
     """Its manager may have missed a deployment."""
     renewed = {path: {"content": "new", "mtime": 9} for path in ("acme/certificate.pem", "acme/directory")}
     present = {path: {"content": "old", "mtime": 1} for path in renewed}
-    status = {"acme/keeper.json": {"content": "{}", "mtime": 9}}
+    status = {"keeper/state.json": {"content": "{}", "mtime": 9}}
     assert state_host({"one": OLD | present, "two": OLD | renewed | status}, "one", "") == "one"
     assert state_host({"one": OLD | present | status, "two": state(passwords=("b", 3))}, "one", "") == "two"
-    assert "acme/keeper.json" not in part_of_stack(status)
+    assert "keeper/state.json" not in part_of_stack(status)
 
 
 @pytest.mark.parametrize("other", ['{"format": 2, "swarm": "theirs"}', '{"format": 2}'], ids=["another", "unknown"])

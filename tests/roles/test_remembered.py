@@ -67,6 +67,7 @@ def test_neither_secrets_nor_options_of_one_run_are_recorded(manager: Manager) -
     assert secrets == {
         *("edge_certificates", "redis_url", "redis_password"),
         *("backup_password", "backup_environment", "backup_report_url", "backup_heartbeat_url"),
+        *("notify_urls", "heartbeat_url"),
     }
     options = set(options_of_verbs(str(ROOT)))
     assert {"lock_wait", "purge", "release", "on", "replicas"} <= options
@@ -102,6 +103,22 @@ def test_scale_renders_what_was_deployed(manager: Manager) -> None:
         "counter/stack.yml": before["counter/stack.yml"].replace("      replicas: 4\n", "      replicas: 2\n")
     }
     assert after != before
+
+
+def test_scale_keeps_who_is_told_of_problems(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """The addresses are secrets, which only deployments are given."""
+    told = {"notify_urls": ["json://hooks.example/token"], "heartbeat_url": "https://watch.example/token"}
+    manager = Manager(tmp_path, recorded(tmp_path_factory, "told", DEPLOYED | told))
+    before = manager.files()
+    assert json.loads(before["keeper/plan.json"]).items() >= (told | {"replicas": 4, "edges": 1}).items()
+    assert "token" not in before["counter/stack.yml"] + before["deployed.json"]
+    manager.scale(replicas=2)
+    after = manager.files()
+    plan = json.loads(before["keeper/plan.json"]) | {"replicas": 2}
+    assert json.loads(after["keeper/plan.json"]) == plan
+    # Another plan is another secret, with which another task starts.
+    name = re.compile("name: counter_keeper-([0-9a-f]+)")
+    assert name.findall(before["counter/stack.yml"]) != name.findall(after["counter/stack.yml"]) != []
 
 
 def test_scale_leaves_the_edges_of_the_mesh_and_the_manager_that_is_asked_answers_first(

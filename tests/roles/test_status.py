@@ -356,13 +356,14 @@ LATE = "the certificate for counter.example should have been renewed, and ends s
 def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(
     tmp_path: Path, days: tuple[int, int], others: tuple[int, int] | None, failure: str, said: str
 ) -> None:
-    keeper = json.dumps({"attempted": "2026-12-02T03:00:00Z", "failure": failure})
+    keeper = json.dumps({"renewal": {"attempted": "2026-12-02T03:00:00Z", "failure": failure}})
 
     def host(text: str) -> dict[str, Any]:
-        files = {"acme/certificate.pem": text, "acme/key.pem": pem(SITE), "acme/keeper.json": keeper}
+        files = {"acme/certificate.pem": text, "acme/key.pem": pem(SITE), "keeper/state.json": keeper}
         return {
             "edge_tls": "acme",
             "edge_domains": ["counter.example"],
+            "images": {"keeper": "counter-keeper"},
             "deployed": {"edge": "", "certificates": https_certificates([{"certificate": text, "key": pem(SITE)}])},
             "deployed_store": {"files": {path: {"content": content, "mtime": 1} for path, content in files.items()}},
         }
@@ -372,6 +373,16 @@ def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(
         hosts["other"] = host(certificate(SITE, days=others))
     found = judged(tmp_path, hosts)["judge"]
     assert found == ([f"{said}; ./counter certificates renews it"] if said else [])
+
+
+def test_messages_that_do_not_arrive_are_a_problem_while_there_is_a_keeper(tmp_path: Path) -> None:
+    receiver = "number 2 of notify_urls (json)"
+    state = {"content": json.dumps({"unreached": {receiver: "2026-12-02T03:00:00Z: refused"}}), "mtime": 1}
+    host = {"deployed_store": {"files": {"keeper/state.json": state}}}
+    keeper = {"images": {"keeper": "counter-keeper"}}
+    found = judged(tmp_path, {"judge": host | keeper, "former": host})
+    said = f"messages about problems do not reach {receiver} (2026-12-02T03:00:00Z: refused)"
+    assert found == {"judge": [f"{said}; this shows more: ./counter logs -e service=keeper"], "former": []}
 
 
 def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:

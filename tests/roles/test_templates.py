@@ -54,6 +54,12 @@ ACME = {
         "acme/certificate.pem": {"content": certificate(SITE)},
     },
 }
+MESSAGES = {
+    "redis_topology": "sentinel",
+    "backup_repository": "/srv/backups",
+    "notify_urls": ["json://user:secret@hooks.example/counter"],
+    "heartbeat_url": "https://watch.example/secret",
+}
 DOLLARS = "$HOME costs $5"
 MAINTENANCE = {"text": "Back <soon>.", "allow": ["192.0.2.0/24", "198.51.100.7"], "pass": "let-me-through"}
 COMBINATIONS: dict[str, dict[str, Any]] = (
@@ -74,6 +80,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = (
             "backup_repository": "rest:https://backup.example/counter",
         },
         "standalone-backups": {"backup_repository": "/srv/backups", "backup_copy_repository": "/mnt/copies"},
+        "sentinel-messages": MESSAGES,
         "limits": {
             "edge_requests_per_second": 5,
             "edge_request_log": "addresses",
@@ -161,6 +168,7 @@ def test_rendering_is_stable(combination: tuple[str, Rendered], rendered: dict[s
         "limits",
         "sentinel-backups",
         "standalone-backups",
+        "sentinel-messages",
     ):
         assert texts["haproxy.cfg"] == rendered[f"standalone-{edge}"]["haproxy.cfg"]
 
@@ -344,22 +352,19 @@ def test_secrets_are_files_with_names_by_content_and_never_in_the_environment(
                 assert use["mode"] == 0o400
 
 
-def test_a_keeper_renews_only_certificates_of_an_authority(combination: tuple[str, Rendered]) -> None:
+def test_a_keeper_renews_certificates_of_an_authority_or_tells_of_problems(combination: tuple[str, Rendered]) -> None:
     name, texts = combination
     found = services(texts)
-    assert ("keeper" in found) == name.startswith("acme")
-    assert ("lua-load certificate.lua certificate-1.pem " in texts["haproxy.cfg"]) == ("keeper" in found)
+    issued = name.startswith("acme")
+    assert ("keeper" in found) == (issued or name == "sentinel-messages")
+    assert ("lua-load certificate.lua certificate-1.pem " in texts["haproxy.cfg"]) == issued
     if "keeper" in found:
         assert found["keeper"]["networks"] == ["front"]
         assert "ports" not in found["keeper"]
-        assert found["keeper"]["environment"]["EDGE_DOMAINS"] == "counter.example,www.counter.example"
-        host, port = found["keeper"]["environment"]["KEEPER_EDGE"].split(":")
-        assert host.removeprefix("tasks.") in found
-        assert f"bind :{port} ssl " in texts["haproxy.cfg"]
-        mounted = [(volume["source"], volume["target"]) for volume in found["keeper"]["volumes"]]
-        environment = found["keeper"]["environment"]
-        assert environment.get("REQUESTS_CA_BUNDLE") == ("/acme/root.pem" if name == "acme-mesh" else None)
-        assert mounted == [("/etc/counter-deploy/counter/acme", found["keeper"]["environment"]["KEEPER_DIRECTORY"])]
+        assert "environment" not in found["keeper"]
+        mounted = {volume["target"]: volume["source"] for volume in found["keeper"]["volumes"]}
+        directories = ["keeper", "acme"] if issued else ["keeper"]
+        assert mounted == {f"/{directory}": f"/etc/counter-deploy/counter/{directory}" for directory in directories}
 
 
 def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict[str, Rendered]) -> None:
