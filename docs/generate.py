@@ -30,6 +30,7 @@ FAILURES = ROOT / "molecule/failures.yml"
 MEASURED = ROOT / "docs/measured.md"
 OPTIONS = ROOT / "launcher/options.json"
 METRICS = ROOT / "app/counter/metrics.py"
+METRICS_OF_KEEPER = ROOT / "keeper/metrics.py"
 # Prometheus adds the ending to those that only grow.
 METRIC_ENDINGS = {"Counter": "_total", "Gauge": "", "Histogram": ""}
 # The section of the settings that belong to single verbs.
@@ -47,6 +48,8 @@ EXAMPLES: dict[str, Any] = {
     "backup_password": "the-password-of-the-repository",
     "backup_report_url": "https://watch.example/reports",
     "backup_ssh_key": "inventory/backup_key",
+    "heartbeat_url": "https://watch.example/counter",
+    "notify_urls": ["slack://TokenA/TokenB/TokenC/#operators", "mailtos://me:password@mail.example?to=me@mail.example"],
     "edge_certificates": [{"certificate": "/etc/ssl/counter.pem", "key": "/etc/ssl/counter.key"}],
     "edge_domains": ["counter.example"],
     "edge_trusted_proxies": ["192.0.2.5", "198.51.100.0/24"],
@@ -369,15 +372,15 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | meaning |", "| ---: | --- |", *rows, ""])
 
 
-def metrics() -> str:
-    """Return the metrics of an app replica, as its module defines them: name, description, names of the labels."""
+def metrics(module: Path, whose: str) -> str:
+    """Return the metrics of a program, as its module defines them: name, description, names of the labels."""
     rows = []
-    for node in ast.walk(ast.parse(METRICS.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in METRIC_ENDINGS:
             name, text, *labels = (ast.literal_eval(argument) for argument in node.args)
             by = f" By {', '.join(f'`{label}`' for label in labels[0])}." if labels else ""
             rows.append((node.lineno, f"`{name}{METRIC_ENDINGS[node.func.id]}`", text + by))
-    return table(("metric of each app replica", "what it shows"), (row for _, *row in sorted(rows)))
+    return table((f"metric of {whose}", "what it shows"), (row for _, *row in sorted(rows)))
 
 
 PRODUCERS: dict[str, Callable[[], str]] = {
@@ -392,7 +395,8 @@ PRODUCERS: dict[str, Callable[[], str]] = {
     "untested": untested,
     "failures": failures,
     "exit codes": exit_codes,
-    "metrics": metrics,
+    "metrics": lambda: metrics(METRICS, "each app replica"),
+    "metrics of the keeper": lambda: metrics(METRICS_OF_KEEPER, "the keeper"),
 }
 
 

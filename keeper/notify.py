@@ -150,7 +150,7 @@ class Heartbeat(threading.Thread):
         try:
             # A redirection would look good, and reach nobody.
             answer = requests.get(self._url, timeout=REQUEST_SECONDS, allow_redirects=False)
-            failure = "" if answer.ok and not answer.is_redirect else f"the status {answer.status_code}"
+            failure = "" if answer.status_code // 100 == 2 else f"the status {answer.status_code}"  # noqa: PLR2004
         except (OSError, ValueError) as error:
             # Its text has the URL.
             failure = type(error).__name__

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_string
+from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ class KeeperProcess(Process):
         """Take the plan (``keeper.plan``)."""
         self.port, self.files = free_port(), directory / "keeper"
         self.files.mkdir(exist_ok=True)
-        self.plan = {"stack": "counter", "port": self.port, "files": str(self.files), "hurry": HURRY} | plan
+        own = {"stack": "counter", "port": self.port, "files": str(self.files), "hurry": HURRY}
+        self.plan: dict[str, Any] = own | plan
         super().__init__([sys.executable, "-m", "keeper"], directory / "keeper.log")
 
     def start(self) -> None:
@@ -58,7 +60,10 @@ class KeeperProcess(Process):
         """Wait for so many looks that begin from now on."""
         for _ in range(number + 1):
             last = self.metric("counter_keeper_look_timestamp_seconds")
-            wait_until("a look", lambda last=last: self.metric("counter_keeper_look_timestamp_seconds") != last)
+            wait_until("a look", partial(self._looked_since, last))
+
+    def _looked_since(self, last: float | None) -> bool:
+        return self.metric("counter_keeper_look_timestamp_seconds") != last
 
     def written(self) -> dict[str, Any]:
         """Return its state as a file."""
@@ -98,8 +103,10 @@ def mail_server() -> Iterator[tuple[str, Received]]:
                         self.say("354 go on")
                         text = "".join(iter(lambda: self.rfile.readline().decode().replace("\r\n", "\n"), ".\n"))
                         mail = message_from_string(text)
-                        body = next(part.get_payload(decode=True) for part in mail.walk() if not part.is_multipart())
-                        received.put({"title": mail["Subject"], "message": body.decode()})
+                        part = next(part for part in mail.walk() if not part.is_multipart())
+                        payload = part.get_payload(decode=True)
+                        assert isinstance(payload, bytes)
+                        received.put({"title": mail["Subject"], "message": payload.decode()})
                         self.say("250 taken")
                     case b"QUIT":
                         self.say("221 bye")

@@ -70,11 +70,17 @@ class Stack:
         )
         context.enter_context(running(self.redis, *self.apps, *self.edges, self.keeper))
 
+    def serve(self) -> None:
+        """Start what the keeper asks."""
+        self.redis.up()
+        for app in self.apps:
+            app.up()
+        for edge in self.edges:
+            edge.up()
+
     def up(self) -> Stack:
         """Start all; return when the keeper finds it well."""
-        self.redis.up()
-        for process in [*self.apps, *self.edges]:
-            process.up()
+        self.serve()
         self.keeper.start()
         wait_until("a heartbeat", self.beats.qsize)
         return self

@@ -80,10 +80,11 @@ def test_an_edge_that_does_not_answer_is_told_and_a_maintenance_is_not(stack: St
 
 def test_backups_that_fail_or_are_too_old_are_told(stack: Stack) -> None:
     stack.keeper.plan |= {"backup_repository": "/srv/backups", "backup_max_age": 30, "backup_log_interval": 60}
-    stack.redis.up()
     good = {"id": "20261126T030000Z", "time": ago(hours=1), "log_until": ago(seconds=30)}
+    stack.serve()
     stack.note(**good)
-    stack.up()
+    stack.keeper.start()
+    wait_until("a heartbeat", stack.beats.qsize)
     stack.note(**good, failed=ago(minutes=1), failure="no room")
     title, text = stack.told()
     assert (title, "failed: no room; this makes one: ./counter backup" in text) == (BEGINS, True)
@@ -101,9 +102,7 @@ def test_backups_that_fail_or_are_too_old_are_told(stack: Stack) -> None:
 def test_a_certificate_that_ends_soon_is_told_until_another_one_is_served(stack: Stack) -> None:
     at = ",".join(f"127.0.0.1:{edge.secure}" for edge in stack.edges)
     stack.keeper.plan |= {"edge_tls": "own", "edge_domains": ["counter.example"], "edge_at": at}
-    stack.redis.up()
-    for process in stack.apps:
-        process.up()
+    stack.serve()
     for edge, days in zip(stack.edges, (90, 6), strict=True):
         edge.up("https", days=(-80, days))
     stack.keeper.start()
@@ -166,9 +165,7 @@ def test_a_heartbeat_that_nobody_takes_is_reported(stack: Stack, status: int) ->
     """A redirection would look good, and reach nobody."""
     with webhook(status) as (place, called):
         stack.keeper.plan["heartbeat_url"] = f"http://{place}/a-secret"
-        stack.redis.up()
-        for process in [*stack.apps, *stack.edges]:
-            process.up()
+        stack.serve()
         stack.keeper.start()
         wait_until("a call", called.qsize)
         said = wait_until("its report", lambda: stack.keeper.written()["unreached"])

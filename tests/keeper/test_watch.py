@@ -172,8 +172,9 @@ def test_each_kind_of_problem(name: str, plan: dict[str, Any], bad: Seen, said: 
     assert set(problems) <= {"backup-copy"} if name == "backup-age" else not problems
 
 
-def made(**plan: Any) -> Plan:
-    return Plan(**{"stack": "counter", "replicas": 2, "edges": 1} | plan)
+def made(**given: Any) -> Plan:
+    plan: dict[str, Any] = {"stack": "counter", "replicas": 2, "edges": 1}
+    return Plan(**plan | given)
 
 
 @pytest.mark.parametrize("plan", [{}, SENTINEL, BACKUPS, {"edge_tls": "own"}, {"edge_tls": "acme"}])

@@ -47,7 +47,7 @@ def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def copy_sources(target: Path) -> None:
     """Copy what the tables are made from, and the pages."""
-    for part in ("app", "docs", "launcher", "roles", "molecule"):
+    for part in ("app", "docs", "keeper", "launcher", "roles", "molecule"):
         shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", target)
 
