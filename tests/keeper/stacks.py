@@ -25,7 +25,7 @@ EDGES: dict[str, dict[str, Any]] = {
 
 
 class Edge(Process):
-    """An edge with the configuration that is deployed, in front of one replica."""
+    """An edge with the configuration that is deployed, in front of the first replica."""
 
     def __init__(self, directory: Path, texts: dict[str, dict[str, str]], app: Gunicorn) -> None:
         """Take an empty directory, and the rendered files of each of `EDGES`."""
@@ -52,10 +52,10 @@ class Stack:
         self.redis = RedisServer(directory)
         self.apps = [Gunicorn(directory, str(number), REDIS_NODES=self.redis.address) for number in (1, 2)]
         self.edges = []
-        for number, app in enumerate(self.apps):
+        for number in (1, 2):
             place = directory / f"edge-{number}"
             place.mkdir()
-            self.edges.append(Edge(place, texts, app))
+            self.edges.append(Edge(place, texts, self.apps[0]))
         hook, self.hooks = context.enter_context(webhook())
         mail, self.mails = context.enter_context(mail_server())
         beat, self.beats = context.enter_context(webhook())

@@ -47,6 +47,15 @@ def test_a_replica_that_is_gone_is_told_once_to_everybody_and_so_is_its_return(s
     assert stack.keeper.metric('counter_keeper_messages_total{receiver="1",result="sent"}') == 2
 
 
+def test_edges_that_reach_no_replica_are_told(stack: Stack) -> None:
+    stack.up()
+    stack.apps[0].kill()
+    wait_until("both problems", lambda: "edge-replicas" in stack.keeper.written()["problems"])
+    stack.keeper.looks(4)
+    said = "\n".join(message["message"] for message in taken(stack.hooks))
+    assert said.count("2 of 2 edges reach no replica of the app; ./counter logs -e service=edge shows why") == 1
+
+
 def test_redis_that_is_killed_is_told_once_and_so_is_its_return(stack: Stack) -> None:
     stack.up()
     stack.redis.kill()
@@ -137,7 +146,7 @@ def test_a_receiver_that_does_not_answer_holds_up_nothing(stack: Stack) -> None:
 
 def test_a_keeper_that_starts_again_repeats_nothing_and_tells_of_the_end(stack: Stack) -> None:
     stack.up()
-    stack.apps[0].kill()
+    stack.apps[1].kill()
     stack.edges[1].kill()
     wait_until("both problems", lambda: "replicas" in (told := stack.keeper.written()["problems"]) and "edges" in told)
     stack.keeper.looks(4)

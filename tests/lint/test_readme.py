@@ -119,7 +119,8 @@ OTHER_WORDS = {
 # Prometheus adds the ending to those that only grow.
 METRICS = {
     name + ending
-    for name in re.findall(r'"(counter_\w+)"', (ROOT / "app/counter/metrics.py").read_text(encoding="utf-8"))
+    for part in ("app/counter", "keeper")
+    for name in re.findall(r'"(counter_\w+)"', (ROOT / part / "metrics.py").read_text(encoding="utf-8"))
     for ending in ("", "_total")
 }
 COMMANDS = sorted({command for page in PAGES for command in commands_of(page)})
