@@ -15,7 +15,9 @@ MESSAGES = Counter(
     "Messages by receiver (its number in `notify_urls`) and result: `sent`, `failed` (an attempt) or `given up`.",
     ["receiver", "result"],
 )
-HEARTBEAT = Gauge("counter_keeper_heartbeat_success", "Whether the last call of `heartbeat_url` succeeded: 1 or 0.")
+HEARTBEAT = Gauge(
+    "counter_keeper_heartbeat_success", "Whether the last call of `heartbeat_url` succeeded, or none was made: 1 or 0."
+)
 RENEWED = Gauge(
     "counter_keeper_renewal_success",
     "Whether the last attempt to renew the certificate succeeded, or none was needed: 1 or 0.",
@@ -26,6 +28,9 @@ ATTEMPTED = Gauge(
 ENDS = Gauge(
     "counter_keeper_certificate_end_timestamp_seconds", "When the certificate ends that the keeper has; 0: it has none."
 )
+# Nothing has failed yet.
+HEARTBEAT.set(1)
+RENEWED.set(1)
 
 
 def exposition() -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from apprise import Apprise
 from cryptography import x509
+from support.ansible import ROOT
 from support.https import SITE, authority, certificate
 
 from keeper.answers import Answer, Seen
@@ -208,3 +211,11 @@ def test_what_depends_on_an_answer_is_unknown_without_it() -> None:
     gone = seen(node=NODE | {"reachable": False})
     assert unknown(gone) == ("backup-",)
     assert set(found(made(**BACKUPS), gone, "")) == {"redis:redis-1:6379"}
+
+
+def test_the_documented_receivers_are_known() -> None:
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^ +- (\w+://\S+)$", page, re.MULTILINE)
+    assert len(documented) == 2
+    for url in [*documented, "json://hooks.example/counter"]:
+        assert Apprise.instantiate(url), url
