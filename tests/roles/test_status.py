@@ -363,8 +363,11 @@ def test_a_certificate_that_an_authority_should_have_renewed_is_a_problem(
         return {
             "edge_tls": "acme",
             "edge_domains": ["counter.example"],
-            "images": {"keeper": "counter-keeper"},
-            "deployed": {"edge": "", "certificates": https_certificates([{"certificate": text, "key": pem(SITE)}])},
+            "deployed": {
+                "edge": "",
+                "images": {"keeper": "counter-keeper"},
+                "certificates": https_certificates([{"certificate": text, "key": pem(SITE)}]),
+            },
             "deployed_store": {"files": {path: {"content": content, "mtime": 1} for path, content in files.items()}},
         }
 
@@ -379,7 +382,7 @@ def test_messages_that_do_not_arrive_are_a_problem_while_there_is_a_keeper(tmp_p
     receiver = "number 2 of notify_urls (json)"
     state = {"content": json.dumps({"unreached": {receiver: "2026-12-02T03:00:00Z: refused"}}), "mtime": 1}
     host = {"deployed_store": {"files": {"keeper/state.json": state}}}
-    keeper = {"images": {"keeper": "counter-keeper"}}
+    keeper = {"deployed": {"edge": "", "certificates": [], "images": {"keeper": "counter-keeper"}}}
     found = judged(tmp_path, {"judge": host | keeper, "former": host})
     said = f"messages about problems do not reach {receiver} (2026-12-02T03:00:00Z: refused)"
     assert found == {"judge": [f"{said}; this shows more: ./counter logs -e service=keeper"], "former": []}
