@@ -11,7 +11,7 @@ from keeper import metrics
 
 LOOK_SECONDS = 15.0
 LASTS_SECONDS = 90.0
-"""How long a problem must last to be told: each step of a deployment that works is shorter."""
+"""How long a problem must last to be told: a task that starts again in that time, as in deployments, is none."""
 GOOD_LOOKS = 2
 """After as many looks without it, a problem has ended."""
 
