@@ -2,7 +2,8 @@
 
 import re
 
-_CHARACTER = "[A-Za-z0-9._-]"
+# The hyphen is escaped for browsers, which also check a name by this pattern.
+_CHARACTER = r"[A-Za-z0-9._\-]"
 # NAMESPACE/increment would be the path that counts on the counter NAMESPACE.
 NAME_PATTERN = rf"[A-Za-z0-9]{_CHARACTER}{{0,63}}(?:/(?!increment(?!{_CHARACTER})){_CHARACTER}{{1,64}})?"
 NAME_RULE = (
