@@ -25,8 +25,18 @@ DEFAULT = "default"
 """The namespace there of counters without one."""
 PIXEL = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 LONGEST, SHORTEST = 64, 3
+INVALID_CALLBACK = "invalid-callback"
 _CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]{0,99}")
 _REFUSED = re.compile("[^A-Za-z0-9._-]")
+
+
+@routes.before_request
+def check_callback() -> None:
+    """Refuse what would run as anything else than a call, before anything is counted."""
+    callback = request.args.get("callback")
+    if callback is not None and not _CALLBACK.fullmatch(callback):
+        detail = f"callback={callback[:80]!r} must be the name of a function, for example callback=show."
+        refuse(HTTPStatus.BAD_REQUEST, INVALID_CALLBACK, detail)
 
 
 @routes.get("/hit/<counter:name>")
@@ -154,9 +164,6 @@ def formed(members: dict[str, Any], status: HTTPStatus) -> Response:
     if "img" in request.args:
         response = Response(PIXEL, status, mimetype="image/gif")
     elif callback := request.args.get("callback"):
-        if not _CALLBACK.fullmatch(callback):
-            detail = f"callback={callback[:80]!r} must be the name of a function, for example callback=show."
-            return Problem(HTTPStatus.BAD_REQUEST, "invalid-callback", detail).response()
         # A page can only read what runs, so the status is a member. Before it a comment: nothing else begins the text.
         text = f"/**/{callback}({json.dumps(members | {'code': status.value})});\n"
         response = Response(text, mimetype="text/javascript")
@@ -170,7 +177,7 @@ def formed(members: dict[str, Any], status: HTTPStatus) -> Response:
 def handle_problem(problem: Problem) -> Response:
     """Answer in the form that the query asks for; else with the problem document, which also has ``error`` as there."""
     problem.members["error"] = problem.detail
-    if not {"img", "callback"} & set(request.args):
+    if problem.code == INVALID_CALLBACK or not {"img", "callback"} & set(request.args):
         return problem.response()
     members = {"value": None, "error": problem.detail}
     response = formed(members, problem.status)

@@ -120,9 +120,10 @@ def test_jsonp_never_fails_and_runs_nothing_else(client: FlaskClient) -> None:
         assert json.loads(found[1]) == members
     bad = client.get("/hit/-?callback=cb")
     assert (bad.status_code, '"code": 400' in bad.text) == (200, True)
-    for callback in ("alert(1)//", "a b", "1a", "<script>"):
-        refused = client.get("/get/never", query_string={"callback": callback})
+    for callback in ("alert(1)//", "a b", "1a", "<script>", ""):
+        refused = client.get("/hit/never", query_string={"callback": callback})
         assert (refused.status_code, refused.json["code"]) == (400, "invalid-callback")
+    assert client.get("/get/never").status_code == 404
 
 
 def test_a_picture_of_one_pixel_counts(client: FlaskClient) -> None:

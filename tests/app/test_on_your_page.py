@@ -190,7 +190,7 @@ def test_the_ids_of_other_counters_work_by_changing_the_address(
         wait_to_show(driver, f"#{prefix}site_pv", site)
         wait_to_show(driver, f"#{prefix}page_pv", own)
         wait_to_show(driver, f"#{prefix}site_uv", "1")
-        assert shown(driver, f"#{containers}_container_page_pv") == f"{own} views of this page"
+        assert shown(driver, f"#{containers}_container_page_pv") == f"{own} here"
     names = ("localhost", "localhost/2026-12-first-post", "localhost/-", "localhost/.visits")
     assert redis_server.client().mget(f"{{{name}}}:value" for name in names) == ["3", "2", "1", "1"]
 
