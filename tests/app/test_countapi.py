@@ -11,6 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 from support.processes import RedisServer
 
+from counter.store.store import Store
+
 type Build = Callable[..., FlaskClient]
 PAGE = {"Referer": "https://My-Site.example:8443/example/page?a=b#c"}
 
@@ -75,6 +77,16 @@ def test_create_makes_a_counter_that_starts_at_zero(client: FlaskClient, redis_s
     assert client.get("/get/mine").status_code == 404
     assert client.head("/create?key=head").status_code == 403
     assert client.get("/get/head").status_code == 404
+
+
+def test_a_counter_that_is_counted_meanwhile_is_not_made_again(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("/hit/cows")
+    monkeypatch.setattr(Store, "find", lambda *_: None)  # as just before
+    assert client.get("/create?key=cows").status_code == 409
+    monkeypatch.undo()
+    assert client.get("/get/cows").json == {"value": 1}
 
 
 def test_limits_for_new_counters_apply(client_of: Build, redis_server: RedisServer) -> None:

@@ -152,6 +152,27 @@ def test_a_badge_shows_any_label_and_is_as_wide_as_its_texts(client: FlaskClient
 
 
 @pytest.mark.parametrize(
+    ("style", "sizes"),
+    [
+        ("flat", [(80, [205, 585]), (156, [425, 1185])]),
+        ("flat-square", [(80, [205, 585]), (156, [425, 1185])]),
+        ("plastic", [(80, [205, 585]), (156, [425, 1185])]),
+        ("for-the-badge", [(128.75, [332.5, 976.25]), (219.5, [595, 1692.5])]),
+        ("social", [(81, [195, 625]), (145, [375, 1125])]),
+    ],
+)
+def test_a_badge_has_the_sizes_of_shields(
+    client: FlaskClient, redis_server: RedisServer, style: str, sizes: list[tuple[float, list[float]]]
+) -> None:
+    """Of badge-maker 6.0.0: the width, and the middles of the texts in tenths of a pixel."""
+    for (label, counted), expected in zip((("visits", 1234), ("Größe & <x>", 12_345_678)), sizes, strict=True):
+        redis_server.client().set(f"{{{counted}}}:value", counted)
+        svg = ET.fromstring(client.get(f"/badge/{counted}.svg", query_string={"label": label, "style": style}).text)  # noqa: S314
+        middles = {float(one.attrib["x"]) for one in svg.iter("{http://www.w3.org/2000/svg}text")}
+        assert (float(svg.attrib["width"]), sorted(middles)) == expected
+
+
+@pytest.mark.parametrize(
     ("counted", "full", "short"),
     [
         (0, "0", "0"),

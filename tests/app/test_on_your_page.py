@@ -215,7 +215,9 @@ def test_a_counter_that_is_down_changes_nothing_on_the_page(
     errors += " addEventListener(kind, (event) => window.errors.push(String(event.reason || event.message)));</script>"
     driver = browser()
     with running(server):
-        page = publish(errors, example(what), example("Buttons"), counter=server.up().url)
+        # Otherwise the browser would hide the script's errors.
+        script = example(what).replace("<script ", "<script crossorigin ")
+        page = publish(errors, script, example("Buttons"), counter=server.up().url)
         driver.get(page)
         wait_to_show(driver, LIKES if what == "Script" else "#busuanzi_value_site_pv", "0" if what == "Script" else "1")
         before = redis_server.client().dbsize()
@@ -271,3 +273,60 @@ def test_jsonp_and_pictures_of_countapi_work_in_a_page(
     driver.get(publish(html, counter=gunicorn.url, path="example/page.html"))
     wait_to_show(driver, "#visits", "1")
     wait_for(driver, "the picture", lambda: redis_server.client().get("{localhost/examplepage.html}:value") == "1")
+
+
+CLIENT = Path(__file__).parent / "clients/countapi-js-1.0.2/index.js"
+"""Of npm, unchanged. Only the host that it sends to is another one."""
+LOADED = """<meta name="referrer" content="no-referrer-when-downgrade"><script>
+const module = { exports: {} };
+const require = () => (url) => fetch(url.replace("https://api.countapi.xyz", "https://counter.example"));
+</script><script src="/client.js"></script>"""
+
+
+def test_the_client_of_countapi_works_unchanged(
+    browser: Open, gunicorn: Gunicorn, publish: Publish, tmp_path: Path
+) -> None:
+    driver = browser()
+    page = publish(LOADED, counter=gunicorn.url, path="example/page.html")
+    (tmp_path / "client.js").write_bytes(CLIENT.read_bytes())
+    driver.get(page)
+
+    def call(expression: str) -> dict[str, object]:
+        script = f"const done = arguments[0]; module.exports.{expression}.then(done, (error) => done({{error}}));"
+        found: dict[str, object] = driver.execute_async_script(script)
+        return found
+
+    hit = {"status": 200, "path": "mysite.com/visits"}
+    assert call("hit('mysite.com', 'visits')") == hit | {"value": 1}
+    assert call("hit('mysite.com', 'visits')") == hit | {"value": 2}
+    assert call("get('mysite.com', 'visits')") == hit | {"value": 2}
+    assert call("get('never')") == {"status": 404, "path": "default/never", "value": None}
+    assert call("set('mysite.com', 'visits', 5)") == hit | {"status": 403, "old_value": 2, "value": 2}
+    assert call("update('mysite.com', 'visits', 5)") == hit | {"status": 403, "value": 2}
+    assert (
+        call("info('mysite.com', 'visits')").items() >= {"namespace": "mysite.com", "key": "visits", "value": 2}.items()
+    )
+    assert call("create({namespace: 'test', key: 'mine'})") == {
+        "status": 200,
+        "path": "test/mine",
+        "namespace": "test",
+        "key": "mine",
+        "value": 0,
+    }
+    assert "is not the name of a counter" in str(call("create({key: 'a b'})")["error"])
+    assert call("visits()") == {"status": 200, "path": "localhost/examplepage.html", "value": 1}
+    assert call("event('click')") == {"status": 200, "path": "localhost/click", "value": 1}
+
+
+def test_independent_nodes_count_without_keys(
+    browser: Open, tmp_path: Path, three_servers: list[RedisServer], publish: Publish
+) -> None:
+    nodes = ",".join(server.address for server in three_servers)
+    driver = browser()
+    with running(server := Gunicorn(tmp_path, TOPOLOGY="independent", REDIS_NODES=nodes)):
+        driver.get(publish(example("Script"), example("Buttons"), counter=server.up().url))
+        wait_to_show(driver, VALUE, "1")
+        driver.find_element(By.CSS_SELECTOR, BUTTON).click()
+        wait_to_show(driver, LIKES, "1")
+    assert sum(int(server.client().get("{my-page-likes}:value") or 0) for server in three_servers) == 1
+    driver.execute_script("localStorage.clear()")
