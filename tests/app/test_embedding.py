@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,6 +13,11 @@ from support.ports import free_port
 from support.processes import RedisServer
 
 from counter.config import Config, ConfigError
+from counter.data import read_all
+from counter.remove import remove
+from counter.store import open_route
+from counter.store.primaries import Primaries
+from redis_node import contents
 
 type Build = Callable[..., FlaskClient]
 BLOG = {"Origin": "https://blog.example"}
@@ -80,6 +86,13 @@ def test_a_name_counts_wherever_it_stands(client: FlaskClient, redis_server: Red
     assert client.get(f"/get/{name}").json == {"value": 4} == {"value": value(client, name)}
     assert redis_server.client().get(f"{{{name}}}:value") == "4"
     assert redis_server.client().smembers("counters") == {name}
+    # Whoever exports, removes or compares counters finds it too.
+    primaries = Primaries(open_route(Config.from_env({"COUNTER_REDIS_NODES": redis_server.address})))
+    records = read_all(primaries)
+    assert [(record.name, record.value) for record in records] == [(name, 4)]
+    assert redis_server.client().keys(contents.PATTERN) == [f"{{{name}}}:value"]
+    assert asdict(remove(primaries, records, f"{name[:1]}*", noted=False)) == {"counters": 1, "sum": 4, "stay": []}
+    assert redis_server.client().exists(f"{{{name}}}:value") == 0
 
 
 def test_the_path_that_counts_is_no_name(client: FlaskClient) -> None:
