@@ -4,9 +4,10 @@
     docs/pictures.py                         the terminals, from the blocks of docs/commands.md; a test compares them
     docs/pictures.py page [--url URL]        the page's number, of a running counter or of one that is started for this
     docs/pictures.py report                  the top and a chart of docs/example-report/report.html
+    docs/pictures.py kill --history FILE     the rate while a primary is killed, from a history that a drill kept
 
-Needs the environment and the programs of the tests (./counter test quick installs them), and for the page and the
-report Debian's package pngquant: .venv/bin/python docs/pictures.py page
+Needs the environment and the programs of the tests (./counter test quick installs them), and for all but terminals
+Debian's package pngquant: .venv/bin/python docs/pictures.py page
 one-server.svg and three-servers.svg are drawn by hand; recording.py makes recordings.
 """
 
@@ -19,7 +20,10 @@ import io
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
+from math import ceil, floor
 from pathlib import Path
 
 from rich.color import parse_rgb_hex
@@ -29,16 +33,23 @@ from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from history.model import Outcome, load  # noqa: E402
 from support.chromium import SWITCHES  # noqa: E402
+
+from bench.charts import Axis, Chart, Line  # noqa: E402
 
 PICTURES = ROOT / "docs/pictures"
 REPORT = ROOT / "docs/example-report/report.html"
+STYLE = ROOT / "bench/templates/report.css"
 COMMANDS = ROOT / "docs/commands.md"
 # Few colours, so that a picture with many pixels is a small file.
 PNGQUANT = ["pngquant", "32", "-"]
 # Above and below what a picture of a page shows.
 MARGIN = 15
 VISITS = 1234
+# Parts of a second for which the chart of a kill has a point, and the seconds that it shows before and after.
+PARTS = 10
+AROUND = 3
 # Pictures of terminals, and the commands whose blocks in docs/commands.md they show.
 TERMINALS = {"status": "./counter status"}
 # Background, text and accent of terminals, as the page has them.
@@ -145,11 +156,41 @@ def draw_page(url: str) -> None:
         photograph(address, "page", 760, ".count", ".count")
 
 
+def chart_of_kill(file: Path) -> Chart:
+    """Return the chart of the acknowledged increments around the longest time without any."""
+    ends = sorted(one.end for one in load(file).increments if one.outcome is Outcome.OK)
+    last, first = max(pairwise(ends), key=lambda pair: pair[1] - pair[0])
+    gap = first - last
+    counts = Counter(floor((end - last + AROUND) * PARTS) for end in ends)
+    points = [(at / PARTS - AROUND, counts[at] * PARTS) for at in range(int((gap + 2 * AROUND) * PARTS))]
+    seconds = [(float(second), str(second)) for second in range(-AROUND, ceil(gap) + AROUND + 1)]
+    return Chart(
+        "kill",
+        "Acknowledged increments a second while the primary is killed",
+        f"No increment is acknowledged for {gap:.1f} s.",
+        Axis("seconds since the last increment that the killed primary acknowledged", ticks=seconds),
+        Axis("acknowledged increments/s"),
+        [Line("acknowledged", points, 0)],
+        bands=[(0, gap, f"{gap:.1f} s")],
+    )
+
+
+def draw_kill(file: Path) -> None:
+    """Draw the chart of a kill."""
+    style = STYLE.read_text(encoding="utf-8") + "section { width: 760px; margin: 20px; } .legend { display: none; }"
+    page = f"<!doctype html><meta charset=utf-8><style>{style}</style><section>{chart_of_kill(file).svg()}</section>"
+    with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as written:
+        written.write(page)
+        written.flush()
+        photograph(Path(written.name).as_uri(), "kill", 900, "section", "section")
+
+
 def main() -> None:
     """Draw what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", nargs="?", choices=["page", "report"])
+    parser.add_argument("picture", nargs="?", choices=["page", "report", "kill"])
     parser.add_argument("--url", default="", help="address of a running counter")
+    parser.add_argument("--history", type=Path, help="history that a drill kept (`python -m drill kill --keep`)")
     given = parser.parse_args()
     match given.picture:
         case "page":
@@ -157,6 +198,10 @@ def main() -> None:
         case "report":
             photograph(REPORT.as_uri(), "report", 1100, "h1", "#why")
             photograph(REPORT.as_uri(), "report-time", 900, "#time figure", "#time figure")
+        case "kill" if given.history:
+            draw_kill(given.history)
+        case "kill":
+            parser.error("kill needs --history")
         case _:
             for name, drawing in drawings().items():
                 (PICTURES / name).write_text(drawing, encoding="utf-8")

@@ -95,6 +95,14 @@ def test_each_variable_of_a_single_role_has_a_type() -> None:
     assert [name for name in types if "password" in name and not types[name].get("no_log")] == []
 
 
+def test_each_example_of_the_settings_fits_its_options() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)```", (ROOT / "docs/settings.md").read_text(encoding="utf-8"), re.M | re.S)
+    given = [yaml.safe_load(block)["all"]["vars"] for block in blocks]
+    of_one_run = {name for name, option in SPEC.items() if "verbs" in option}
+    assert {name for example in given for name in example} >= set(SPEC) - of_one_run
+    assert [refused(example, str(ROOT)) for example in given if refused(example, str(ROOT))] == []
+
+
 def test_retired_names_lead_to_names_in_use() -> None:
     known = {name for defaults in OF_ROLES.values() for name in defaults}
     # YAML makes a truth value of the name `on`, so that its entry says more.
