@@ -47,6 +47,7 @@ EXAMPLES: dict[str, Any] = {
     "backup_password": "the-password-of-the-repository",
     "backup_report_url": "https://watch.example/reports",
     "backup_ssh_key": "inventory/backup_key",
+    "cors_origins": ["https://blog.example", "https://shop.example:8443"],
     "edge_certificates": [{"certificate": "/etc/ssl/counter.pem", "key": "/etc/ssl/counter.key"}],
     "edge_domains": ["counter.example"],
     "edge_trusted_proxies": ["192.0.2.5", "198.51.100.0/24"],

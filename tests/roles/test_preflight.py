@@ -126,6 +126,7 @@ WRONG = {
     "follow": "perhaps",
     "image_max_age": "-1",
     "acme_root": "/etc/ssl/root.pem",
+    "cors_origins": ["https://blog.example/"],
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
