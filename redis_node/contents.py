@@ -13,7 +13,7 @@ from redis_node.ask import Connection, ask, ask_all, info, is_primary, until
 from redis_node.errors import NodeError, StateError
 from redis_node.settings import Address, Settings
 
-PATTERN = "{[a-z0-9]*}:value"
+PATTERN = "{[A-Za-z0-9]*}:value"
 """The values of counters. What begins with a dot is a note of the app or of the backups."""
 SCAN_KEYS = 1000
 PROMOTION_SECONDS = 40.0

@@ -11,8 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
 
+from counter.cors import ANY
+
 CLOCK_SKEW_SECONDS = 120.0
 """The largest difference between the clocks of two Redis nodes."""
+NO_ORIGINS = "none"
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class ConfigError(ValueError):
@@ -94,6 +98,8 @@ class Config:
     max_counters: int = 100_000
     new_counters_per_minute: int = 1_000
     """For the whole stack, like the number of counters."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Whose scripts may read the answers (``counter.cors``)."""
 
     @property
     def id_lifetime(self) -> float:
@@ -165,6 +171,7 @@ class Config:
             new_counters_per_minute=env.integer(
                 "NEW_COUNTERS_PER_MINUTE", default.new_counters_per_minute, 1, 1_000_000
             ),
+            cors_origins=env.origins("CORS_ORIGINS", default.cors_origins),
         )
 
 
@@ -225,6 +232,14 @@ class _Environment:
             return tuple(Address.parse(item, default_port) for item in value.split(",") if item.strip())
         except ValueError:
             self.refuse(name, value, "must be host:port,host:port", f"redis-1:{default_port},redis-2:{default_port}")
+
+    def origins(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self.text(name, ",".join(default))
+        found = () if value == NO_ORIGINS else tuple(item.strip() for item in value.split(","))
+        if not all(item == ANY or _ORIGIN.fullmatch(item) for item in found):
+            rule = f"must be {ANY}, {NO_ORIGINS}, or origins: a scheme and a host, without a path or a slash at the end"
+            self.refuse(name, value, rule, "https://blog.example,https://shop.example:8443")
+        return found
 
     def secret(self, name: str) -> str | None:
         path = self.text(name, "")

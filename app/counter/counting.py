@@ -6,10 +6,13 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from counter import metrics
 from counter.config import Config
+from counter.cors import Origins
 from counter.names import KEY_RULE, NAME_RULE, VISITS, idempotency_key, is_counter_name
 from counter.problems import Problem
 from counter.store.store import Store
@@ -43,6 +46,7 @@ class Counting:
             "X-Content-Type-Options": "nosniff",
         }
         """For every response."""
+        self.origins = Origins(config.cors_origins)
         self._seen: dict[str, tuple[float, Counted]] = {}
         self._acknowledged = metrics.INCREMENTS.labels("acknowledged")
         # JSON by hand below: names, replicas and nodes need quoting once, not per request.
@@ -50,7 +54,7 @@ class Counting:
 
     def increment(self, name: str, key_header: str | None) -> bytes:
         """Count one and return the JSON document."""
-        _check_name(name)
+        check_name(name)
         key = None
         if key_header is not None:
             key = idempotency_key(key_header)
@@ -61,19 +65,37 @@ class Counting:
 
     def read(self, name: str, max_age: float = 0.0) -> bytes:
         """Return the value as a JSON document. It was confirmed at most ``max_age`` seconds ago."""
-        _check_name(name)
+        return self._document(name, self.look(name, max_age))
+
+    def look(self, name: str, max_age: float = 0.0) -> Counted:
+        """Return the value, which was confirmed at most ``max_age`` seconds ago."""
+        check_name(name)
         now = time.monotonic()
         since, counted = self._seen.get(name, (0.0, None))
         if counted and now - since < max_age:
-            return self._document(name, counted)
-        try:
+            return counted
+        with self._reading():
             counted = self.store.read(name)
-            if len(self._seen) >= _SEEN_LIMIT:
-                self._seen.clear()
-            self._seen[name] = now, counted
-            return self._document(name, counted)
+        if len(self._seen) >= _SEEN_LIMIT:
+            self._seen.clear()
+        self._seen[name] = now, counted
+        return counted
+
+    def find(self, name: str) -> Counted | None:
+        """Return the value, None if there is no such counter."""
+        check_name(name)
+        with self._reading():
+            return self.store.find(name)
+
+    def create(self, name: str) -> bool:
+        """Make a counter with the value 0; return whether there was none."""
+        check_name(name)
+        try:
+            return self.store.create(name)
+        except RefusedError as error:
+            raise _refusal(error) from error
         except StoreError as error:
-            raise self._unavailable("store-unavailable", f"The counter cannot be read: {error}.") from error
+            raise self._unavailable("store-unavailable", f"The counter cannot be made: {error}.") from error
 
     def count(self, name: str, key: str | None = None) -> Counted:
         """Count one and return the store's answer."""
@@ -93,10 +115,7 @@ class Counting:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail) from error
         except RefusedError as error:
             metrics.INCREMENTS.labels("refused").inc()
-            detail = f"Nothing was counted: {error}. Counters that exist go on counting."
-            # A limit that clients have reached is no failure of the server; a Redis that is nearly full is.
-            status = HTTPStatus.INSUFFICIENT_STORAGE if error.code == NO_ROOM else HTTPStatus.TOO_MANY_REQUESTS
-            raise Problem(status, error.code, detail, retry_after=error.seconds) from error
+            raise _refusal(error) from error
         except IndeterminateError as error:
             metrics.INCREMENTS.labels("indeterminate").inc()
             log.warning(
@@ -126,11 +145,26 @@ class Counting:
             f'"source":{{"node":"{counted.node}","role":"primary"}}}}\n'
         ).encode()
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            raise self._unavailable("store-unavailable", f"The counter cannot be read: {error}.") from error
+
     def _unavailable(self, code: str, detail: str, **members: str) -> Problem:
         return Problem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, retry_after=self.retry_after, **members)
 
 
-def _check_name(name: str) -> None:
+def _refusal(error: RefusedError) -> Problem:
+    detail = f"Nothing was counted: {error}. Counters that exist go on counting."
+    # A limit that clients have reached is no failure of the server; a Redis that is nearly full is.
+    status = HTTPStatus.INSUFFICIENT_STORAGE if error.code == NO_ROOM else HTTPStatus.TOO_MANY_REQUESTS
+    return Problem(status, error.code, detail, retry_after=error.seconds)
+
+
+def check_name(name: str) -> None:
+    """Raise ``Problem`` if this cannot be a counter's name."""
     if not is_counter_name(name):
-        detail = f"{name[:80]!r} is not the name of a counter: names match {NAME_RULE}, for example {VISITS!r}."
+        detail = f"{name[:80]!r} is not the name of a counter: a name has {NAME_RULE}. An example is {VISITS!r}."
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid-name", detail)

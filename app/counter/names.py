@@ -2,11 +2,18 @@
 
 import re
 
-NAME_RULE = "[a-z0-9][a-z0-9._-]{0,63}"
+# The hyphen is escaped for browsers, which also check a name by this pattern.
+_CHARACTER = r"[A-Za-z0-9._\-]"
+# NAMESPACE/increment would be the path that counts on the counter NAMESPACE.
+NAME_PATTERN = rf"[A-Za-z0-9]{_CHARACTER}{{0,63}}(?:/(?!increment(?!{_CHARACTER})){_CHARACTER}{{1,64}})?"
+NAME_RULE = (
+    "1 to 64 letters, digits, dots, hyphens or underscores, beginning with a letter or digit; "
+    "or NAMESPACE/NAME, each of 1 to 64 such characters"
+)
 VISITS = "visits"
 """The counter that ``GET /`` counts on."""
 
-_NAME = re.compile(NAME_RULE)
+_NAME = re.compile(NAME_PATTERN)
 
 
 def is_counter_name(text: str) -> bool:

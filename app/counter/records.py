@@ -96,7 +96,7 @@ def _rule(column: str, value: Any) -> str:
     """Return the rule that a value breaks, empty if none."""
     match column:
         case "name":
-            return "" if isinstance(value, str) and is_counter_name(value) else f"must match {NAME_RULE}"
+            return "" if isinstance(value, str) and is_counter_name(value) else f"must be {NAME_RULE}"
         case "value":
             holds = type(value) is int and 0 <= value <= GREATEST
             return "" if holds else f"must be a whole number from 0 to {GREATEST}"

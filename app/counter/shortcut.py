@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from counter import metrics
 from counter.counting import Counting
-from counter.names import NAME_RULE
+from counter.names import NAME_PATTERN
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PATH = re.compile(rf"/api/counters/({NAME_RULE})/increment")
+_PATH = re.compile(rf"/api/counters/({NAME_PATTERN})/increment")
 
 
 class IncrementShortcut:
@@ -42,5 +42,8 @@ class IncrementShortcut:
             environ.pop("HTTP_HOST", None)  # Flask would answer one that is invalid instead of the error
             return self._application(environ, start_response)
         self._requests.inc()
-        start_response("200 OK", [*self._headers, ("Content-Length", str(len(body)))])
+        headers = [*self._headers, ("Content-Length", str(len(body)))]
+        if "HTTP_ORIGIN" in environ:
+            headers += self._counting.origins.headers(environ["HTTP_ORIGIN"]).items()
+        start_response("200 OK", headers)
         return [body]

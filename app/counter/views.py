@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, render_template, request
+from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from counter import lifecycle, metrics
+from counter import countapi, embedding, lifecycle, metrics
+from counter.cors import PREFLIGHT
 from counter.counting import Counting
-from counter.names import VISITS
+from counter.names import NAME_PATTERN, VISITS
+from counter.pages import html
 from counter.problems import Problem
+from counter.service import CounterName, counting
 from counter.store.types import NodeState, StoreError
+from counter.visits import is_robot, is_visit
 
 log = logging.getLogger(__name__)
 routes = Blueprint("counter", __name__)
+SHARED = {"counter.increment", "counter.read"}
+"""Endpoints of this blueprint that scripts of other origins may read; those of the other blueprints are all shared."""
 
 
-def counting() -> Counting:
-    """Return the counters of this application."""
-    found: Counting = current_app.extensions["counting"]
-    return found
-
-
-@routes.post("/api/counters/<name>/increment")
+@routes.post("/api/counters/<counter:name>/increment")
 def increment(name: str) -> Response:
     """Count one; the same Idempotency-Key counts once. Usually answered by ``IncrementShortcut`` already."""
     if error := request.environ.get("counter.error"):
@@ -37,7 +36,7 @@ def increment(name: str) -> Response:
     return Response(counting().increment(name, request.headers.get("Idempotency-Key")), mimetype="application/json")
 
 
-@routes.get("/api/counters/<name>")
+@routes.get("/api/counters/<counter:name>")
 def read(name: str) -> Response:
     """Return the value and where it was read; with ``Cache-Control: max-age`` it may be as old as that, in seconds."""
     max_age = request.cache_control.max_age or 0
@@ -86,30 +85,13 @@ def newest_backup() -> dict[str, Any] | None:
 def page() -> Response:
     """Count a visit and show the value."""
     counted, failure = None, None
-    if request.method != "HEAD":  # asking for the headers is not a visit
+    if request.method != "HEAD":
         try:
-            counted = counting().count(VISITS)
+            counts = is_visit(request) and not is_robot(request)
+            counted = counting().count(VISITS) if counts else counting().look(VISITS)
         except Problem as problem:
             failure = problem
-    nonce = secrets.token_urlsafe(12)
-    html = render_template(
-        "index.html",
-        config=counting().config,
-        store=counting().store,
-        counted=counted,
-        failure=failure,
-        nonce=nonce,
-        name=VISITS,
-    )
-    response = Response(html, failure.status if failure else HTTPStatus.OK, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-        "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    response.headers["Referrer-Policy"] = "no-referrer"
-    if failure:
-        response.headers["Retry-After"] = str(failure.retry_after)
-    return response
+    return html("index.html", failure, counted=counted, store=counting().store, name=VISITS, pattern=NAME_PATTERN)
 
 
 @routes.get("/healthz")
@@ -162,10 +144,21 @@ def exposition() -> Response:
 @routes.after_app_request
 def add_headers(response: Response) -> Response:
     """Add the replica's name to every response, errors included, and count the response."""
-    response.headers.extend(counting().headers)
+    for name, value in counting().headers.items():
+        response.headers.setdefault(name, value)
+    if request.blueprint in (embedding.routes.name, countapi.routes.name) or request.endpoint in SHARED:
+        share(response)
     endpoint = (request.endpoint or "none").removeprefix("counter.")
     metrics.REQUESTS.labels(endpoint, response.status_code).inc()
     return response
+
+
+def share(response: Response) -> None:
+    """Let scripts of the allowed origins read a response, and answer a preflight."""
+    response.headers.update(counting().origins.headers(request.headers.get("Origin")))
+    asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    if asks and "Access-Control-Allow-Origin" in response.headers:
+        response.headers.update(PREFLIGHT)
 
 
 @routes.app_errorhandler(Problem)
@@ -196,7 +189,9 @@ def handle_unexpected(error: Exception) -> Response:
 def register(app: Flask, service: Counting) -> None:
     """Add all routes to ``app``."""
     app.extensions["counting"] = service
-    app.register_blueprint(routes)
+    app.url_map.converters["counter"] = CounterName
+    for blueprint in (routes, embedding.routes, countapi.routes):
+        app.register_blueprint(blueprint)
 
 
 def node_document(node: NodeState) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Run a playbook and break it off in a stage, as `kill -9`, a closed laptop or a power cut would.
 
-break_off.py TASK HOST COMMAND...   end COMMAND with SIGKILL two seconds after a task began whose name begins with TASK
+break_off.py TASK HOST COMMAND...   end COMMAND with SIGKILL half a second into a task whose name begins with TASK
 break_off.py TASK -HOST COMMAND...  instead, end all SSH sessions of the container HOST until COMMAND has ended
 
 Prints the last lines of the output. Fails if there was no such task, and if COMMAND succeeded.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-INTO_THE_STAGE_SECONDS = 2
+INTO_THE_STAGE_SECONDS = 0.5
 LONGEST_SECONDS = 600
 
 

@@ -31,6 +31,7 @@ PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|
 REDIS_URL = re.compile(rf"rediss?://([^@/?#\s\[\]]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:?#\[\]]+)(:{PORT})?(/[0-9]*)?")
 LOCAL_URL = re.compile(r"//([^@/]*@)?(localhost|127[.][0-9.]+|\[::1\])([:/]|$)")
 LOCAL_REGISTRY = re.compile(r"(localhost([.]localdomain)?|127[.][0-9.]+)([:/]|$)")
+ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 NOTIFY_URL = re.compile(r"[a-z][a-z0-9+]*://\S+")
 BACKUP = "20261126T030000Z"
@@ -131,6 +132,8 @@ def _https(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
 
 
 def _app(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
+    if isinstance(s.cors_origins, list) and not all(ORIGIN.fullmatch(str(origin)) for origin in s.cors_origins):
+        yield _broken("cors_origins")
     given = s.app_environment
     if not isinstance(given, Mapping):
         return

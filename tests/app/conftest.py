@@ -11,6 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 from flask.testing import FlaskClient
+from support.browsing import browser, chromium
 from support.configurations import configuration
 from support.processes import Gunicorn, RedisServer, running
 from topologies import Node, SentinelSet
@@ -18,6 +19,8 @@ from topologies import Node, SentinelSet
 from counter import lifecycle
 from counter.application import create_app
 from counter.config import Config
+
+__all__ = ["browser", "chromium"]
 
 # A busy machine is slow, not wrong. Only a run that asks for more examples leaves them to chance.
 hypothesis.settings.register_profile(

@@ -3,88 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
-from support.chromium import SWITCHES
+from support.browsing import Open, shows, text, wait_for
 from support.processes import Gunicorn, RedisServer, running
 
-DESKTOP, PHONE = (1280, 900), (390, 844)
-
-Open = Callable[..., WebDriver]
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], WebDriver]]:
-    """Start Chromium with JavaScript or without, once: each test has a tab of its own."""
-    with ExitStack() as stack:
-
-        @cache
-        def started(javascript: bool) -> WebDriver:  # noqa: FBT001
-            options = webdriver.ChromeOptions()
-            options.binary_location = "/usr/bin/chromium"
-            for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-                options.add_argument(switch)
-            if not javascript:
-                options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
-            options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-            driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-            stack.callback(driver.quit)
-            driver.set_page_load_timeout(20)
-            return driver
-
-        yield started
-
-
-@pytest.fixture
-def browser(chromium: Callable[[bool], WebDriver]) -> Iterator[Open]:
-    """Open a tab with a size, a colour scheme, and JavaScript on or off."""
-    opened: list[tuple[WebDriver, str]] = []
-
-    def start(*, size: tuple[int, int] = DESKTOP, scheme: str = "light", javascript: bool = True) -> WebDriver:
-        driver = chromium(javascript)
-        opened.append((driver, driver.current_window_handle))
-        driver.switch_to.new_window("tab")
-        driver.get_log("browser")  # of tests before this one
-        width, height = size
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
-        )
-        driver.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        )
-        return driver
-
-    yield start
-    for driver, before in reversed(opened):
-        driver.close()
-        driver.switch_to.window(before)
-
-
-def text(driver: WebDriver, element: str) -> str:
-    return driver.find_element(By.ID, element).text
-
-
-def shows(driver: WebDriver, element: str, expected: str) -> bool:
-    return text(driver, element) == expected
-
-
-def wait_for(driver: WebDriver, what: str, condition: Callable[[], bool]) -> None:
-    # While another page loads, an element that was found can be gone before it is read.
-    WebDriverWait(driver, 15, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: condition(), what)
+PHONE = (390, 844)
 
 
 def picture(driver: WebDriver, name: str) -> None:
@@ -97,10 +25,18 @@ def background(driver: WebDriver) -> str:
     return driver.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
 
 
+def unfold(driver: WebDriver) -> None:
+    """Show who answered, which a visitor need not know."""
+    driver.find_element(By.ID, "answered").click()
+
+
 def test_a_click_counts_without_a_reload(browser: Open, gunicorn: Gunicorn, redis_server: RedisServer) -> None:
     driver = browser()
     driver.get(gunicorn.url)
     assert text(driver, "value") == "1"
+    assert not driver.find_element(By.ID, "topology").is_displayed()
+    unfold(driver)
+    assert text(driver, "topology") == "standalone"
     driver.execute_script("window.sameDocument = true")
     for expected in ("2", "3"):
         driver.find_element(By.ID, "button").click()
@@ -150,7 +86,11 @@ def test_it_works_without_javascript(browser: Open, gunicorn: Gunicorn) -> None:
     driver.get(gunicorn.url)
     driver.find_element(By.ID, "button").click()
     wait_for(driver, "the second visit", lambda: text(driver, "value") == "2")
-    assert not driver.find_element(By.ID, "trail").is_displayed()
+    driver.find_element(By.ID, "name").send_keys("my-page")
+    driver.find_element(By.CSS_SELECTOR, ".choose button").click()
+    wait_for(driver, "the page of the counter", lambda: driver.current_url == f"{gunicorn.url}/c/my-page")
+    assert "my-page" in driver.find_element(By.TAG_NAME, "pre").text
+    assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -168,6 +108,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
     with running(server):
         driver = browser(size=PHONE, scheme=scheme)
         driver.get(server.up().url)
+        unfold(driver)
         for _ in range(6):
             driver.find_element(By.ID, "button").click()
             wait_for(driver, "the button", lambda: driver.find_element(By.ID, "button").is_enabled())
@@ -322,15 +263,12 @@ def test_a_click_after_the_window_counts_another_one_and_the_page_says_so(
     assert redis_server.client().get("{visits}:value") == "3"
 
 
-def test_a_page_of_another_site_counts_with_the_line_of_the_documentation(
-    browser: Open, gunicorn: Gunicorn, redis_server: RedisServer, tmp_path: Path
-) -> None:
-    page = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")
-    [line] = re.findall(r"^<script>fetch.*</script>$", page, re.MULTILINE)
-    (tmp_path / "index.html").write_text(line.replace("https://counter.example", gunicorn.url.rstrip("/")))
-    driver = browser()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as site:
-        Thread(target=site.serve_forever, daemon=True).start()
-        driver.get(f"http://127.0.0.1:{site.server_port}/")
-        site.shutdown()
-    wait_for(driver, "the count", lambda: redis_server.client().get("{my-page}:value") == "1")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_counter_fits_a_phone(browser: Open, gunicorn: Gunicorn, scheme: str) -> None:
+    driver = browser(size=PHONE, scheme=scheme)
+    driver.get(f"{gunicorn.url}/c/{'n' * 64}/{'m' * 64}")
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    picture(driver, f"phone-counter-{scheme}")
+    driver = browser(scheme=scheme)
+    driver.get(f"{gunicorn.url}/c/blog.example/first-post")
+    picture(driver, f"desktop-counter-{scheme}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 from load import Load, counts, is_ready
 from support.processes import RedisServer, running
 from support.waiting import wait_until
-from topologies import Cluster, Node
+from topologies import Cluster, Node, shown_counters
 
 from counter.config import Address, Config
 from counter.store import open_route, open_store
@@ -289,3 +290,21 @@ def test_with_every_node_gone_a_request_ends_in_time(cluster: Cluster, config: C
     cluster.healed()
     wait_until("readiness", lambda: is_ready(store))
     assert patient.increment("c0").value == 2
+
+
+def test_each_way_of_counting_counts_on_the_same_counter_wherever_it_is(
+    client_of: Callable[..., FlaskClient], cluster: Cluster
+) -> None:
+    client = client_of(**cluster.environ())
+    names = [f"Blog.example/post-{number}" for number in range(12)]
+    nodes = set()
+    for name in names:
+        nodes.add(client.post(f"/api/counters/{name}/increment").json["source"]["node"])
+        assert client.get(f"/hit/{name}").json == {"value": 2}
+        assert client.get(f"/badge/{name}.svg?count=1").status_code == 200
+        assert client.post(f"/c/{name}").status_code == 303
+        assert client.get(f"/get/{name}").json == {"value": 4}
+    assert len(nodes) == 3
+    assert client.get("/create?namespace=Blog.example&key=new").json["value"] == 0
+    expected = dict.fromkeys(names, 4) | {"Blog.example/new": 0}
+    assert shown_counters(client.application.extensions["counting"].store) == expected

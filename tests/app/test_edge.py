@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "requests": {"edge_request_log": "requests"},
     "addresses": {"edge_request_log": "addresses", "edge_trusted_proxies": TRUSTED},
+    "origins": {"cors_origins": ["https://blog.example"]},
     "maintenance": {"maintenance": {"text": "Back <soon>.", "allow": NETWORKS, "pass": "let-me-through"}},
 }
 
@@ -321,6 +322,41 @@ def test_maintenance_hides_the_counter_from_all_but_the_operator(
     assert ask(edge, "/", {"X-Maintenance-Pass": "another"}).status == 503
     # --diff shows the configuration.
     assert PASS["X-Maintenance-Pass"] not in rendered["maintenance"]["haproxy.cfg"]
+
+
+def test_pages_of_other_sites_get_what_they_embed(edge: int) -> None:
+    site = {"Origin": "https://blog.example"}
+    asks = site | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+    preflight = ask(edge, "/api/counters/blog/a/increment", asks, "OPTIONS")
+    assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    assert ask(edge, "/api/counters/blog/a/increment", site | {"Idempotency-Key": "a"}, "POST").status == 200
+    badge = ask(edge, "/badge/blog/a.svg?count=1", BROWSER)
+    assert (badge.status, ">2</text>" in badge.body) == (200, True)
+    assert badge.headers["Cache-Control"] == "no-cache, no-store, max-age=0, must-revalidate"
+    assert json.loads(ask(edge, "/hit/blog%2Fa").body) == {"value": 3}
+    form = b"POST /c/blog/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    sent = raw(edge, form + b"Content-Length: 3\r\n\r\na=b")
+    assert (sent.status, sent.headers["Location"]) == (303, "/c/blog/a")
+    assert "http://counter.example/c/blog/a" in ask(edge, "/c/blog/a", BROWSER | {"Host": "counter.example"}).body
+    assert ask(edge, "/badge/blog/a.svg?count=1", method="HEAD").status == 200
+    assert json.loads(ask(edge, "/get/blog/a").body) == {"value": 4}
+
+
+@pytest.mark.parametrize(
+    ("edge", "path", "code", "allowed"),
+    [
+        ("limits", "/hit/a", "too-many-requests", "*"),
+        ("maintenance", "/hit/a", "maintenance", "*"),
+        ("origins", "/metrics", "not-found", None),
+    ],
+    indirect=["edge"],
+)
+def test_scripts_of_other_sites_may_read_why_they_got_no_answer(
+    edge: int, path: str, code: str, allowed: str | None
+) -> None:
+    answers = [ask(edge, path, {"Origin": "https://blog.example"}) for _ in range(25)]
+    assert problem(answers[-1])[1] == code
+    assert answers[-1].headers["Access-Control-Allow-Origin"] == allowed
 
 
 @pytest.mark.fault

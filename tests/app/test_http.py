@@ -125,13 +125,13 @@ def test_concurrent_increments_are_all_counted_with_different_values(
     assert sorted(values) == list(range(1, 401))
 
 
-@pytest.mark.parametrize("name", ["A", "-a", "a b", "a" * 65, "{a}", "ä", "a%0A"])
+@pytest.mark.parametrize("name", ["-a", "a b", "a" * 65, "{a}", "ä", "a%0A", "a/" + "b" * 65, "-/b", "a/{b"])
 def test_a_bad_name_is_refused_before_the_store(lonely: FlaskClient, name: str) -> None:
     for answer in (lonely.post(f"/api/counters/{name}/increment"), lonely.get(f"/api/counters/{name}")):
         assert answer.status_code == 400
         assert answer.mimetype == "application/problem+json"
         assert answer.json["code"] == "invalid-name"
-        assert "[a-z0-9][a-z0-9._-]{0,63}" in answer.json["detail"]
+        assert "1 to 64 letters, digits, dots, hyphens or underscores" in answer.json["detail"]
 
 
 def test_a_failed_increment_is_told_whatever_the_host(lonely: FlaskClient) -> None:

@@ -96,7 +96,8 @@ def test_each_variable_of_a_single_role_has_a_type() -> None:
 
 
 def test_each_example_of_the_settings_fits_its_options() -> None:
-    blocks = re.findall(r"^```yaml\n(.*?)```", (ROOT / "docs/settings.md").read_text(encoding="utf-8"), re.M | re.S)
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)```", text, re.MULTILINE | re.DOTALL)
     given = [yaml.safe_load(block)["all"]["vars"] for block in blocks]
     of_one_run = {name for name, option in SPEC.items() if "verbs" in option}
     assert {name for example in given for name in example} >= set(SPEC) - of_one_run

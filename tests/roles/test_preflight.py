@@ -128,6 +128,7 @@ WRONG = {
     "acme_root": "/etc/ssl/root.pem",
     "notify_urls": ["hooks.example/counter"],
     "heartbeat_url": "example.org/ping",
+    "cors_origins": ["https://blog.example/"],
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

@@ -8,7 +8,7 @@ from functools import cache
 
 from redis.crc import key_slot
 
-from counter.names import NAME_RULE
+from counter.names import NAME_PATTERN
 
 COUNTERS = "counters"
 """The set of counters' names that are shown, and whose number is limited. A name is added before it is counted on."""
@@ -56,7 +56,7 @@ def all_keys(name: str) -> str:
     return f"{{{name}}}:*"
 
 
-_VALUE = re.compile(rf"\{{({NAME_RULE})\}}:value")
+_VALUE = re.compile(rf"\{{({NAME_PATTERN})\}}:value")
 
 
 def counter_of(key: str) -> str:

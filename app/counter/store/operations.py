@@ -255,6 +255,27 @@ class Read(Attempt):
         super().settle(group, int(reply or 0))
 
 
+class Creation(Attempt):
+    """Make a counter with the value 0; the value tells whether there was none."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, deadline: float) -> None:
+        """Take the counter's name."""
+        super().__init__(value_key(name), deadline)
+
+    @classmethod
+    def command(cls, group: Sequence[Self]) -> Command:
+        """Return one SET for all, which changes no counter that exists."""
+        return ("SET", group[0].key, 0, "NX")
+
+    @classmethod
+    def settle(cls, group: Sequence[Self], reply: Any) -> None:
+        """Tell the first that it made the counter, unless there was one."""
+        for number, one in enumerate(group):
+            one.value = number == 0 and reply is not None
+
+
 class Note(Attempt):
     """Read the text of a key, such as ``BACKUP_KEY`` or ``SITE_KEY``; empty if there is none."""
 

@@ -21,7 +21,7 @@ from counter.store.group_commit import GroupCommit
 from counter.store.ids import IdRetention, claim_place, is_ours, new_id
 from counter.store.keys import BACKUP_KEY, SITE_KEY, value_key
 from counter.store.link import ATTEMPT_SECONDS, Link
-from counter.store.operations import Admission, Claim, Increment, Note, Probe, Read, Recognition
+from counter.store.operations import Admission, Claim, Creation, Increment, Note, Probe, Read, Recognition
 from counter.store.site import objection
 from counter.store.transition import HASHES_KEY, SECRETS_KEY, FormerClaim, Transition
 from counter.store.types import (
@@ -244,6 +244,26 @@ class Store:
         deadline = time.monotonic() + self._deadline
         done = self._perform(lambda: Read(name, deadline))
         return Counted(done.value, done.node)
+
+    def find(self, name: str) -> Counted | None:
+        """Return the value of ``name``, None if there is no such counter; raises UnavailableError as ``read`` does."""
+        deadline = time.monotonic() + self._deadline
+        done = self._perform(lambda: Note(value_key(name), deadline))
+        return Counted(int(done.value), done.node) if done.value else None
+
+    def create(self, name: str) -> bool:
+        """Make the counter ``name`` with the value 0; return whether there was none.
+
+        Raises:
+            UnavailableError: it is not known whether there is one now. To repeat this does no harm.
+            RefusedError: there is no room for it.
+
+        """
+        if self.find(name):
+            return False
+        deadline = time.monotonic() + self._deadline
+        self._admit(name, "", deadline)
+        return bool(self._perform(lambda: Creation(name, deadline)).value)
 
     def describe(self) -> Description:
         """Return what is reachable, as it was at most ``DESCRIBED_SECONDS`` ago.

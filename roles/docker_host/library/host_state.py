@@ -56,6 +56,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,8 @@ def routes(table: Path) -> list[str]:
     """Return the networks of the kernel's IPv4 routes but the default one, such as 10.1.0.0/16."""
     rows = [line.split() for line in table.read_text().splitlines()[1:]] if table.is_file() else []
     # Addresses are in the byte order of the machine.
-    pairs = [[int(row[column], 16).to_bytes(4, sys.byteorder) for column in (1, 7)] for row in rows]
-    found = {f"{socket.inet_ntoa(network)}/{int.from_bytes(mask).bit_count()}" for network, mask in pairs}
+    pairs = [[socket.inet_ntoa(int(row[column], 16).to_bytes(4, sys.byteorder)) for column in (1, 7)] for row in rows]
+    found = {str(IPv4Network((network, mask))) for network, mask in pairs}
     return sorted(found - {"0.0.0.0/0"})
 
 
