@@ -5,9 +5,10 @@
     docs/pictures.py page [--url URL]        the page's number, of a running counter or of one that is started for this
     docs/pictures.py report                  the top and a chart of docs/example-report/report.html
     docs/pictures.py kill --history FILE     the rate while a primary is killed, from a history that a drill kept
+    docs/pictures.py problem --output FILE   `./counter status` with a problem, from what it printed
 
-Needs the environment and the programs of the tests (./counter test quick installs them), and for all but terminals
-Debian's package pngquant: .venv/bin/python docs/pictures.py page
+Needs the environment and the programs of the tests (./counter test quick installs them), and for the page, reports and
+charts Debian's package pngquant: .venv/bin/python docs/pictures.py page
 one-server.svg and three-servers.svg are drawn by hand; recording.py makes recordings.
 """
 
@@ -188,9 +189,10 @@ def draw_kill(file: Path) -> None:
 def main() -> None:
     """Draw what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", nargs="?", choices=["page", "report", "kill"])
+    parser.add_argument("picture", nargs="?", choices=["page", "report", "kill", "problem"])
     parser.add_argument("--url", default="", help="address of a running counter")
     parser.add_argument("--history", type=Path, help="history that a drill kept (`python -m drill kill --keep`)")
+    parser.add_argument("--output", type=Path, help="what `./counter status` printed")
     given = parser.parse_args()
     match given.picture:
         case "page":
@@ -200,8 +202,12 @@ def main() -> None:
             photograph(REPORT.as_uri(), "report-time", 900, "#time figure", "#time figure")
         case "kill" if given.history:
             draw_kill(given.history)
-        case "kill":
-            parser.error("kill needs --history")
+        case "problem" if given.output:
+            for scheme in SCHEMES:
+                drawing = terminal("./counter status", given.output.read_text(encoding="utf-8").rstrip(), scheme)
+                (PICTURES / f"problem-{scheme}.svg").write_text(drawing, encoding="utf-8")
+        case "kill" | "problem":
+            parser.error("kill needs --history, and problem --output")
         case _:
             for name, drawing in drawings().items():
                 (PICTURES / name).write_text(drawing, encoding="utf-8")

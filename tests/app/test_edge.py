@@ -17,18 +17,20 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ansible import render
+from support.ansible import load, render
 from support.edge import FILES, SERVERS, on_loopback
 from support.ports import free_port, listens
 from support.processes import Gunicorn, Process, running
 from support.waiting import wait_until
 from support.workers import made_once
+
+compact = load("roles/edge/library/edge_configuration.py").compact
 
 NETWORKS = [f"192.0.2.{number}" for number in range(100)]
 TRUSTED = ["127.0.0.2", "127.0.0.8/30"]
@@ -530,20 +532,37 @@ def test_clients_that_never_send_their_body_leave_the_others_their_answers(edge:
 
 
 class Names(socketserver.BaseRequestHandler):
-    """Says that each name is at ``server.address``, as Docker's DNS does; None: no such name. Or it is ``silent``."""
+    """Says that each name is at ``server.addresses``, as Docker's DNS does; none: no such name. Or it is ``silent``."""
 
     def handle(self) -> None:
         asked, answers = self.request
         end = asked.index(b"\0", 12) + 5
         is_ipv4 = asked[end - 4 : end - 2] == b"\0\1"
-        address: str | None = self.server.address  # type: ignore[attr-defined]
-        found = b""
-        if is_ipv4 and address:
-            found = b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 600, 4) + socket.inet_aton(address)
-        code = b"\x81\x80" if address else b"\x81\x83"
-        head = asked[:2] + code + struct.pack(">4H", 1, bool(found), 0, 0)
+        addresses: list[str] = self.server.addresses  # type: ignore[attr-defined]
+        found = [b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 600, 4) + socket.inet_aton(one) for one in addresses]
+        code = b"\x81\x80" if addresses else b"\x81\x83"
+        head = asked[:2] + code + struct.pack(">4H", 1, len(found) * is_ipv4, 0, 0)
         if not self.server.silent:  # type: ignore[attr-defined]
-            answers.sendto(head + asked[12:end] + found, self.client_address)
+            answers.sendto(head + asked[12:end] + b"".join(found) * is_ipv4, self.client_address)
+
+
+@contextmanager
+def resolved(texts: Mapping[str, str], directory: Path, app: int, *addresses: str) -> Iterator[tuple[int, Any]]:
+    """Run HAProxy with replicas that have names; yield its port, and the server that names them and has ``cli``."""
+    edge = free_port()
+    command = on_loopback(texts, directory, edge=edge, app=app, operator=free_port())
+    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ExitStack() as stack:
+        vars(names).update(silent=False, addresses=list(addresses), cli=free_port())
+        threading.Thread(target=names.serve_forever, daemon=True).start()
+        stack.callback(names.shutdown)
+        file = directory / "haproxy.cfg"
+        text = file.read_text().replace(f"server app 127.0.0.1:{app}", SERVERS.replace("8000", str(app)))
+        file.write_text(text.replace("127.0.0.11:53", f"127.0.0.1:{names.server_address[1]}"))
+        haproxy = Process([*command, "-W", "-S", f"127.0.0.1:{vars(names)['cli']}"], directory / "haproxy.log")
+        stack.enter_context(running(haproxy))
+        haproxy.start()
+        wait_until("the app behind the edge", lambda: listens(edge) and ask(edge, "/healthz").status == 200)
+        yield edge, names
 
 
 @pytest.mark.parametrize(
@@ -552,28 +571,54 @@ class Names(socketserver.BaseRequestHandler):
         # An engine that is busy for some seconds answers neither its clients nor the edge, but its containers go on.
         {"silent": True},
         # The engines of other hosts do not answer this one: it forgets their containers, which can be reached.
-        {"address": None},
-        {"address": "127.0.0.2"},
+        {"addresses": []},
+        {"addresses": ["127.0.0.2"]},
     ],
 )
 def test_replicas_are_used_while_their_names_are_not_known(
-    rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn, answer: dict[str, str | None]
+    rendered: dict[str, dict[str, str]], tmp_path: Path, gunicorn: Gunicorn, answer: dict[str, Any]
 ) -> None:
-    edge, operator = free_port(), free_port()
-    command = on_loopback(rendered["defaults"], tmp_path, edge=edge, app=gunicorn.port, operator=operator)
-    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ExitStack() as stack:
-        vars(names).update(silent=False, address="127.0.0.1")
-        threading.Thread(target=names.serve_forever, daemon=True).start()
-        stack.callback(names.shutdown)
-        file = tmp_path / "haproxy.cfg"
-        servers = SERVERS.replace("8000", str(gunicorn.port))
-        text = file.read_text().replace(f"server app 127.0.0.1:{gunicorn.port}", servers)
-        file.write_text(text.replace("127.0.0.11:53", f"127.0.0.1:{names.server_address[1]}"))
-        haproxy = Process(command, tmp_path / "haproxy.log")
-        stack.enter_context(running(haproxy))
-        haproxy.start()
-        wait_until("the app behind the edge", lambda: ask(edge, "/healthz").status == 200)
+    with resolved(rendered["defaults"], tmp_path, gunicorn.port, "127.0.0.1") as (edge, names):
         vars(names).update(answer)
         for _ in range(16):
             time.sleep(0.5)
             assert ask(edge, "/healthz").status == 200
+
+
+def tell(cli: int, command: str) -> str:
+    """Return what HAProxy answers to a command."""
+    with socket.create_connection(("127.0.0.1", cli), 20) as connection:
+        connection.sendall(f"{command}\nquit\n".encode())
+        return connection.makefile().read()
+
+
+def test_an_update_before_a_reload_costs_no_replica(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    """The places of the replicas that it has replaced are held; their successors have later ones."""
+    port = free_port()
+    former, new = ([f"127.0.0.{first + number}" for number in range(4)] for first in (10, 20))
+
+    def placed() -> dict[str, str]:
+        rows = [row.split() for row in tell(vars(names)["cli"], "@1 show servers state").splitlines()]
+        return {row[4]: row[3] for row in rows if row[1:2] == ["app"] and row[5] == "2"}
+
+    with ExitStack() as stack:
+        replicas = {address: http.server.ThreadingHTTPServer((address, port), Echo) for address in former + new}
+        for replica in replicas.values():
+            threading.Thread(target=replica.serve_forever, daemon=True).start()
+            stack.callback(replica.server_close)
+            stack.callback(replica.shutdown)
+        edge, names = stack.enter_context(resolved(rendered["defaults"], tmp_path, port, *former))
+        wait_until("all replicas", lambda: set(placed()) == set(former))
+        vars(names).update(addresses=former + new)
+        wait_until("their successors", lambda: set(placed()) == {*former, *new})
+        vars(names).update(addresses=new)
+        for address in former:
+            replicas[address].shutdown()
+            replicas[address].server_close()
+        wait_until("the successors only", lambda: set(placed()) == set(new))
+        (tmp_path / "servers").write_text(compact(tell(vars(names)["cli"], "@1 show servers state")))
+        assert "Success=1" in tell(vars(names)["cli"], "reload")
+        for _ in range(20):
+            assert set(placed()) == set(new)
+            assert ask(edge, "/").status == 200
+            time.sleep(0.1)

@@ -56,9 +56,28 @@ LATE = 124
 START_SECONDS = 10.0
 """How long a container that has just started may take to answer."""
 # The master process answers here; its command `reload` says whether the new worker loaded its configuration.
-# A new worker takes the addresses of the replicas from the file, since it would refuse requests until it resolves them.
 ASK = "exec 3<>/dev/tcp/127.0.0.1/8405 && printf '%s\\nquit\\n' \"$0\" >&3 && timeout 30 cat <&3"
-SAVE_SERVERS = f"{ASK} >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers"
+# A new worker takes the replicas' addresses from this file, since it would refuse requests until it resolves them.
+SAVE_SERVERS = "cat >/run/edge/servers.new && mv /run/edge/servers.new /run/edge/servers"
+BACKEND, OPERATIONAL_STATE, RUNNING = 1, 5, "2"
+PLACE = slice(2, 4)
+"""Id and name of a server. All are columns of ``show servers state`` (HAProxy, Management Guide)."""
+
+
+def compact(state: str) -> str:
+    """Return a state of servers in which the replicas that run have the first places, and all others are free.
+
+    A new worker gives the addresses that Docker's DNS names to its servers in their order, unless a server has one of
+    them. The place of a replica that an update has replaced would take the address that a later place has.
+    """
+    rows = [line.split(" ") for line in state.splitlines()]
+    head = [row for row in rows if len(row) == 1 or row[0] == "#"]
+    servers = [row for row in rows if row not in head and row[BACKEND] == "app"]
+    places = [row[PLACE] for row in servers]
+    running = [row for row in servers if row[OPERATIONAL_STATE] == RUNNING]
+    for row, place in zip(running, places, strict=False):
+        row[PLACE] = place
+    return "".join(f"{' '.join(row)}\n" for row in head + running)
 
 
 class Edge:
@@ -137,7 +156,8 @@ class Edge:
         while not (loaded := self.loaded(container)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if loaded != version:
-            saved = self.tell(container, SAVE_SERVERS, "@1 show servers state")
+            servers = compact(self.tell(container, ASK, "@1 show servers state"))
+            saved = self.tell(container, SAVE_SERVERS, data=servers)
             answer = saved + self.tell(container, ASK, "reload")
             loaded = self.loaded(container)
             if loaded != version:
@@ -147,10 +167,10 @@ class Edge:
                 )
         return loaded
 
-    def tell(self, container: str, script: str, command: str) -> str:
-        """Run a command of HAProxy's in a container; return its answer, and errors of the engine."""
-        words = [*BOUNDED, "docker", "exec", container, "bash", "-c", script, command]
-        _, out, err = self.module.run_command(words)
+    def tell(self, container: str, script: str, command: str = "", data: str | None = None) -> str:
+        """Run a script in a container, with a command of HAProxy's or data; return its output, and errors."""
+        words = [*BOUNDED, "docker", "exec", "--interactive", container, "bash", "-c", script, command]
+        _, out, err = self.module.run_command(words, data=data or "")
         return str(out + err)
 
     def remove_others(self, *versions: str) -> None:
