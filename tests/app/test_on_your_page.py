@@ -33,6 +33,11 @@ def example(heading: str) -> str:
 class Quiet(SimpleHTTPRequestHandler):
     """Serves files."""
 
+    def end_headers(self) -> None:
+        """Have nothing stored: a file that changes twice in a second would be taken for unchanged."""
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
     def log_message(self, *_: object) -> None:
         """Write nothing."""
 
