@@ -126,13 +126,17 @@ WRONG = {
     "follow": "perhaps",
     "image_max_age": "-1",
     "acme_root": "/etc/ssl/root.pem",
+    "host": "node 2",
+    "state": "gone",
+    "allow_pause": "perhaps",
+    "rebalance": "sometimes",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"
     for verb in (
-        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates"),
+        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "node"),
         *("export", "import", "remove", "backup", "restore"),
     )
 ]

@@ -22,9 +22,12 @@ from plugins.filter.certificates import https_certificates
 from redis_node.disk_space import DATA_MIB
 
 
-def looked(problem: str = "", state: str = "ready", *others: dict[str, Any]) -> dict[str, Any]:
+def looked(
+    problem: str = "", state: str = "ready", *others: dict[str, Any], availability: str = "active"
+) -> dict[str, Any]:
     """Return what was seen of a stack with one service on one node, and of others."""
-    node = {"name": "node-1", "state": state}
+    node = {"id": "id-1", "name": "node-1", "host": "node-1", "address": "192.0.2.11"}
+    node |= {"state": state, "availability": availability}
     return {"results": [{"stack_part": "counter", "services": [{"problem": problem}], "nodes": [node]}, *others]}
 
 
