@@ -39,6 +39,12 @@ STUBS = {
 }
 
 
+def of_stack(services: list[dict[str, Any]], filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return the services that an engine lists for these filters."""
+    wanted = {label.partition("=")[2] for label in filters.get("label", [])}
+    return [service for service in services if not wanted or service["Spec"]["Labels"][STACK] in wanted]
+
+
 @dataclass
 class Service:
     """A service of the swarm; ``replicas`` is 0 for one task on each node."""
@@ -112,7 +118,8 @@ class Swarm:
         services = [self.spec(service) for service in self.services]
         found = engine(host, manager=host == "one", roles={"one": "manager"})
         if host == "one":
-            found |= {"/nodes": list(self.nodes.values()), "/services": services, "/tasks": self.tasks()}
+            found |= {"/nodes": list(self.nodes.values()), "/services": partial(of_stack, services)}
+            found |= {"/tasks": lambda filters: self.tasks_of(of_stack(services, filters))}
             found |= {f"/nodes/{name}": node for name, node in self.nodes.items()}
             found |= {f"/nodes/{name}/update": {} for name in self.nodes}
             found |= {f"/services/{service['ID']}": service for service in services}
@@ -134,7 +141,8 @@ class Swarm:
             },
         }
 
-    def tasks(self) -> list[dict[str, Any]]:
+    def tasks_of(self, services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        names = [service["ID"] for service in services]
         return [
             {
                 "ID": f"{service.name}.{number}",
@@ -147,6 +155,7 @@ class Swarm:
                 "Spec": self.spec(service)["Spec"]["TaskTemplate"],
             }
             for service in self.services
+            if service.name in names
             for number, node in service.tasks.items()
         ]
 
