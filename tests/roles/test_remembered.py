@@ -294,4 +294,6 @@ def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path, 
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^ +- (192\S+)$", done.stdout, re.MULTILINE) == [*first, "192.0.2.12", "192.0.2.15"]
     absent = "" if first else "192.0.2.11, "
-    assert f"no node of the swarm is ready at {absent}192.0.2.13, 192.0.2.14, 192.0.2.16" in " ".join(done.stdout.split())
+    assert f"no node of the swarm is ready at {absent}192.0.2.13, 192.0.2.14, 192.0.2.16" in " ".join(
+        done.stdout.split()
+    )

@@ -333,7 +333,8 @@ def told(site: Path, name: str, **given: Any) -> Any:
     tasks = {"ansible.builtin.debug": {"msg": f"{{{{ {name} }}}}"}}
     play_vars = [play(tasks)[0] | {"vars_files": [str(ROOT / "roles/status/vars/main.yml")]}]
     (site / "play.yml").write_text(yaml.safe_dump(play_vars))
-    return results_by_host(site / "play.yml", site / "hosts.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))["judge"]["msg"]
+    found = results_by_host(site / "play.yml", site / "hosts.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    return found["judge"]["msg"]
 
 
 @pytest.mark.parametrize(("availability", "asked"), [("active", "192.0.2.11"), ("drain", "192.0.2.12")])
