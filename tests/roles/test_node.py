@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from engines import describe, engine, serve
+from manager import Manager
 from support.ansible import PLAYBOOKS, ROOT, run
 
 from plugins.filter import nodes, placement
@@ -336,6 +337,26 @@ def test_a_check_changes_nothing(tmp_path: Path) -> None:
     assert done, said
     assert swarm.asked == []
     assert "two would run nothing of counter any more" in said
+
+
+@pytest.mark.parametrize(
+    ("held", "options", "spreads"),
+    [(["one", "one"], {}, True), (["one", "one"], {"rebalance": False}, False), (["one", "two"], {}, False)],
+)
+def test_a_deployment_spreads_replicas_that_are_not(
+    tmp_path: Path, held: list[str], options: dict[str, Any], *, spreads: bool
+) -> None:
+    manager = Manager(tmp_path)
+    tasks = [{"node_id": host, "desired": "running", "state": "running"} for host in held]
+    app = {"name": "counter_app", "mode": "replicated", "wanted": 2, "tasks": tasks}
+    rows = [{"id": host, "name": host, "state": "ready", "availability": "active"} for host in ("one", "two")]
+    deployed = {"ansible.builtin.set_fact": {"stack_state": {"services": [app], "nodes": rows}}}
+    noted = {"ansible.builtin.debug": {"msg": "spread {{ stack_spread[0].name }} by {{ stack_spread[0].moves }}"}}
+    for file, task in {"deploy": deployed, "spread": noted}.items():
+        (tmp_path / f"roles/stack/tasks/{file}.yml").write_text(yaml.safe_dump([task]))
+    done = manager.play("record", options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("spread counter_app by 1" in done.stdout) == spreads
 
 
 # -- The filters

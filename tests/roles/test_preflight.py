@@ -627,6 +627,16 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "replicas: is an option of ./counter deploy and ./counter restore and ./counter rollback and" in output
 
 
+def test_a_host_that_is_not_in_the_inventory_is_refused() -> None:
+    output = deploy("-e", "host=away", playbook="playbooks/node.yml")
+    works = "This works: -e host=localhost -e state=drained"
+    assert f"host=away: must be a host of the inventory: localhost. {works}" in output
+    assert (
+        f"state=: must be drained (nothing of the project runs on the host) or active (it takes tasks again). {works}"
+        in output
+    )
+
+
 def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(refused: dict[str, str]) -> None:
     assert "replicas=0" in refused["another"]
     assert "release" not in refused["another"]
