@@ -128,7 +128,7 @@ def test_what_is_used_is_told_as_df_does() -> None:
 def health(now: float) -> dict[str, Any]:
     """Return what the module tells of this machine, without its engine."""
     asked = json.dumps({"ANSIBLE_MODULE_ARGS": {"packages": [], "files": [], "sysctls": [], "now": now}})
-    words = [sys.executable, ROOT / "roles/docker_host/library/host_state.py"]
+    words = [sys.executable, str(ROOT / "roles/docker_host/library/host_state.py")]
     environment = os.environ | {"DOCKER_HOST": "tcp://127.0.0.1:1"}
     told = json.loads(
         subprocess.run(words, input=asked, env=environment, capture_output=True, text=True, check=True).stdout
