@@ -126,6 +126,8 @@ WRONG = {
     "follow": "perhaps",
     "image_max_age": "-1",
     "acme_root": "/etc/ssl/root.pem",
+    "firewall": "ufw",
+    "firewall_open": ["8080"],
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

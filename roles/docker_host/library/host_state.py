@@ -48,6 +48,7 @@ packages: {type: list, returned: always, description: Those of the packages that
 files: {type: dict, returned: always, description:
   "Content and mtime (seconds since the epoch) of each file that exists, by its path."}
 sysctls: {type: list, returned: always, description: "The kernel settings that exist, as NAME=VALUE."}
+firewalls: {type: list, returned: always, description: "Which of ufw and firewalld are active."}
 enabled: {type: bool, returned: always, description:
   "Whether systemd starts the engine at boot; false with another init system."}
 engine: {type: dict, returned: always, description:
@@ -175,6 +176,11 @@ def version(kernel: re.Match[str]) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
+def has_ufw(settings: Path) -> bool:
+    """Tell whether ufw is active. Its service runs even if it is not."""
+    return settings.is_file() and re.search(r"^ENABLED=yes", settings.read_text(), re.MULTILINE) is not None
+
+
 def read_engine() -> dict[str, Any]:
     """Return what the engine's API returns, or why it does not."""
     if MISSING:
@@ -219,6 +225,7 @@ def main() -> None:
     sysctls = [f"{name}={' '.join(path.read_text().split())}" for name, path in settings.items() if path.is_file()]
     systemctl = module.get_bin_path("systemctl")
     enabled = systemctl is not None and module.run_command([systemctl, "is-enabled", "--quiet", "docker"])[0] == 0
+    firewalld = systemctl is not None and module.run_command([systemctl, "is-active", "--quiet", "firewalld"])[0] == 0
     detect = module.get_bin_path("systemd-detect-virt")
     memory = dict(re.findall(r"^(\w+): +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
     total, available = (int(memory[name]) for name in ("MemTotal", "MemAvailable"))
@@ -257,6 +264,7 @@ def main() -> None:
         packages=installed(module),
         files=files,
         sysctls=sysctls,
+        firewalls=["ufw"] * has_ufw(Path("/etc/ufw/ufw.conf")) + ["firewalld"] * firewalld,
         enabled=enabled,
         engine=engine,
     )
