@@ -184,6 +184,59 @@ def single_points(places: Mapping[str, str], pairs: Mapping[str, int]) -> dict[s
     return found
 
 
+def waiting_without(
+    nodes: Iterable[dict[str, Any]],
+    node: str,
+    stacks: Mapping[str, Mapping[str, Any]],
+    topologies: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Return, for each stack whose counters wait while a node is away, which wait and why.
+
+    ``stacks``: name -> settings. A node that is down or drained is away already.
+    """
+    nodes = list(nodes)
+    active = {
+        each["ID"]
+        for each in nodes
+        if each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active" and each["ID"] != node
+    }
+    found = {}
+    for stack, settings in stacks.items():
+        shape = topologies[settings["redis_topology"]]
+        sizes = dict(zip(KINDS, (int(settings["redis_replicas"]), shape["sentinels"]), strict=True))
+        # A label may be left of a node that the stack no longer has.
+        places = {
+            name: place
+            for name, place in labelled(nodes, stack).items()
+            if int(name.rpartition("-")[2]) <= sizes[_kind(name)]
+        }
+        here = [name for name, place in places.items() if place == node]
+        left = Counter(_kind(name) for name, place in places.items() if place in active)
+        found[stack] = _waits(here, left, settings, shape)
+    return [f"{stack}: {why}" for stack, why in found.items() if why]
+
+
+def _waits(here: list[str], left: Counter[str], settings: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
+    """Return which counters wait without the Redis nodes and Sentinels ``here``; empty if none does.
+
+    ``left``: how many of each kind are left.
+    """
+    nodes = int(settings["redis_replicas"])
+    data = [name for name in here if _kind(name) == KINDS[0]]
+    if not here or not shape["default_nodes"]:
+        return ""
+    if data and shape["in_pairs"]:
+        return f"the counters of the pairs of {', '.join(data)}"
+    if data and not shape["most_replicas"]:
+        return f"the counters of {', '.join(data)}"
+    needed = {"all": nodes, "majority": nodes // 2 + 1, "none": 2}[settings["write_concern"]]
+    if data and left[KINDS[0]] < needed:
+        return f"all counters, since {needed} of {nodes} Redis nodes are needed"
+    if left[KINDS[1]] <= shape["sentinels"] // 2:
+        return f"all counters, since {shape['sentinels'] // 2 + 1} of {shape['sentinels']} Sentinels are needed"
+    return ""
+
+
 def _kind(name: str) -> str:
     return name.partition("-")[0]
 
@@ -207,4 +260,5 @@ class FilterModule:
             "hosts_down": hosts_down,
             "named_hosts": named_hosts,
             "on_hosts": on_hosts,
+            "waiting_without": waiting_without,
         }

@@ -53,7 +53,7 @@ def broken_rules(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     values, known = SimpleNamespace(**settings), SimpleNamespace(**facts)
     families = (
         *(_edge, _https, _app, _topology, _registry, _maintenance, _data),
-        *(_repository, _backups, _backup, _messages, _confirmed),
+        *(_repository, _backups, _backup, _messages, _confirmed, _node),
     )
     return [broken for family in families for broken in family(values, known)]
 
@@ -377,6 +377,16 @@ def _confirmed(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     }
     if verb in meanings and (first if verb == "restore" else confirm) not in ("", name):
         yield _broken("confirm", f"must be the stack's name, {name}, since {meanings[verb]}", {"confirm": name})
+
+
+def _node(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
+    if known.verb != "node":
+        return
+    works = {"host": s.host if s.host in known.names else known.names[0], "state": s.state or "drained"}
+    if s.host not in known.names:
+        yield _broken("host", f"must be a host of the inventory: {', '.join(known.names)}", works)
+    if not s.state:
+        yield _broken("state", works=works)
 
 
 def _are_plain(values: Mapping[str, Any]) -> bool:

@@ -13,13 +13,14 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 # Path and body of the request.
 Change = Callable[[str, Any], None]
 
 
 class Engine(ThreadingMixIn, UnixStreamServer):
-    """Serves the engine's API on a socket; ``answers`` is path -> answer.
+    """Serves the engine's API on a socket; ``answers`` is path -> answer, or a function of the query's ``filters``.
 
     ``look`` gets the path before each answer, ``change`` gets path and body of each change.
     """
@@ -49,9 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         path = self.plain_path()
         self.server.look(path)
         found = path in self.server.answers
-        body = json.dumps(self.server.answers[path] if found else {"message": f"nothing at {path}"}).encode()
+        answer = self.server.answers[path] if found else {"message": f"nothing at {path}"}
+        if callable(answer):
+            answer = answer(json.loads(parse_qs(urlsplit(self.path).query).get("filters", ["{}"])[0]))
+        body = json.dumps(answer).encode()
         missing = HTTPStatus.SERVICE_UNAVAILABLE if path == "/swarm" else HTTPStatus.NOT_FOUND
         self.send_response(HTTPStatus.OK if found else missing)
+        self.send_header("Api-Version", "1.41")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -129,13 +129,17 @@ WRONG = {
     "notify_urls": ["hooks.example/counter"],
     "heartbeat_url": "example.org/ping",
     "cors_origins": ["https://blog.example/"],
+    "host": "node 2",
+    "state": "gone",
+    "allow_pause": "perhaps",
+    "rebalance": "sometimes",
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
 OTHER_VERBS = [
     f"playbooks/{verb}"
     for verb in (
-        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates"),
+        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "node"),
         *("export", "import", "remove", "backup", "restore"),
     )
 ]
@@ -624,6 +628,16 @@ def test_an_option_of_another_verb_is_refused() -> None:
     assert "hook_timeout" not in output.partition("would ignore this")[2]
     output = deploy("-e", "replicas=3", playbook="playbooks/certificates.yml")
     assert "replicas: is an option of ./counter deploy and ./counter restore and ./counter rollback and" in output
+
+
+def test_a_host_that_is_not_in_the_inventory_is_refused() -> None:
+    output = deploy("-e", "host=away", playbook="playbooks/node.yml")
+    works = "This works: -e host=localhost -e state=drained"
+    assert f"host=away: must be a host of the inventory: localhost. {works}" in output
+    assert (
+        f"state=: must be drained (nothing of the project runs on the host) or active (it takes tasks again). {works}"
+        in output
+    )
 
 
 def test_an_option_of_another_verb_in_the_inventory_is_somebody_elses(refused: dict[str, str]) -> None:

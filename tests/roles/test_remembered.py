@@ -280,15 +280,20 @@ def test_the_logs_of_an_unfinished_deployment_can_be_read(manager: Manager, tmp_
     assert "An earlier version of the project deployed counter" not in said
 
 
-def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("own", "first"), [("active", ["192.0.2.11"]), ("drain", [])])
+def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path, own: str, first: list[str]) -> None:
     def node(number: int, state: str = "ready", availability: str = "active") -> dict[str, Any]:
-        return {"Spec": {"Availability": availability}, "Status": {"State": state, "Addr": f"192.0.2.{number}"}}
+        status = {"State": state, "Addr": f"192.0.2.{number}"}
+        return {"ID": f"id-{number}", "Spec": {"Availability": availability}, "Status": status}
 
-    nodes = [node(12), node(13, state="down"), node(14, availability="drain"), node(15, availability="pause")]
+    # The first is the manager that remembers all this, however the swarm calls its address.
+    nodes = [node(11, availability=own) | {"Status": {"State": "ready", "Addr": "127.0.0.1"}}]
+    nodes += [node(12), node(13, state="down"), node(14, availability="drain"), node(15, availability="pause")]
+    engine_of_manager = {"host_info": {"Swarm": {"NodeID": "id-11"}}}
     recalled = {"addresses": [f"192.0.2.{number}" for number in range(11, 17)]}
     tasks = [
         {"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "settings"}},
-        {"ansible.builtin.set_fact": {"recalled": recalled}},
+        {"ansible.builtin.set_fact": {"recalled": recalled, "docker_host_engine": engine_of_manager}},
         {"ansible.builtin.import_role": {"name": "counter", "tasks_from": "present"}},
         {"ansible.builtin.debug": {"msg": "{{ counter_addresses }}"}},
     ]
@@ -304,6 +309,8 @@ def test_nobody_is_asked_at_a_node_that_is_gone_down_or_drained(tmp_path: Path) 
         **engine,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # The first is the manager that remembers all this, however the swarm calls its address.
-    assert re.findall(r"^ +- (192\S+)$", done.stdout, re.MULTILINE) == ["192.0.2.11", "192.0.2.12", "192.0.2.15"]
-    assert "no node of the swarm is ready at 192.0.2.13, 192.0.2.14, 192.0.2.16" in " ".join(done.stdout.split())
+    assert re.findall(r"^ +- (192\S+)$", done.stdout, re.MULTILINE) == [*first, "192.0.2.12", "192.0.2.15"]
+    absent = "" if first else "192.0.2.11, "
+    assert f"no node of the swarm is ready at {absent}192.0.2.13, 192.0.2.14, 192.0.2.16" in " ".join(
+        done.stdout.split()
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.ansible import PLAYBOOKS, ROOT, results_by_host
+from support.ansible import PLAYBOOKS, ROOT, play, results_by_host
 from support.https import AUTHORITY, SITE, authority, certificate, pem
 from support.json_result import SCHEMA
 from support.ports import free_port
@@ -22,9 +22,12 @@ from plugins.filter.certificates import https_certificates
 from redis_node.disk_space import DATA_MIB
 
 
-def looked(problem: str = "", state: str = "ready", *others: dict[str, Any]) -> dict[str, Any]:
+def looked(
+    problem: str = "", state: str = "ready", *others: dict[str, Any], availability: str = "active"
+) -> dict[str, Any]:
     """Return what was seen of a stack with one service on one node, and of others."""
-    node = {"name": "node-1", "state": state}
+    node = {"id": "id-1", "name": "node-1", "host": "node-1", "address": "192.0.2.11"}
+    node |= {"state": state, "availability": availability}
     return {"results": [{"stack_part": "counter", "services": [{"problem": problem}], "nodes": [node]}, *others]}
 
 
@@ -308,6 +311,51 @@ def test_a_host_that_ssh_cannot_reach_is_a_problem(tmp_path: Path) -> None:
     }
     said = ["gone cannot be reached by SSH, so its edge and its disk were not checked"]
     assert judged(tmp_path, hosts) == {"there": said, "gone": said}
+
+
+@pytest.mark.parametrize(("availability", "host"), [("drain", "judge"), ("pause", "judge"), ("drain", "stranger")])
+def test_a_host_that_is_out_of_service_is_the_first_problem(tmp_path: Path, availability: str, host: str) -> None:
+    """Not a node that is none of ours, which may be drained so that it gets no tasks."""
+    looks = looked("counter-redis_redis-1: it is being updated", availability=availability)
+    looks["results"][0]["nodes"][0]["host"] = host
+    back = "this brings it back: ./counter node -e host=judge -e state=active"
+    out = [f"judge is out of service: Swarm gives no tasks to it; {back}"] if host == "judge" else []
+    found = judged(tmp_path, {"judge": {"stack_looks": looks}})
+    assert found == {"judge": [*out, "counter-redis_redis-1: it is being updated"]}
+
+
+def told(site: Path, name: str, **given: Any) -> Any:
+    """Return a variable of the role status for a host with these variables."""
+    engine = {"host_info": {"Swarm": {"NodeAddr": "192.0.2.11", "NodeID": "id-1"}}}
+    deployed = {"settings": {"http_port": 80, "edge_tls": "none"}, "addresses": ["192.0.2.11", "192.0.2.12"]}
+    host = {"ansible_connection": "local", "docker_host_engine": engine, "deployed": deployed, **given}
+    (site / "hosts.yml").write_text(yaml.safe_dump({"managers": {"hosts": {"judge": host}}}))
+    tasks = {"ansible.builtin.debug": {"msg": f"{{{{ {name} }}}}"}}
+    play_vars = [play(tasks)[0] | {"vars_files": [str(ROOT / "roles/status/vars/main.yml")]}]
+    (site / "play.yml").write_text(yaml.safe_dump(play_vars))
+    found = results_by_host(site / "play.yml", site / "hosts.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    return found["judge"]["msg"]
+
+
+@pytest.mark.parametrize(("availability", "asked"), [("active", "192.0.2.11"), ("drain", "192.0.2.12")])
+def test_a_manager_that_is_out_of_service_asks_another_node(tmp_path: Path, availability: str, asked: str) -> None:
+    looks = looked(availability=availability)
+    # It may know itself by another address.
+    looks["results"][0]["nodes"][0] |= {"host": "judge", "address": "0.0.0.0"}  # noqa: S104
+    assert told(tmp_path, "status_store_at", stack_looks=looks).startswith(f"http://{asked}")
+
+
+def test_an_uneven_spread_is_noted(tmp_path: Path) -> None:
+    looks = looked()
+    second = looks["results"][0]["nodes"][0] | {"id": "id-2", "name": "node-2"}
+    looks["results"][0]["nodes"].append(second)
+    tasks = [{"node_id": "id-1", "desired": "running", "state": "running"}] * 2
+    app = {"name": "counter_app", "mode": "replicated", "wanted": 2, "tasks": tasks, "problem": ""}
+    looks["results"][0]["services"] = [app]
+    assert told(tmp_path, "__status_uneven_note", stack_looks=looks) == (
+        "the replicas of counter_app could be spread better over the nodes (node-1 2, node-2 0). This spreads them: "
+        "./counter deploy"
+    )
 
 
 def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:

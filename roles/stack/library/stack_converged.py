@@ -43,7 +43,9 @@ services:
   type: list
   returned: always
 nodes:
-  description: For each node of the swarm, its name, role, state, availability and whether it is the leader.
+  description: >-
+    For each node of the swarm, its id, name, host (its name in the inventory), address, role, state, availability and
+    whether it is the leader.
   type: list
   returned: always
 """
@@ -176,7 +178,10 @@ def specifications(client: docker.APIClient, stack: str) -> dict[str, dict]:
 def node_row(node: dict) -> dict:
     """Return the fields of a node that the status shows."""
     return {
+        "id": node["ID"],
         "name": node["Description"]["Hostname"],
+        "host": (node["Spec"].get("Labels") or {}).get("counter.host", ""),
+        "address": node["Status"].get("Addr", ""),
         "role": node["Spec"]["Role"],
         "state": node["Status"]["State"],
         "availability": node["Spec"]["Availability"],
