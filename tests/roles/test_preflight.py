@@ -129,6 +129,8 @@ WRONG = {
     "notify_urls": ["hooks.example/counter"],
     "heartbeat_url": "example.org/ping",
     "cors_origins": ["https://blog.example/"],
+    "firewall": "ufw",
+    "firewall_open": ["8080"],
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.
