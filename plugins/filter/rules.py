@@ -28,6 +28,7 @@ KEY_SECONDS = 600
 PARTS_OF_GROUP = {"vars", "children", "hosts"}
 MOST_KEY_SECONDS = 604800
 PORT = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+OPEN_PORT = re.compile(rf"(?!0){PORT}/(tcp|udp)")
 REDIS_URL = re.compile(rf"rediss?://([^@/?#\s\[\]]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:?#\[\]]+)(:{PORT})?(/[0-9]*)?")
 LOCAL_URL = re.compile(r"//([^@/]*@)?(localhost|127[.][0-9.]+|\[::1\])([:/]|$)")
 LOCAL_REGISTRY = re.compile(r"(localhost([.]localdomain)?|127[.][0-9.]+)([:/]|$)")
@@ -52,7 +53,7 @@ def broken_rules(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     """
     values, known = SimpleNamespace(**settings), SimpleNamespace(**facts)
     families = (
-        *(_edge, _https, _app, _topology, _registry, _maintenance, _data),
+        *(_edge, _firewall, _https, _app, _topology, _registry, _maintenance, _data),
         *(_repository, _backups, _backup, _messages, _confirmed, _node),
     )
     return [broken for family in families for broken in family(values, known)]
@@ -90,6 +91,16 @@ def _edge(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         )
         works = "-i inventory/cluster.yml, after moving one host from managers to workers"
         yield _broken("managers", rule, works) | {"shown": f"{known.managers} hosts"}
+
+
+def _firewall(s: SimpleNamespace, _: SimpleNamespace) -> Iterator[Broken]:
+    opened = s.firewall_open
+    if (
+        isinstance(opened, list)
+        and opened
+        and (s.firewall == "none" or not all(OPEN_PORT.fullmatch(str(one)) for one in opened))
+    ):
+        yield _broken("firewall_open")
 
 
 def _https(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:

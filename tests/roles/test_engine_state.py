@@ -21,7 +21,7 @@ enter='mount --bind {site}/docker /etc/docker && mount --bind {site}/run /run &&
 exec unshare --mount sh -c "$enter" sh {python} "$@"
 """
 NO_KERNEL = ("-e", json.dumps({"docker_host_sysctls": {}}))
-ROTATED = {"log-driver": "json-file", "log-opts": {"max-file": "3", "max-size": "10m"}}
+ROTATED: dict[str, Any] = {"log-driver": "json-file", "log-opts": {"max-file": "3", "max-size": "10m"}}
 OURS = {"no-new-privileges": True}
 REGISTRY = {"docker_host_insecure_registries": ["192.0.2.1:5000"]}
 
@@ -87,11 +87,14 @@ def test_the_settings_of_an_engine(tmp_path: Path) -> None:
     }
     # A host goes on logging as it did, or logs as its variables say.
     syslog = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}
+    labelled: dict[str, Any] = {"log-opts": {"labels": "team"}}
     wanted: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "nothing-said": ({"debug": True}, ROTATED | OURS),
         "syslog": (syslog, OURS),
         "journald": ({"log-driver": "journald"}, OURS),
         "options": ({"log-opts": {"max-size": "50m"}}, OURS),
+        "endless": ({"log-driver": "json-file"}, ROTATED | OURS),
+        "labelled": (labelled, {**ROTATED, **OURS, "log-opts": labelled["log-opts"] | ROTATED["log-opts"]}),
     }
     cases = {name: {"settings": there} for name, (there, _) in wanted.items()}
     asked = {"log-driver": "journald"}

@@ -133,6 +133,8 @@ WRONG = {
     "state": "gone",
     "allow_pause": "perhaps",
     "rebalance": "sometimes",
+    "firewall": "ufw",
+    "firewall_open": ["8080"],
 }
 SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.get("no_log") is True}
 # Those without a playbook at the root.

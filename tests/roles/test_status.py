@@ -31,6 +31,12 @@ def looked(
     return {"results": [{"stack_part": "counter", "services": [{"problem": problem}], "nodes": [node]}, *others]}
 
 
+def healthy(**differs: Any) -> dict[str, Any]:
+    """Return what a host says that needs nothing, but for what differs."""
+    usual = {"disk_free_mb": 20000, "disk_used_percent": 40, "memory_mb": 4096, "memory_used_percent": 50}
+    return {"health": {"node": "", "load": 0.5, "cpus": 2, "clock_ahead": 0, "reboot": ""} | usual | differs}
+
+
 def judged(
     site: Path, hosts: dict[str, dict[str, Any]], *options: str, playbook: str = "status.yml"
 ) -> dict[str, list[str]]:
@@ -69,7 +75,9 @@ def test_a_certificate_that_ends_soon_is_a_problem(tmp_path: Path) -> None:
     }
 
 
-def shown(site: Path, tasks: list[dict[str, Any]], *problems: str, notes: tuple[str, ...] = ()) -> list[str]:
+def shown(
+    site: Path, tasks: list[dict[str, Any]], *problems: str, notes: tuple[str, ...] = (), **more: Any
+) -> list[str]:
     """Return the lines that ``status`` shows of a stack with one service."""
     service = {"name": "counter_app", "mode": "replicated", "running": 2, "wanted": 2, "image": "app", "tasks": tasks}
     report = {
@@ -77,9 +85,11 @@ def shown(site: Path, tasks: list[dict[str, Any]], *problems: str, notes: tuple[
         "disk": {},
         "store": {},
         "nodes": [],
+        "hosts": {},
         "services": [service],
         "notes": notes,
         "problems": problems,
+        **more,
     }
     given = json.dumps({"status_report": report, "site_id": ""})
     lines: Any = judged(site, {"judge": {}}, "-e", given, playbook="status_text.yml")["judge"]
@@ -112,6 +122,22 @@ def test_tasks_are_sorted_and_those_that_failed_last_are_beside_their_successors
         "counter_app.2 node-1 running",
         "counter_app.2 node-1 failed exit 1",
         "counter_app.10 node-1 running",
+        "",
+    ]
+
+
+def test_each_node_has_a_line_with_what_its_host_says(tmp_path: Path) -> None:
+    nodes = [
+        {"name": name, "role": role, "state": state, "availability": "active", "leader": role == "manager"}
+        for name, role, state in (("n-1", "manager", "ready"), ("n-2", "worker", "disconnected"))
+    ]
+    odd = healthy(node="n-1", disk_used_percent=100, load=12.5, cpus=16, clock_ahead=-3600, reboot="after an update")
+    lines = shown(tmp_path, [], nodes=nodes, hosts={"first": odd["health"]})
+    begin = next(number for number, line in enumerate(lines) if line.startswith("NODE"))
+    assert lines[begin : begin + 4] == [
+        "NODE ROLE STATE AVAILABLE DISK MEMORY LOAD CLOCK REBOOT",
+        "n-1 manager ready active 100% 50% 12.5 of 16 -3600 s yes leader",
+        "n-2 worker disconn active - - - - -",
         "",
     ]
 
@@ -194,15 +220,34 @@ def test_a_full_disk_is_a_problem_of_its_host_also_while_redis_runs(tmp_path: Pa
     hosts: dict[str, dict[str, Any]] = {
         "judge": {
             "stack_looks": looked(waiting),
-            "status_free_mib": DATA_MIB,
+            "docker_host_state": healthy(disk_free_mb=DATA_MIB),
         },
-        "node-2": {"status_free_mib": 12},
+        "node-2": {"docker_host_state": healthy(disk_free_mb=12, disk_used_percent=99)},
         "node-3": {},
+        "node-4": {"docker_host_state": healthy(disk_free_mb=7000, disk_used_percent=85)},
+        "node-5": {"docker_host_state": healthy(disk_free_mb=7000, disk_used_percent=84)},
     }
     shown = "docker system df shows what can be removed"
     assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
         waiting,
         f"the disk of node-2 has only 12 MiB free, and a Redis node there needs {DATA_MIB}: make room, {shown}",
+        "the disk of node-4 with the engine's data is 85 % full, 7000 MiB are free: make room before Redis has none, "
+        + shown,
+    ]
+
+
+def test_a_reboot_that_is_needed_and_memory_that_is_used_are_notes(tmp_path: Path) -> None:
+    used = "when none is left, the kernel ends programs: docker stats shows what uses it"
+    kernel = "the kernel 6.12.48+deb13-amd64 is installed, and 6.12.43+deb13-amd64 runs"
+    hosts = {
+        "judge": {"docker_host_state": healthy(memory_used_percent=84)},
+        "node-2": {"docker_host_state": healthy(memory_used_percent=85)},
+        "node-3": {"docker_host_state": healthy(reboot=kernel)},
+        "node-4": {},
+    }
+    assert judged(tmp_path, hosts, "--limit", "judge", playbook="status_notes.yml")["judge"] == [
+        f"85 % of the memory of node-2 is used; {used}",
+        f"node-3 needs a reboot: {kernel}; docs/hosts.md says how",
     ]
 
 
@@ -366,8 +411,9 @@ def test_what_does_not_run_or_answer_is_a_problem(tmp_path: Path) -> None:
             "status_store": {"status": 200, "json": {"nodes": nodes}},
             "stack_looks": looked("", "down", {"stack_part": "redis", "services": [], "nodes": []}),
         },
-        "stuck": {"__status_root": {"rc": 124}},
-        "well": {"__status_root": {"rc": 0}},
+        "stuck": {"docker_host_state": {"engine": {"msg": "Read timed out. (read timeout=30)"}}},
+        "stopped": {"docker_host_state": {"engine": {"msg": "Connection refused"}}},
+        "well": {"docker_host_state": {"engine": {"host_info": {}}}},
     }
     assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == [
         "the engine of stuck does not answer; on that host, this shows why: systemctl status docker",
@@ -438,8 +484,8 @@ def test_messages_that_do_not_arrive_are_a_problem_while_there_is_a_keeper(tmp_p
 
 def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:
     hosts: dict[str, dict[str, Any]] = {
-        "judge": {"status_clock_ahead": 2},
-        "node-2": {"status_clock_ahead": -600},
+        "judge": {"docker_host_state": healthy(clock_ahead=2)},
+        "node-2": {"docker_host_state": healthy(clock_ahead=-600)},
         "node-3": {},
     }
     (problem,) = judged(tmp_path, hosts, "--limit", "judge")["judge"]
@@ -447,5 +493,5 @@ def test_clocks_that_differ_are_a_problem(tmp_path: Path) -> None:
         "the clocks of judge (2 s), node-2 (-600 s) differ by more than preflight_max_clock_skew=60"
     )
     assert problem.endswith("timedatectl set-ntp true")
-    hosts["node-2"]["status_clock_ahead"] = -50
+    hosts["node-2"]["docker_host_state"] = healthy(clock_ahead=-50)
     assert judged(tmp_path, hosts, "--limit", "judge")["judge"] == []

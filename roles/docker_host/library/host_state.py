@@ -16,6 +16,10 @@ options:
     type: int
     default: 0
     description: How long to wait until the engine answers, in seconds; then the module fails. With 0, it need not.
+  now:
+    type: float
+    required: true
+    description: The time at the control machine when it starts the module, in seconds since the epoch.
 attributes:
   check_mode: {support: full}
 """
@@ -34,12 +38,17 @@ cpus: {type: int, returned: always, description: Number of cores that programs c
 memory_mb: {type: int, returned: always, description: "Memory of the host, in MB."}
 disk_gb: {type: float, returned: always, description:
   "Space that is free for the engine's data on its file system, in GB."}
+health: {type: dict, returned: always, description:
+  "What status shows: C(node), the host's name; C(disk_free_mb) and C(disk_used_percent) of the file system of the
+  engine's data; C(memory_mb) and C(memory_used_percent); C(load), the average of five minutes, and C(cpus);
+  C(clock_ahead), how many seconds the clock is ahead of O(now); C(reboot), why a reboot is needed, or empty."}
 package_lists: {type: bool, returned: always, description:
   "Whether apt has package lists. Small system images have an empty directory, which may look up to date."}
 packages: {type: list, returned: always, description: Those of the packages that are installed.}
 files: {type: dict, returned: always, description:
   "Content and mtime (seconds since the epoch) of each file that exists, by its path."}
 sysctls: {type: list, returned: always, description: "The kernel settings that exist, as NAME=VALUE."}
+firewalls: {type: list, returned: always, description: "Which of ufw and firewalld are active."}
 enabled: {type: bool, returned: always, description:
   "Whether systemd starts the engine at boot; false with another init system."}
 engine: {type: dict, returned: always, description:
@@ -57,6 +66,7 @@ import sys
 import time
 from contextlib import suppress
 from ipaddress import IPv4Network
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +84,8 @@ except ImportError as error:
 # RTF_ADDRCONF of linux/ipv6_route.h: an announcement of a router set the route.
 ROUTE_ANNOUNCED = 0x40000
 ROUTES, NETWORK_SETTINGS = Path("/proc/net/ipv6_route"), Path("/proc/sys/net/ipv6/conf")
+# The release of a kernel of Debian or Ubuntu: 6.12.43+deb13-amd64, 6.1.0-18-cloud-amd64, 6.8.0-45-generic.
+KERNEL = re.compile(r"(?P<version>\d[^-]*(-\d[^-]*)?)-(?P<flavour>[a-z].*)")
 ENGINE_SECONDS = 30
 POLL_SECONDS = 2.0
 # Addresses of the internet, as Ansible's own facts use them.
@@ -135,6 +147,41 @@ def moved(files: dict[str, dict[str, Any]]) -> str:
     return ""
 
 
+def used_percent(total: float, free: float) -> int:
+    """Return how much is used, rounded up as ``df`` does, so that only what is really empty shows 0."""
+    return ceil(100 * (total - free) / total) if total else 0
+
+
+def reboot_reason(run: Path, boot: Path, running: str) -> str:
+    """Return why the host needs a reboot; empty if it needs none.
+
+    Ubuntu's packages say so in ``run``; Debian's do not, so the kernels of the same flavour in ``boot`` are compared
+    with the one that runs.
+    """
+    if (run / "reboot-required").exists():
+        packages = run / "reboot-required.pkgs"
+        names = sorted(set(packages.read_text(encoding="utf-8").split())) if packages.is_file() else []
+        return f"after an update of {', '.join(names)}" if names else "after an update"
+    kernels = [KERNEL.fullmatch(file.name.removeprefix("vmlinuz-")) for file in boot.glob("vmlinuz-*")]
+    here = KERNEL.fullmatch(running)
+    same = [kernel for kernel in kernels if kernel and here and kernel["flavour"] == here["flavour"]]
+    newest = max(same, key=version, default=None)
+    if newest is None or here is None or version(newest) <= version(here):
+        return ""
+    return f"the kernel {newest[0]} is installed, and {running} runs"
+
+
+def version(kernel: re.Match[str]) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts kernels by the numbers in their versions."""
+    parts = re.findall(r"\d+|[^\d]+", kernel["version"])
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def has_ufw(settings: Path) -> bool:
+    """Tell whether ufw is active. Its service runs even if it is not."""
+    return settings.is_file() and re.search(r"^ENABLED=yes", settings.read_text(), re.MULTILINE) is not None
+
+
 def read_engine() -> dict[str, Any]:
     """Return what the engine's API returns, or why it does not."""
     if MISSING:
@@ -161,6 +208,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "path", "required": True},
             "sysctls": {"type": "list", "elements": "str", "required": True},
             "wait": {"type": "int", "default": 0},
+            "now": {"type": "float", "required": True},
         },
         supports_check_mode=True,
     )
@@ -178,9 +226,12 @@ def main() -> None:
     sysctls = [f"{name}={' '.join(path.read_text().split())}" for name, path in settings.items() if path.is_file()]
     systemctl = module.get_bin_path("systemctl")
     enabled = systemctl is not None and module.run_command([systemctl, "is-enabled", "--quiet", "docker"])[0] == 0
+    firewalld = systemctl is not None and module.run_command([systemctl, "is-active", "--quiet", "firewalld"])[0] == 0
     detect = module.get_bin_path("systemd-detect-virt")
-    memory = re.findall(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    directory = Path(moved(files) or "/var/lib/docker")
+    memory = dict(re.findall(r"^(\w+): +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    total, available = (int(memory[name]) for name in ("MemTotal", "MemAvailable"))
+    in_container = detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0
+    directory = Path(engine.get("host_info", {}).get("DockerRootDir") or moved(files) or "/var/lib/docker")
     disk = os.statvfs(next(path for path in (directory, *directory.parents) if path.exists()))
     module.exit_json(
         changed=False,
@@ -188,19 +239,33 @@ def main() -> None:
         architecture=platform.machine(),
         # See sd_booted(3).
         systemd=Path("/run/systemd/system").is_dir(),
-        container=detect is not None and module.run_command([detect, "--container", "--quiet"])[0] == 0,
+        container=in_container,
         address=address(socket.AF_INET),
         routes=routes(Path("/proc/net/route")),
         address6="" if loses_routes(ROUTES, NETWORK_SETTINGS) else address(socket.AF_INET6),
         time=int(now),
         took=int(time.monotonic() - began),
         cpus=len(os.sched_getaffinity(0)),
-        memory_mb=int(memory[0]) // 1024,
+        memory_mb=total // 1024,
         disk_gb=round(disk.f_frsize * disk.f_bavail / 2**30, 1),
+        health={
+            "node": socket.gethostname(),
+            "disk_free_mb": disk.f_frsize * disk.f_bavail // 2**20,
+            # Of what users and the system can fill; some file systems reserve the rest.
+            "disk_used_percent": used_percent(disk.f_blocks - disk.f_bfree + disk.f_bavail, disk.f_bavail),
+            "memory_mb": total // 1024,
+            "memory_used_percent": used_percent(total, available),
+            "load": round(os.getloadavg()[1], 1),
+            "cpus": len(os.sched_getaffinity(0)),
+            "clock_ahead": round(now - module.params["now"]),
+            # A container has no kernel of its own.
+            "reboot": "" if in_container else reboot_reason(Path("/run"), Path("/boot"), platform.release()),
+        },
         package_lists=any(Path("/var/lib/apt/lists").glob("*_Packages*")),
         packages=installed(module),
         files=files,
         sysctls=sysctls,
+        firewalls=["ufw"] * has_ufw(Path("/etc/ufw/ufw.conf")) + ["firewalld"] * firewalld,
         enabled=enabled,
         engine=engine,
     )
