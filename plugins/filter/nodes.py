@@ -1,4 +1,4 @@
-"""Filters for a host that is taken out of service, and for how replicas are spread over the hosts.
+"""Filters for hosts that are taken out of service, and for how replicas are spread over the hosts.
 
 Shapes are those of the Docker Engine API: nodes (``GET /nodes``), services (``GET /services``), tasks (``GET /tasks``).
 """
@@ -99,6 +99,37 @@ def redis_services(services: Iterable[Object], tasks: Iterable[Object], stack: s
     return sorted((row for row in rows if row["tasks"]), key=lambda row: row["name"])
 
 
+def package_upgrades(simulated: str, which: str, engine: Iterable[str]) -> list[str]:
+    """Return the packages to upgrade of those in the output of ``apt-get --simulate upgrade``.
+
+    ``which``: ``all``, ``engine`` (those of the Docker engine, whose names are given), or ``security`` (those that the
+    distribution offers as security updates, for example ``(1.2 Debian-Security:13/stable-security [amd64])``).
+    """
+    names = set(engine)
+    rows = re.findall(r"^Inst (\S+) .*?\((.*)\)", simulated, re.MULTILINE)
+    wanted = {
+        "all": {name for name, _ in rows},
+        "engine": names,
+        "security": {name for name, offer in rows if "security" in offer.lower()},
+    }[which]
+    return [name for name, _ in rows if name in wanted]
+
+
+def host_turns(nodes: Iterable[Object], needs: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
+    """Return the hosts whose turn comes, in the order of ``needs`` (host -> what it needs).
+
+    Each is ``host``, the id of its ``node``, and its ``needs``, which are empty if the label of its node says only that
+    a run was interrupted after them. Those come first, since they are out of service. Hosts without a node have none.
+    """
+    rows = []
+    for host, need in needs.items():
+        node = node_of_host(nodes, host)
+        begun = bool(node) and label in node["Spec"]["Labels"]
+        if node and (need or begun):
+            rows.append({"host": host, "node": node["ID"], "needs": need, "begun": begun})
+    return sorted(rows, key=lambda row: not row["begun"])
+
+
 def uneven(services: Iterable[Object], nodes: Iterable[Object]) -> list[dict[str, Any]]:
     """Return the services whose replicas could be spread better over the nodes that take tasks.
 
@@ -154,5 +185,7 @@ class FilterModule:
             "kept_off": kept_off,
             "on_every_node": on_every_node,
             "redis_services": redis_services,
+            "package_upgrades": package_upgrades,
+            "host_turns": host_turns,
             "uneven": uneven,
         }

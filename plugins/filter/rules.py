@@ -391,12 +391,14 @@ def _confirmed(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
 
 
 def _node(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
-    if known.verb != "node":
+    if known.verb not in ("node", "reboot", "upgrade"):
         return
-    works = {"host": s.host if s.host in known.names else known.names[0], "state": s.state or "drained"}
-    if s.host not in known.names:
+    works = {"host": s.host if s.host in known.names else known.names[0]}
+    if known.verb == "node":
+        works["state"] = s.state or "drained"
+    if s.host not in known.names and (s.host or known.verb == "node"):
         yield _broken("host", f"must be a host of the inventory: {', '.join(known.names)}", works)
-    if not s.state:
+    if known.verb == "node" and not s.state:
         yield _broken("state", works=works)
 
 
