@@ -172,7 +172,12 @@ class Swarm:
 
 
 def node(site: Path, swarm: Swarm, host: str, state: str, *options: str, **given: Any) -> tuple[bool, str]:
-    """Run the role; return whether it succeeded, and what it prints in one line."""
+    """Run the role ``node``; return whether it succeeded, and what it prints in one line."""
+    return play(site, swarm, "node", *options, host=host, state=state, **given)
+
+
+def play(site: Path, swarm: Swarm, verb: str, *options: str, **given: Any) -> tuple[bool, str]:
+    """Run a playbook of the tests on the swarm; return whether it succeeded, and what it prints in one line."""
     for path, tasks in STUBS.items():
         (site / "roles" / path).parent.mkdir(parents=True, exist_ok=True)
         (site / "roles" / path).write_text(yaml.safe_dump(tasks))
@@ -199,8 +204,8 @@ def node(site: Path, swarm: Swarm, host: str, state: str, *options: str, **given
         every |= {"deployed_store": {"beside": {}}, "redis_topology": "sentinel"} | given
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": every, "children": groups}}))
         done = run(
-            *("ansible-playbook", "-i", str(site / "hosts.yml"), str(PLAYBOOKS / "node.yml"), *options),
-            *("-e", json.dumps({"host": host, "state": state, **given})),
+            *("ansible-playbook", "-i", str(site / "hosts.yml"), str(PLAYBOOKS / f"{verb}.yml"), *options),
+            *("-e", json.dumps(given)),
             ANSIBLE_ROLES_PATH=f"{site / 'roles'}:{ROOT / 'roles'}",
             DOCKER_HOST=f"unix://{site}/one.sock",
         )
@@ -339,6 +344,44 @@ def test_a_check_changes_nothing(tmp_path: Path) -> None:
     assert "two would run nothing of counter any more" in said
 
 
+def reboot(site: Path, swarm: Swarm, reason: str = "", **given: Any) -> tuple[bool, str]:
+    """Run the verb ``reboot`` where all hosts have the same reason to be rebooted, and are this machine."""
+    given |= {"docker_host_state": {"health": {"reboot": reason}}, "run_record": {"verb": "reboot"}}
+    return play(site, swarm, "hosts", **given)
+
+
+@needs_docker
+def test_a_turn_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    swarm = Swarm()
+    done, said = reboot(tmp_path, swarm)
+    assert done, said
+    assert "No host needs it." in said
+    assert swarm.asked == []
+    swarm.nodes["two"]["Spec"]["Labels"]["counter.turn"] = "reboot"
+    swarm.nodes["two"]["Spec"]["Availability"] = "drain"
+    swarm.place()
+    done, said = reboot(tmp_path, swarm)
+    assert done, said
+    assert "two: rebooted." in said
+    assert swarm.nodes["two"]["Spec"]["Availability"] == "active"
+    assert "counter.turn" not in swarm.nodes["two"]["Spec"]["Labels"]
+
+
+@needs_docker
+def test_what_cannot_reboot_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    swarm = Swarm()
+    done, said = reboot(tmp_path, swarm, "a newer kernel")
+    assert not done
+    assert "Nothing was changed. three, two, one is the machine on which this runs" in said
+    for name in ("two", "three"):
+        swarm.nodes[name]["Status"]["State"] = "down"
+    swarm.nodes["one"]["Spec"]["Labels"]["counter.turn"] = "reboot"
+    done, said = reboot(tmp_path, swarm)
+    assert not done
+    assert "one is the only node of the swarm, so nothing serves meanwhile" in said
+    assert swarm.asked == []
+
+
 @pytest.mark.parametrize(
     ("held", "options", "spreads"),
     [(["one", "one"], {}, True), (["one", "one"], {"rebalance": False}, False), (["one", "two"], {}, False)],
@@ -415,6 +458,41 @@ def test_the_node_of_a_host_that_joined_again_is_the_one_that_is_up() -> None:
     stranger = describe("stranger", "worker")
     stranger["Spec"]["Labels"] = None
     assert nodes.hosts_of_nodes([former, present, stranger]) == {"one": "present"}
+
+
+def test_hosts_have_their_turns_in_their_order_but_first_those_that_are_out_of_service() -> None:
+    swarm = [describe(name, "manager") for name in HOSTS]
+    swarm[2]["Spec"]["Labels"]["counter.turn"] = "upgrade"
+    turns = nodes.host_turns(
+        swarm, {"two": ["docker.io"], "three": [], "one": ["bash"], "away": ["bash"]}, "counter.turn"
+    )
+    assert [(turn["host"], turn["node"], turn["needs"]) for turn in turns] == [
+        ("three", "three", []),
+        ("two", "two", ["docker.io"]),
+        ("one", "one", ["bash"]),
+    ]
+    assert nodes.host_turns(swarm, {"two": "", "one": ""}, "counter.turn") == []
+
+
+SIMULATED = """Reading package lists...
+Inst libssl3 [3.5.1-1] (3.5.1-1+deb13u1 Debian-Security:13/stable-security [amd64])
+Inst bash [5.2.37-2] (5.2.37-3 Debian:13.2/stable [amd64])
+Inst linux-image-6.12.50 (6.12.50-1 Debian:13.2/stable, Debian-Security:13/stable-security [amd64])
+Inst docker.io [26.1.5-1] (26.1.5-2 Debian:13.2/stable [amd64]) []
+Conf bash (5.2.37-3 Debian:13.2/stable [amd64])
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "packages"),
+    [
+        ("all", ["libssl3", "bash", "linux-image-6.12.50", "docker.io"]),
+        ("security", ["libssl3", "linux-image-6.12.50"]),
+        ("engine", ["docker.io"]),
+    ],
+)
+def test_packages_are_chosen(which: str, packages: list[str]) -> None:
+    assert nodes.package_upgrades(SIMULATED, which, ["docker.io", "containerd"]) == packages
 
 
 @pytest.mark.parametrize(
