@@ -43,9 +43,14 @@ def with_volumes(
 
     ``volumes``: host -> names of its volumes. ``services``: those of the stack file of Redis.
     """
-    wanted = {name: f"{stack}_{service['volumes'][0].partition(':')[0]}" for name, service in services.items()}
+    wanted = {name: f"{stack}_{volume_of(service).partition(':')[0]}" for name, service in services.items()}
     found = {name: [host for host, names in volumes.items() if volume in names] for name, volume in wanted.items()}
     return {name: at for name, at in found.items() if at}
+
+
+def volume_of(service: Mapping[str, Any]) -> str:
+    """Return the volume of a Redis node or Sentinel of a stack file, ``NAME:/data``, wherever it stands."""
+    return next(volume for volume in map(str, service["volumes"]) if volume.endswith(":/data"))
 
 
 def volumes_of_nodes(volumes: Mapping[str, Iterable[str]], stack: str) -> list[dict[str, str]]:
@@ -251,6 +256,7 @@ class FilterModule:
             "single_points": single_points,
             "labelled": labelled,
             "with_volumes": with_volumes,
+            "volume_of": volume_of,
             "volumes_of_nodes": volumes_of_nodes,
             "without_volume": without_volume,
             "without_copy": without_copy,

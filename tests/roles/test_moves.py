@@ -24,6 +24,8 @@ from support.ports import free_port
 from support.waiting import wait_until
 from support.workers import made_once
 
+from plugins.filter.placement import volume_of
+
 MOVABLE = ("standalone", "sentinel", "cluster")
 ENGINE = {"host_info": {"ServerVersion": "26.1.5", "Swarm": {"NodeAddr": "127.0.0.1"}}}
 
@@ -272,7 +274,7 @@ def test_old_and_new_nodes_have_no_volume_in_common(rendered: dict[str, dict[str
     for key, service in document["services"].items():
         node = key.removeprefix("old-")
         if node.startswith("redis-"):
-            assert service["volumes"][0] == f"{node}{SUFFIXES[one if key.startswith('old-') else other]}:/data"
+            assert volume_of(service) == f"{node}{SUFFIXES[one if key.startswith('old-') else other]}:/data"
             assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{node} == here"]
 
 

@@ -255,10 +255,20 @@ def test_redis_is_found_by_its_own_name_and_owns_its_volume_alone(combination: t
         assert service["deploy"]["update_config"]["order"] == "stop-first"
         topology = combination[0].partition("-")[0]
         suffix = f"-{topology}" if topology in ("sentinel", "cluster") else ""
-        assert service["volumes"] == [f"{name}{suffix}:/data", SECRETS]
+        assert service["volumes"] == [SECRETS, f"{name}{suffix}:/data"]
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{name} == here"]
         assert "ports" not in service
-    assert len({service["volumes"][0] for service in found.values()}) == len(found)
+    assert len({service["volumes"][1] for service in found.values()}) == len(found)
+
+
+def test_mounts_stand_as_a_later_update_of_the_service_sorts_them(combination: tuple[str, Rendered]) -> None:
+    """By source and target (docker/cli, ``updateMounts``). Otherwise a deployment after ``node`` replaces tasks."""
+    for service in services(combination[1]).values():
+        mounts = [
+            tuple(each.split(":")) if isinstance(each, str) else (each.get("source", ""), each["target"])
+            for each in service.get("volumes", [])
+        ]
+        assert mounts == sorted(mounts)
 
 
 def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tuple[str, Rendered]) -> None:
@@ -268,7 +278,7 @@ def test_sentinels_stand_beside_the_nodes_of_their_topology_only(combination: tu
     for key in found:
         service = services(texts)[key]
         assert service["deploy"]["endpoint_mode"] == "dnsrr"
-        assert service["volumes"] == [f"{key}:/data", SECRETS]
+        assert service["volumes"] == [SECRETS, f"{key}:/data"]
         assert service["deploy"]["placement"]["constraints"] == [f"node.labels.counter.{key} == here"]
     environment = services(texts)["app"]["environment"]
     assert environment.get("COUNTER_SENTINEL_NODES", "") == ",".join(f"{key}:26379" for key in found)
@@ -378,7 +388,7 @@ def test_the_program_for_backups_reaches_redis_and_the_repository(rendered: dict
         assert found["backup"]["environment"] == {key: environment[key] for key in found["backup"]["environment"]}
         assert "COUNTER_REDIS_NODES" in found["backup"]["environment"]
         binds = [volume["source"] for volume in found["backup"]["volumes"] if volume["type"] == "bind"]
-        assert binds == ["/etc/counter-deploy/counter"] + (["/srv/backups", "/mnt/copies"] if found is local else [])
+        assert binds == ["/etc/counter-deploy/counter"] + (["/mnt/copies", "/srv/backups"] if found is local else [])
     assert remote["backup"]["deploy"]["placement"]["constraints"] == ["node.role == manager"]
     assert local["backup"]["deploy"]["placement"]["constraints"] == ["node.id == 0123456789abcdefghijklmno"]
 

@@ -69,9 +69,11 @@ from concurrent.futures import ThreadPoolExecutor
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "echo": socket.SOCK_RAW}
 def answers(one):
     kind, source, target, port = one
-    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if ":" in target else (socket.AF_INET, socket.IPPROTO_ICMP)
+    six = ":" in target
+    family = socket.AF_INET6 if six else socket.AF_INET
+    protocol = 0 if kind != "echo" else socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
     try:
-        with socket.socket(family, KINDS[kind], protocol if kind == "echo" else 0) as probe:
+        with socket.socket(family, KINDS[kind], protocol) as probe:
             probe.settimeout(2)
             probe.bind((source, 0))
             probe.connect((target, port))
@@ -79,9 +81,9 @@ def answers(one):
                 probe.send(b"x")
                 probe.recv(1)
             if kind == "echo":
-                probe.send(bytes([128, 0, 0, 0, 0, 0, 0, 0] if ":" in target else [8, 0, 0xf7, 0xff, 0, 0, 0, 0]))
+                probe.send(bytes([128, 0, 0, 0, 0, 0, 0, 0] if six else [8, 0, 0xf7, 0xff, 0, 0, 0, 0]))
                 # The kernel gives the header of IPv4 too.
-                while not (probe.recv(100)[0 if ":" in target else 20:] or b"x").startswith(b"\\x81" if ":" in target else b"\\0"):
+                while not (probe.recv(100)[0 if six else 20 :] or b"x").startswith(b"\\x81" if six else b"\\0"):
                     pass
             return True
     except OSError:
@@ -123,7 +125,8 @@ class Hosts:
             address add {SERVER}/24 dev eth0; address add {SERVER6}/64 dev eth0 nodad;
             address add 172.18.0.1/16 dev docker_gwbridge; address add fd00:18::1/64 dev docker_gwbridge nodad"""
         outside = f"""
-            address add {STRANGER}/24 dev eth0; address add {NEIGHBOUR}/24 dev eth0; address add {STRANGER6}/64 dev eth0 nodad;
+            address add {STRANGER}/24 dev eth0; address add {NEIGHBOUR}/24 dev eth0;
+            address add {STRANGER6}/64 dev eth0 nodad;
             route add 172.18.0.0/16 via {SERVER}; route add fd00:18::/64 via {SERVER6}"""
         container = f"""
             address add {CONTAINER}/16 dev eth0; address add {CONTAINER6}/64 dev eth0 nodad;
