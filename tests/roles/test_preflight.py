@@ -133,6 +133,7 @@ WRONG = {
     "state": "gone",
     "allow_pause": "perhaps",
     "rebalance": "sometimes",
+    "packages": "some",
     "firewall": "ufw",
     "firewall_open": ["8080"],
 }
@@ -141,7 +142,7 @@ SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.ge
 OTHER_VERBS = [
     f"playbooks/{verb}"
     for verb in (
-        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "node"),
+        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "node", "reboot", "upgrade"),
         *("export", "import", "remove", "backup", "restore"),
     )
 ]
