@@ -142,7 +142,18 @@ SECRETS = {name for name, spec in settings_options(str(ROOT)).items() if spec.ge
 OTHER_VERBS = [
     f"playbooks/{verb}"
     for verb in (
-        *("promote", "unlock", "releases", "rollback", "logs", "maintenance", "certificates", "node", "reboot", "upgrade"),
+        *(
+            "promote",
+            "unlock",
+            "releases",
+            "rollback",
+            "logs",
+            "maintenance",
+            "certificates",
+            "node",
+            "reboot",
+            "upgrade",
+        ),
         *("export", "import", "remove", "backup", "restore"),
     )
 ]
