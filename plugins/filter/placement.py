@@ -221,6 +221,31 @@ def waiting_without(
     return [f"{stack}: {why}" for stack, why in found.items() if why]
 
 
+def lost_without(
+    nodes: Iterable[dict[str, Any]],
+    node: str,
+    stacks: Mapping[str, Mapping[str, Any]],
+    topologies: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Return, for each stack that would lose counters with the disk of a node, which Redis nodes have the only copy.
+
+    ``stacks``: name -> settings. The disk of a node that is down counts as lost too.
+    """
+    nodes = list(nodes)
+    there = {each["ID"] for each in nodes if each["Status"]["State"] != "down" and each["ID"] != node}
+    found = {}
+    for stack, settings in stacks.items():
+        places = {
+            name: place
+            for name, place in labelled(nodes, stack).items()
+            if _kind(name) == KINDS[0] and int(name.rpartition("-")[2]) <= int(settings["redis_replicas"])
+        }
+        missing = [name for name, place in places.items() if place not in there]
+        only = without_copy(list(places), missing, topologies[settings["redis_topology"]])
+        found[stack] = [name for name in only if places[name] == node]
+    return [f"{stack}: the counters of {', '.join(names)}" for stack, names in found.items() if names]
+
+
 def _waits(here: list[str], left: Counter[str], settings: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
     """Return which counters wait without the Redis nodes and Sentinels ``here``; empty if none does.
 
@@ -267,4 +292,5 @@ class FilterModule:
             "named_hosts": named_hosts,
             "on_hosts": on_hosts,
             "waiting_without": waiting_without,
+            "lost_without": lost_without,
         }

@@ -382,6 +382,7 @@ def _confirmed(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
     meanings = {
         "restore": "its counters are replaced; for another stack's backup, add a comma and that stack's name",
         "deploy": "it allows a deployment to go on without counters that the stack had",
+        "node": "it gives up counters that only the host has",
         **dict.fromkeys(
             ["import", "backup", "remove"], "it says that counters may be lower than before, or be removed"
         ),
@@ -400,6 +401,8 @@ def _node(s: SimpleNamespace, known: SimpleNamespace) -> Iterator[Broken]:
         yield _broken("host", f"must be a host of the inventory: {', '.join(known.names)}", works)
     if known.verb == "node" and not s.state:
         yield _broken("state", works=works)
+    if s.dead is True and s.state != "absent":
+        yield _broken("dead", "must be false, or be combined with state=absent", works | {"state": "absent", "dead": True})
 
 
 def _are_plain(values: Mapping[str, Any]) -> bool:

@@ -134,6 +134,7 @@ WRONG = {
     "allow_pause": "perhaps",
     "rebalance": "sometimes",
     "packages": "some",
+    "dead": "perhaps",
     "firewall": "ufw",
     "firewall_open": ["8080"],
 }
