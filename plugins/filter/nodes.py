@@ -99,17 +99,16 @@ def redis_services(services: Iterable[Object], tasks: Iterable[Object], stack: s
     return sorted((row for row in rows if row["tasks"]), key=lambda row: row["name"])
 
 
-def package_upgrades(simulated: str, which: str, engine: Iterable[str]) -> list[str]:
+def package_upgrades(simulated: str, which: str) -> list[str]:
     """Return the packages to upgrade of those in the output of ``apt-get --simulate upgrade``.
 
-    ``which``: ``all``, ``engine`` (those of the Docker engine, whose names are given), or ``security`` (those that the
-    distribution offers as security updates, for example ``(1.2 Debian-Security:13/stable-security [amd64])``).
+    ``which``: ``all``, ``engine`` (those of the Docker engine), or ``security`` (those that the distribution offers as
+    security updates, for example ``(1.2 Debian-Security:13/stable-security [amd64])``).
     """
-    names = set(engine)
     rows = re.findall(r"^Inst (\S+) .*?\((.*)\)", simulated, re.MULTILINE)
     wanted = {
         "all": {name for name, _ in rows},
-        "engine": names,
+        "engine": {name for name, _ in rows if re.match("docker|containerd|runc", name)},
         "security": {name for name, offer in rows if "security" in offer.lower()},
     }[which]
     return [name for name, _ in rows if name in wanted]

@@ -82,6 +82,7 @@ def test_the_state_directory_is_written_in_one_place() -> None:
     assert {name for name in written if not name.startswith("roles/deployed/")} == {
         "roles/bench/tasks/check.yml",  # looks for another stack
         "roles/destroy/tasks/host.yml",
+        "roles/node/tasks/clean.yml",  # that of all stacks
         "roles/redis/tasks/replace.yml",  # a stack file of one step
         "roles/redis/tasks/credentials/replace.yml",
     }

@@ -30,6 +30,8 @@ needs_docker = pytest.mark.skipif(not shutil.which("docker"), reason="no docker 
 STUBS = {
     # The lock of the run, and a container of a Redis node, which no engine of these tests has.
     "run/tasks/continue.yml": [],
+    # What the project put onto a host that leaves.
+    "destroy/tasks/leave.yml": [],
     "redis/tasks/wait_in_sync.yml": [
         {
             "name": "Note it",
@@ -66,7 +68,7 @@ class Swarm:
     """A swarm that does at once what it is told: three hosts, Redis nodes and Sentinels with labels, app and edge."""
 
     def __init__(self, *, replicas: int = 3, stuck: str = "", replicated: bool = True) -> None:
-        self.stuck, self.asked = stuck, list[str]()
+        self.stuck, self.asked, self.gone = stuck, list[str](), dict[str, Any]()
         self.nodes = {name: describe(name, "manager" if name == "one" else "worker") for name in HOSTS}
         kinds = [f"{kind}-{number}" for kind in ("redis", "sentinel") for number in (1, 2, 3)] if replicated else []
         for host, kind in zip(HOSTS * 2, kinds or ["redis-1"], strict=False):
@@ -83,7 +85,7 @@ class Swarm:
     def place(self) -> None:
         """Remove the tasks that may not run where they are, or are too many, and start those that are missing."""
         for service in self.services:
-            allowed = [name for name in HOSTS if self.may_run(service, name)]
+            allowed = [name for name in self.nodes if self.may_run(service, name)]
             if service.name != self.stuck:
                 service.tasks = {number: node for number, node in service.tasks.items() if node in allowed}
             if not service.replicas:
@@ -99,8 +101,11 @@ class Swarm:
 
     def change(self, path: str, body: Any) -> None:
         """Do what an engine was asked for, and note it."""
-        _, kind, name, _ = path.split("/")
-        if kind == "nodes":
+        _, kind, name, *action = path.split("/")
+        if not action:
+            self.asked.append(f"{name} removed")
+            self.gone[f"/nodes/{name}"] = self.nodes.pop(name)
+        elif kind == "nodes":
             self.asked.append(f"{name} {body['Availability']}")
             self.nodes[name]["Spec"] = body
         else:
@@ -121,7 +126,7 @@ class Swarm:
         if host == "one":
             found |= {"/nodes": list(self.nodes.values()), "/services": partial(of_stack, services)}
             found |= {"/tasks": lambda filters: self.tasks_of(of_stack(services, filters))}
-            found |= {f"/nodes/{name}": node for name, node in self.nodes.items()}
+            found |= self.gone | {f"/nodes/{name}": node for name, node in self.nodes.items()}
             found |= {f"/nodes/{name}/update": {} for name in self.nodes}
             found |= {f"/services/{service['ID']}": service for service in services}
             found |= {f"/services/{service['ID']}/update": {} for service in services}
@@ -181,7 +186,7 @@ def play(site: Path, swarm: Swarm, verb: str, *options: str, **given: Any) -> tu
     for path, tasks in STUBS.items():
         (site / "roles" / path).parent.mkdir(parents=True, exist_ok=True)
         (site / "roles" / path).write_text(yaml.safe_dump(tasks))
-    for stub in ("run", "redis"):
+    for stub in ("run", "redis", "destroy"):
         (site / f"roles/{stub}/defaults").mkdir(exist_ok=True)
     for name in HOSTS:
         (site / f"{name}.sock").unlink(missing_ok=True)
@@ -201,7 +206,7 @@ def play(site: Path, swarm: Swarm, verb: str, *options: str, **given: Any) -> tu
         hosts = {name: {"ansible_python_interpreter": str(site / f"{name}.python")} for name in HOSTS}
         groups = {"managers": {"hosts": {"one": hosts.pop("one")}}, "workers": {"hosts": hosts}}
         every = {"ansible_connection": "local", "node_timeout": 3, "run_lock": {"others": []}}
-        every |= {"deployed_store": {"beside": {}}, "redis_topology": "sentinel"} | given
+        every |= {"deployed_store": {"beside": {}}, "redis_topology": "sentinel", "first_manager": "one"} | given
         (site / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": every, "children": groups}}))
         done = run(
             *("ansible-playbook", "-i", str(site / "hosts.yml"), str(PLAYBOOKS / f"{verb}.yml"), *options),
@@ -210,6 +215,20 @@ def play(site: Path, swarm: Swarm, verb: str, *options: str, **given: Any) -> tu
             DOCKER_HOST=f"unix://{site}/one.sock",
         )
     return done.returncode == 0, re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def placed(labels: dict[str, list[str]], away: str = "") -> list[dict[str, Any]]:
+    """Return the nodes of a swarm with these labels, and one that is drained."""
+    found = [describe(name, "manager") for name in labels]
+    for one in found:
+        one["Spec"]["Labels"] |= {f"counter.{label}": "here" for label in labels[one["ID"]]}
+        one["Spec"]["Availability"] = "drain" if one["ID"] == away else "active"
+    return found
+
+
+SPREAD = {host: [f"redis-{number}", f"sentinel-{number}"] for number, host in enumerate(HOSTS, 1)}
+PAIRED = {"one": ["redis-1", "redis-5"], "two": ["redis-2", "redis-6"], "three": ["redis-3", "redis-4"]}
+FIVE = SPREAD | {"four": ["redis-4"], "five": ["redis-5"], "six": []}
 
 
 @needs_docker
@@ -344,6 +363,77 @@ def test_a_check_changes_nothing(tmp_path: Path) -> None:
     assert "two would run nothing of counter any more" in said
 
 
+def absent(site: Path, swarm: Swarm, host: str, **given: Any) -> tuple[bool, str]:
+    """Remove a host for good; its settings are below ``site``."""
+    return node(site, swarm, host, "absent", state_dir=str(site / "state/counter"), **given)
+
+
+@needs_docker
+def test_a_host_leaves_for_good(tmp_path: Path) -> None:
+    swarm = Swarm()
+    (tmp_path / "state/counter").mkdir(parents=True)
+    done, said = absent(tmp_path, swarm, "two")
+    assert done, said
+    assert [asked for asked in swarm.asked if asked.startswith("two")] == ["two drain", "two removed"]
+    assert not (tmp_path / "state").exists()
+    assert "two is no longer part of the swarm. Remove it from the inventory" in said
+    done, said = absent(tmp_path, swarm, "two")
+    assert done, said
+    assert "two is not part of the swarm." in said
+
+
+@needs_docker
+def test_a_host_that_is_gone_is_removed(tmp_path: Path) -> None:
+    swarm = Swarm()
+    swarm.nodes["two"]["Status"]["State"] = "down"
+    done, said = absent(tmp_path, swarm, "two", dead=True)
+    assert done, said
+    assert swarm.asked == ["two removed"]
+
+
+@needs_docker
+def test_a_host_that_is_needed_is_not_removed(tmp_path: Path) -> None:
+    swarm = Swarm(replicated=False)
+    given: dict[str, Any] = {"redis_topology": "standalone", "dead": True}
+    assert "host=one is the first manager" in absent(tmp_path, swarm, "one", **given)[1]
+    assert "host=two: its node answers, so it is not dead" in absent(tmp_path, swarm, "two", **given)[1]
+    swarm.nodes["two"]["Spec"]["Labels"]["counter.redis-1"] = swarm.nodes["one"]["Spec"]["Labels"].pop(
+        "counter.redis-1"
+    )
+    swarm.nodes["two"]["Status"]["State"] = "down"
+    done, said = absent(tmp_path, swarm, "two", **given)
+    assert not done
+    assert "Nothing was changed. host=two has the only copy of counter: the counters of redis-1." in said
+    assert swarm.asked == []
+    done, said = absent(tmp_path, swarm, "two", confirm="counter", **given)
+    assert done, said
+    assert swarm.asked == ["two removed"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "topology", "replicas", "down", "lost"),
+    [
+        (SPREAD, "sentinel", 3, [], ""),
+        (SPREAD, "sentinel", 3, ["two", "three"], "redis-1"),
+        (PAIRED, "cluster", 6, [], ""),
+        (PAIRED, "cluster", 6, ["two"], "redis-5"),
+        (PAIRED, "cluster", 3, [], "redis-1"),
+        ({"one": ["redis-1"], "two": []}, "standalone", 1, [], "redis-1"),
+        ({"one": [], "two": ["redis-1"]}, "standalone", 1, [], ""),
+        (SPREAD, "external", 0, [], ""),
+    ],
+)
+def test_what_is_lost_with_a_host(
+    labels: dict[str, list[str]], topology: str, replicas: int, down: list[str], lost: str
+) -> None:
+    stacks = {"counter": {"redis_topology": topology, "redis_replicas": replicas}}
+    swarm = placed(labels)
+    for one in swarm:
+        one["Status"]["State"] = "down" if one["ID"] in down else "ready"
+    found = placement.lost_without(swarm, "one", stacks, TOPOLOGIES)
+    assert found == ([f"counter: the counters of {lost}"] if lost else [])
+
+
 def reboot(site: Path, swarm: Swarm, reason: str = "", **given: Any) -> tuple[bool, str]:
     """Run the verb ``reboot`` where all hosts have the same reason to be rebooted, and are this machine."""
     given |= {"docker_host_state": {"health": {"reboot": reason}}, "run_record": {"verb": "reboot"}}
@@ -403,20 +493,6 @@ def test_a_deployment_spreads_replicas_that_are_not(
 
 
 # -- The filters
-
-
-def placed(labels: dict[str, list[str]], away: str = "") -> list[dict[str, Any]]:
-    """Return the nodes of a swarm with these labels, and one that is drained."""
-    found = [describe(name, "manager") for name in labels]
-    for one in found:
-        one["Spec"]["Labels"] |= {f"counter.{label}": "here" for label in labels[one["ID"]]}
-        one["Spec"]["Availability"] = "drain" if one["ID"] == away else "active"
-    return found
-
-
-SPREAD = {host: [f"redis-{number}", f"sentinel-{number}"] for number, host in enumerate(HOSTS, 1)}
-PAIRED = {"one": ["redis-1", "redis-5"], "two": ["redis-2", "redis-6"], "three": ["redis-3", "redis-4"]}
-FIVE = SPREAD | {"four": ["redis-4"], "five": ["redis-5"], "six": []}
 
 
 @pytest.mark.parametrize(
@@ -492,7 +568,7 @@ Conf bash (5.2.37-3 Debian:13.2/stable [amd64])
     ],
 )
 def test_packages_are_chosen(which: str, packages: list[str]) -> None:
-    assert nodes.package_upgrades(SIMULATED, which, ["docker.io", "containerd"]) == packages
+    assert nodes.package_upgrades(SIMULATED, which) == packages
 
 
 @pytest.mark.parametrize(
