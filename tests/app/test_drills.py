@@ -10,25 +10,28 @@ from pathlib import Path
 
 import pytest
 from history.checker import Result, Verdict, check
-from history.model import load
+from history.model import Outcome, load
 from history.recorder import Plan, Repeat, acknowledged, recording
+from history.ways import KEY, WAYS, Way
 from load import TICK_SECONDS
 from support.followers import following
 from support.passwords import BACKUP_PASSWORD
 from support.ports import free_port
 from support.processes import Gunicorn, RedisServer, running
 from support.waiting import wait_until
-from topologies import Node, SentinelSet, addresses
+from topologies import Cluster, Node, SentinelSet, addresses, topology
 
 pytestmark = pytest.mark.fault
 
 
-def drill(server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat.KEY) -> Path:
+def drill(
+    server: Gunicorn, fault: Callable[[], object], repeat: Repeat = Repeat.KEY, ways: tuple[Way, ...] = (KEY,)
+) -> Path:
     """Record some load, the fault, and load again."""
     out = server.log.with_suffix(".jsonl")
     # Without reads, increments are under way whenever a fault comes.
     reads = 0.0 if repeat is Repeat.BLIND else 0.1
-    plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=reads, tick=TICK_SECONDS)
+    plan = Plan(server.url, "drill", 16, 120, out, repeat, read_share=reads, tick=TICK_SECONDS, ways=ways)
     with recording(plan) as more:
         more(200)
         fault()
@@ -53,6 +56,38 @@ def test_a_killed_primary_loses_nothing(tmp_path: Path, redis_set: SentinelSet, 
         result = judged(out, redis_set.healed(), expect_switch=True)
     assert result.verdict is Verdict.PASS, result
     assert result.ok > 100
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+def test_a_mix_of_all_ways_to_count_loses_and_doubles_nothing(tmp_path: Path, kind: str) -> None:
+    """One that was acknowledged is counted once, another at most once, and what is refused not at all."""
+    found, processes, environ = topology(kind, tmp_path)
+
+    def primary() -> RedisServer:
+        return found.primary_of("{drill}:value") if isinstance(found, Cluster) else found.primary()
+
+    def fault() -> None:
+        """Kill the primary, and the app while it waits for another."""
+        broken.kill()
+        time.sleep(0.5)
+        server.kill()
+        server.up()
+        wait_until("another primary", lambda: primary() is not broken, 60)
+
+    server = Gunicorn(tmp_path, **environ, HISTORY_LOG="1")
+    with running(*processes, server):
+        found.up()
+        broken = primary()
+        out = drill(server.up(), fault, ways=tuple(WAYS.values()))
+        broken.up()
+        found.healed()
+        result = judged(out, primary(), expect_switch=True)
+    assert result.verdict is Verdict.PASS, result
+    assert result.ok > 500
+    increments = load(out).increments
+    assert {one.outcome for one in increments if not one.keyed} == set(Outcome)
+    # The answers of the form have no value.
+    assert {one.value is None for one in increments if not one.keyed and one.outcome is Outcome.OK} == {True, False}
 
 
 def test_without_replicas_confirming_a_killed_primary_loses_increments(tmp_path: Path, redis_set: SentinelSet) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 
@@ -116,11 +116,12 @@ def by_key(history: History) -> list[Increment]:
         start = min(one.start for one in group)
         if acknowledged := [one for one in group if one.outcome is Outcome.OK]:
             first = min(acknowledged, key=lambda one: one.end)
-            merged.append(Increment(key, start, first.end, Outcome.OK, first.value, first.node))
+            merged.append(replace(first, start=start))
         else:
             certain = all(one.outcome is Outcome.FAILED for one in group)
             outcome = Outcome.FAILED if certain else Outcome.INDETERMINATE
-            merged.append(Increment(key, start, max(one.end for one in group), outcome))
+            end = max(one.end for one in group)
+            merged.append(Increment(key, start, end, outcome, keyed=group[0].keyed))
     return merged
 
 
@@ -137,18 +138,26 @@ def ledger(history: History, count: dict[Outcome, int]) -> Iterator[Violation]:
 
 
 def logged(history: History, operations: list[Increment]) -> Iterator[Violation]:
-    """2. What the store logged contains all that was acknowledged, only what may have happened, each id once."""
+    """2. What the store logged contains all that was acknowledged, only what may have happened, each id once.
+
+    Of increments without a key, the ids are not known, but how many there can be.
+    """
     if history.log is None:
         return
     if history.final is not None and history.initial == 0 and len(history.log) != history.final:
         yield Violation(2, f"the log has {len(history.log)} ids, the counter is {history.final}")
-    if not history.keyed:
-        return
-    if missing := {one.key for one in operations if one.outcome is Outcome.OK} - history.log:
+    keyed, others = ([one for one in operations if one.keyed is known] for known in (True, False))
+    if missing := {one.key for one in keyed if one.outcome is Outcome.OK} - history.log:
         yield Violation(2, f"{len(missing)} acknowledged ids are not in the log: {_some(missing)}")
-    possible = {one.key for one in operations if one.outcome is not Outcome.FAILED}
-    if invented := history.log - possible:
-        yield Violation(2, f"{len(invented)} logged ids were never sent or certainly failed: {_some(invented)}")
+    invented = history.log - {one.key for one in keyed if one.outcome is not Outcome.FAILED}
+    if history.initial == 0 or not others:
+        least = sum(one.outcome is Outcome.OK for one in others)
+        most = sum(one.outcome is not Outcome.FAILED for one in others)
+        if len(invented) < least:
+            yield Violation(2, f"{least} increments without a key were acknowledged, the log has {len(invented)} ids")
+        if len(invented) > most:
+            text = f"{len(invented)} logged ids were never sent or certainly failed: {_some(invented)}"
+            yield Violation(2, text + (f"; {most} may be those of increments without a key" if most else ""))
 
 
 def values(history: History) -> Iterator[Violation]:

@@ -35,6 +35,8 @@ class Increment:
     outcome: Outcome
     value: int | None = None
     node: str = ""
+    keyed: bool = True
+    """The client gave it the key. Otherwise the application made its id, which the client does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,6 @@ class History:
     ended: float = 0.0
     log: frozenset[str] | None = None
     """The ids that the store says it counted (``{counter}:log``), in test mode; None: unknown."""
-    keyed: bool = True
-    """The clients gave each increment a key. Otherwise the application made the ids, which the clients do not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,12 @@ def assemble(events: Iterable[dict[str, Any]]) -> History:
                 if invoked["kind"] == "increment":
                     outcome, value = Outcome(event["outcome"]), event.get("value")
                     node = event.get("node", "")
-                    increments.append(Increment(invoked["key"], invoked["time"], last, outcome, value, node))
+                    keyed = invoked.get("keyed", True)
+                    increments.append(Increment(invoked["key"], invoked["time"], last, outcome, value, node, keyed))
                 elif event["outcome"] == Outcome.OK:
                     reads.append(Read(invoked["time"], last, event["value"]))
     increments += [
-        Increment(event["key"], event["time"], float("inf"), Outcome.INDETERMINATE)
+        Increment(event["key"], event["time"], float("inf"), Outcome.INDETERMINATE, keyed=event.get("keyed", True))
         for event in open_.values()
         if event["kind"] == "increment"
     ]
@@ -140,5 +141,4 @@ def assemble(events: Iterable[dict[str, Any]]) -> History:
         tuple(reads),
         begin["time"],
         last,
-        keyed=begin.get("keyed", True),
     )

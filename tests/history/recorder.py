@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from history.model import Outcome
+from history.ways import KEY, Answer, Way
 
 ATTEMPT_SECONDS = 10.0
 OPERATION_SECONDS = 30.0
@@ -51,6 +52,8 @@ class Plan:
     repeat_share: float = 0.02
     tick: float = 0.0
     """How many seconds a client waits between two operations."""
+    ways: tuple[Way, ...] = (KEY,)
+    """How clients count; each increment takes one at random. ``repeat`` is for the one with a key."""
 
 
 class Journal:
@@ -109,12 +112,14 @@ class Client:
                 and draw < self._plan.read_share + self._plan.repeat_share
             ):
                 self.increment(self._random.choice(self._acknowledged))
-            else:
+            elif (way := self._random.choice(self._plan.ways)) is KEY:
                 self.increment(uuid.uuid4().hex)
+            else:
+                self.request(way)
 
     def increment(self, key: str) -> None:
         """Repeat one increment until it is acknowledged, cannot be repeated, or is out of time."""
-        number = self._journal.invoke("increment", key=key)
+        number = self._journal.invoke("increment", key=key, keyed=self._plan.repeat is Repeat.KEY)
         headers = {"Idempotency-Key": key} if self._plan.repeat is Repeat.KEY else {}
         deadline = time.monotonic() + OPERATION_SECONDS
         uncertain = False
@@ -137,6 +142,13 @@ class Client:
                 return
             time.sleep(RETRY_SECONDS)
 
+    def request(self, way: Way) -> None:
+        """Send one request that nothing can tell from another, and so is never repeated: the next is a new one."""
+        number = self._journal.invoke("increment", key=uuid.uuid4().hex, keyed=False)
+        outcome, answer = self._attempt(way.method, way.path.format(self._plan.counter), {}, way)
+        members = {"replica": None, "value": answer.get("value")} if outcome is Outcome.OK else {}
+        self._journal.write("complete", id=number, outcome=outcome, **members)
+
     def read(self) -> None:
         """Read once."""
         number = self._journal.invoke("read")
@@ -154,7 +166,7 @@ class Client:
             time.sleep(RETRY_SECONDS)
         return None
 
-    def _attempt(self, method: str, path: str, headers: dict[str, str]) -> tuple[Outcome, dict[str, Any]]:
+    def _attempt(self, method: str, path: str, headers: dict[str, str], way: Way = KEY) -> Answer:
         """Send one request. Whatever is not certain is indeterminate."""
         try:
             if self._connection is None:
@@ -166,15 +178,10 @@ class Client:
         try:
             self._connection.request(method, path, headers=headers)
             response = self._connection.getresponse()
-            document = json.loads(response.read())
+            return way.understand(response.status, response.read())
         except (OSError, http.client.HTTPException, ValueError):
             self._leave()
-            return Outcome.INDETERMINATE, {}
-        if response.status == http.client.OK:
-            return Outcome.OK, document
-        # Only the application itself can say that nothing happened; an edge's own 503 says nothing.
-        certain = document.get("code") in {"store-unavailable", "draining"}
-        return (Outcome.FAILED if certain else Outcome.INDETERMINATE), document
+            return way.unknown, {}
 
     def _leave(self) -> None:
         """Drop the connection; the next attempt goes to the next place."""
@@ -199,8 +206,7 @@ def record(plan: Plan, stop: threading.Event | None = None) -> None:
         initial = observer.value(OPERATION_SECONDS)
         if initial is None:
             raise OSError(f"{plan.url}: no answer to GET /api/counters/{plan.counter}")
-        keyed = plan.repeat is Repeat.KEY
-        journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients, keyed=keyed)
+        journal.write("begin", counter=plan.counter, initial=initial, url=plan.url, clients=plan.clients)
         pool = ThreadPoolExecutor(plan.clients)
         clients = [pool.submit(Client(plan, journal, stop).run) for _ in range(plan.clients)]
         try:
